@@ -1,0 +1,6 @@
+//! CellSync: a storage colony for small Linux boards.
+
+pub mod chunk;
+pub mod config;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,155 @@
+//! Where a cell keeps its copies.
+//!
+//! [`Store`] is the promise; `files` keeps it on a disk, `memory` keeps as much of it as memory can (for tests). Both
+//! run the same contract suite. Bytes go straight from the network into a store and back: they never pass through the
+//! cell's core, and no more than a buffer of them is in memory at a time.
+
+use std::io::{self, Read};
+
+use crate::chunk::ChunkId;
+use crate::wire::CellId;
+
+/// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// How many copies the colony is to keep; 1 to 255.
+    pub copies: u8,
+    /// The cells chosen to hold a copy, this one included; at most [`MAX_HOLDERS`].
+    pub holders: Vec<CellId>,
+    /// SHA-256 of the token that may delete the chunk; without it nobody can.
+    pub owner: Option<[u8; 32]>,
+    /// When the chunk came, in seconds since 1970 by this cell's own clock.
+    pub stored_at_s: u64,
+}
+
+/// Holders remembered for one chunk; more are not kept.
+pub const MAX_HOLDERS: usize = 32;
+
+/// Did a put bring something new?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The chunk was not here before.
+    Stored,
+    /// The chunk was here already; nothing was written.
+    AlreadyHere,
+}
+
+/// A chunk opened for reading. The reader yields exactly `len` bytes, or an error.
+pub struct OpenChunk {
+    /// Length in bytes.
+    pub len: u64,
+    /// The bytes, not verified: whoever receives them hashes them.
+    pub reader: Box<dyn Read + Send>,
+}
+
+/// How much a store holds and how much more it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Chunks held.
+    pub chunks: u64,
+    /// Bytes of those chunks.
+    pub bytes: u64,
+    /// Bytes that may still be added before the reserve or the quota is reached.
+    pub free_bytes: u64,
+    /// False while `chunks` and `bytes` are still being counted after an unclean stop.
+    pub counted: bool,
+}
+
+/// What the catalogue knows about a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Length of the chunk in bytes.
+    pub len: u64,
+    /// What the put told.
+    pub note: Note,
+    /// When the copy was last re-hashed, in seconds since 1970; 0 for never.
+    pub scrubbed_at_s: u64,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The bytes are not what they were said to be; nothing was kept.
+    #[error("the bytes hash to {found}, not to {expected}")]
+    WrongHash {
+        /// The name they came under.
+        expected: ChunkId,
+        /// The name they have.
+        found: ChunkId,
+    },
+    /// The body ended before its declared length; nothing was kept.
+    #[error("the body ended after {got} of {expected} bytes")]
+    Truncated {
+        /// Declared length, in bytes.
+        expected: u64,
+        /// What came, in bytes.
+        got: u64,
+    },
+    /// Reading the body from the sender failed; nothing was kept.
+    #[error("reading the body: {0}")]
+    Body(#[source] io::Error),
+    /// The chunk is larger than a chunk may be; nothing was read.
+    #[error("a chunk of {len} bytes is over the limit")]
+    TooLarge {
+        /// Declared length, in bytes.
+        len: u64,
+    },
+    /// The reserve or the quota would be touched, or the disk is full; nothing was kept.
+    #[error("no room: {needed} bytes are needed and {free} may still be used")]
+    NoRoom {
+        /// Bytes of the chunk.
+        needed: u64,
+        /// Bytes that may still be used.
+        free: u64,
+    },
+    /// A quota is set and what it holds is still being counted.
+    #[error("the chunks are still being counted after an unclean stop")]
+    Counting,
+    /// The disk failed.
+    #[error("{doing}: {source}")]
+    Disk {
+        /// What was being done, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A place for chunks.
+///
+/// All calls may be made from any thread at any time, and the same chunk may be put by several at once.
+pub trait Store: Send + Sync {
+    /// Reads exactly `len` bytes from `body` and keeps them under their SHA-256, which must be `expected` where that
+    /// is given.
+    ///
+    /// When this returns `Ok`, the bytes survive a power cut and every later `open`, `has` and `list` sees them. When
+    /// it returns an error, nothing of them is kept or counted. A chunk that is here already is not written again;
+    /// its body is read and checked all the same. At most a buffer of the body is in memory at a time.
+    fn put(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+        note: &Note,
+    ) -> Result<(ChunkId, Put), StoreError>;
+
+    /// Opens a chunk, or `None` if it is not here. An open chunk stays readable while others come and go.
+    fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError>;
+
+    /// Is the chunk here? Says nothing about whether its bytes are still good.
+    fn has(&self, id: &ChunkId) -> Result<bool, StoreError>;
+
+    /// Up to `limit` ids in ascending order, those greater than `after`.
+    fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
+
+    /// What is known about a chunk that is here. A record can be missing for a while after an unclean stop; the chunk
+    /// is here all the same.
+    fn record(&self, id: &ChunkId) -> Result<Option<Record>, StoreError>;
+
+    /// How full the store is. Cheap: touches no more than the file system's own counters.
+    fn usage(&self) -> Usage;
+
+    /// Writes out what was not yet written of the catalogue. For a clean stop; no promise of `put` waits for it.
+    fn flush(&self) -> Result<(), StoreError>;
+}

@@ -1,5 +1,6 @@
 //! CellSync: a storage colony for small Linux boards.
 
+pub mod cell;
 pub mod chunk;
 pub mod config;
 pub mod store;

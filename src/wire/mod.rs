@@ -2,6 +2,9 @@
 //!
 //! Pure: no clock, socket, disk or thread.
 
+pub mod api;
+pub mod beacon;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -3,5 +3,6 @@
 pub mod cell;
 pub mod chunk;
 pub mod config;
+pub mod net;
 pub mod store;
 pub mod wire;

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod beacon;
+pub mod problem;
 
 use std::fmt;
 use std::str::FromStr;

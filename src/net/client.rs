@@ -1,0 +1,264 @@
+//! HTTP to a cell: one method for each call that cells and clients make of each other.
+//!
+//! Connections are kept alive and pooled by `ureq`. Every wait has an end, every answer a largest size. Nothing that a
+//! cell answers is trusted here: callers verify chunk bytes by their hash.
+
+use std::time::Duration;
+
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
+use crate::wire::CellId;
+use crate::wire::api::{
+    self, COPIES_HEADER, CellStatus, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES, Peers,
+    REQUEST_ID_HEADER,
+};
+use crate::wire::problem::Problem;
+
+/// How long to wait for a cell. All in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection. A board that was unplugged never answers at all: this is what its loss costs.
+    pub connect_ms: u64,
+    /// For an answer to begin after the request was sent; an SD card can take long to have a chunk safe.
+    pub answer_ms: u64,
+    /// For the whole of one call.
+    pub call_ms: u64,
+}
+
+impl Patience {
+    /// For moving chunks.
+    pub const CHUNKS: Self = Self { connect_ms: 3_000, answer_ms: 60_000, call_ms: 150_000 };
+    /// For asking whether somebody lives.
+    pub const PROBE: Self = Self { connect_ms: 2_000, answer_ms: 3_000, call_ms: 5_000 };
+}
+
+/// Why a call to a cell did not bring what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No connection, no answer in time, or the connection broke.
+    #[error("{url} does not answer: {source}")]
+    Unreachable {
+        /// The cell's door.
+        url: String,
+        /// What happened.
+        source: Box<ureq::Error>,
+    },
+    /// The cell answered, but not with success.
+    #[error("{url} answered {status} ({detail})")]
+    Refused {
+        /// The cell's door.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What the cell said about it.
+        detail: String,
+    },
+    /// The answer is none that this call can have.
+    #[error("{url} gave an answer that makes no sense: {what}")]
+    Nonsense {
+        /// The cell's door.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl CallError {
+    /// Did the cell answer at all?
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Told with a chunk that is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutHints {
+    /// Copies that the colony is to keep.
+    pub copies: u8,
+    /// The cells chosen to hold one, as far as their names are known.
+    pub holders: Vec<CellId>,
+}
+
+/// A client of cells. Cheap to clone; all clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Http {
+    agent: Agent,
+}
+
+/// Buffers of one connection, in bytes each way.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A pooled connection older than this is not used again; shorter than the time after which a cell closes it.
+const IDLE_AGE: Duration = Duration::from_secs(15);
+
+impl Http {
+    /// A client that keeps up to `idle_per_cell` unused connections to each cell and `idle_in_all`.
+    pub fn new(patience: Patience, idle_per_cell: usize, idle_in_all: usize) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(concat!("cellsync/", env!("CARGO_PKG_VERSION")))
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
+            .max_idle_connections_per_host(idle_per_cell)
+            .max_idle_connections(idle_in_all)
+            .max_idle_age(IDLE_AGE)
+            .timeout_connect(Some(Duration::from_millis(patience.connect_ms)))
+            .timeout_send_body(Some(Duration::from_millis(patience.answer_ms)))
+            .timeout_recv_response(Some(Duration::from_millis(patience.answer_ms)))
+            .timeout_recv_body(Some(Duration::from_millis(patience.answer_ms)))
+            .timeout_global(Some(Duration::from_millis(patience.call_ms)))
+            .build();
+        Self { agent: config.new_agent() }
+    }
+
+    /// Stores a chunk. When this returns, the cell has it safe.
+    pub fn put_chunk(&self, url: &str, id: &ChunkId, bytes: &[u8], hints: &PutHints) -> Result<(), CallError> {
+        let holders: Vec<String> = hints.holders.iter().map(ToString::to_string).collect();
+        let answer = again_if_stale(|| {
+            self.agent
+                .put(format!("{url}/chunk/{id}"))
+                .header(COPIES_HEADER, hints.copies.to_string())
+                .header(HOLDERS_HEADER, holders.join(","))
+                .content_type("application/octet-stream")
+                .send(bytes)
+        });
+        let mut response = succeeded(url, answer)?;
+        // Read to its end, so that the connection can be used again.
+        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+    }
+
+    /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` 0 only the cell itself is
+    /// asked; with more it may ask others.
+    pub fn get_chunk(
+        &self,
+        url: &str,
+        id: &ChunkId,
+        hops: u8,
+        search: Option<&str>,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        let answer = again_if_stale(|| {
+            let request = self.agent.get(format!("{url}/chunk/{id}")).header(HOPS_HEADER, hops.to_string());
+            match search {
+                Some(search) => request.header(REQUEST_ID_HEADER, search).call(),
+                None => request.call(),
+            }
+        });
+        match answered(url, answer)? {
+            mut response if response.status() == 200 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(Some),
+            mut response if response.status() == 404 => {
+                body(url, &mut response, MAX_JSON_BYTES)?;
+                Ok(None)
+            }
+            mut response => Err(refused(url, &mut response)),
+        }
+    }
+
+    /// Which of these ids the cell has. Larger lists go in several requests. A server that knows no `/chunks/have` is
+    /// asked for each id by itself.
+    pub fn have(&self, url: &str, ids: &[ChunkId]) -> Result<Vec<ChunkId>, CallError> {
+        let mut here = Vec::new();
+        for batch in ids.chunks(MAX_HAVE_IDS) {
+            let lines = api::write_ids(batch);
+            let answer = again_if_stale(|| {
+                self.agent.post(format!("{url}/chunks/have")).content_type("text/plain").send(lines.as_bytes())
+            });
+            let mut response = answered(url, answer)?;
+            match response.status().as_u16() {
+                200 => {
+                    let lines = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
+                    let ids = api::parse_ids(&lines)
+                        .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
+                    here.extend(ids);
+                }
+                // Not there, or not for POST: an older server.
+                404 | 405 | 501 => {
+                    body(url, &mut response, MAX_JSON_BYTES)?;
+                    return ids
+                        .iter()
+                        .filter_map(|id| self.head(url, id).map(|is| is.then_some(*id)).transpose())
+                        .collect();
+                }
+                _ => return Err(refused(url, &mut response)),
+            }
+        }
+        Ok(here)
+    }
+
+    /// Does the cell have this chunk?
+    pub fn head(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
+        let mut response = answered(url, again_if_stale(|| self.agent.head(format!("{url}/chunk/{id}")).call()))?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(refused(url, &mut response)),
+        }
+    }
+
+    /// The other cells that this one knows.
+    pub fn peers(&self, url: &str) -> Result<Peers, CallError> {
+        json(url, &mut succeeded(url, again_if_stale(|| self.agent.get(format!("{url}/peers")).call()))?)
+    }
+
+    /// What the cell says of itself.
+    pub fn status(&self, url: &str) -> Result<CellStatus, CallError> {
+        json(url, &mut succeeded(url, again_if_stale(|| self.agent.get(format!("{url}/status")).call()))?)
+    }
+
+    /// Makes the cell behind `url` know the one behind `own_url` as a static peer.
+    pub fn join(&self, url: &str, own_url: &str) -> Result<Peers, CallError> {
+        let join = serde_json::to_vec(&Join { url: own_url.to_owned() }).unwrap_or_default();
+        let send = || self.agent.post(format!("{url}/join")).content_type("application/json").send(&join[..]);
+        json(url, &mut succeeded(url, again_if_stale(send))?)
+    }
+}
+
+type Answer = Result<Response<Body>, ureq::Error>;
+
+/// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As many
+/// tries as there may be stale connections to one cell would be too many: one more is made, and then it counts.
+fn again_if_stale(call: impl Fn() -> Answer) -> Answer {
+    match call() {
+        Err(ureq::Error::Io(error)) if error.kind() != std::io::ErrorKind::ConnectionRefused => call(),
+        answer => answer,
+    }
+}
+
+fn answered(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
+    answer.map_err(|source| CallError::Unreachable { url: url.to_owned(), source: Box::new(source) })
+}
+
+fn succeeded(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
+    let mut response = answered(url, answer)?;
+    if response.status().is_success() { Ok(response) } else { Err(refused(url, &mut response)) }
+}
+
+fn refused(url: &str, response: &mut Response<Body>) -> CallError {
+    let status = response.status().as_u16();
+    let text = body(url, response, MAX_JSON_BYTES).unwrap_or_default();
+    let detail = Problem::from_json(&text).map_or_else(String::new, |problem| problem.detail.into_owned());
+    let detail = if detail.is_empty() { crate::wire::problem::phrase(status).to_owned() } else { detail };
+    // Foreign words on a terminal: no control characters, and not too many of them.
+    let detail = detail.chars().filter(|c| !c.is_control()).take(200).collect();
+    CallError::Refused { url: url.to_owned(), status, detail }
+}
+
+fn body(url: &str, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, CallError> {
+    // The limit is exclusive of the read that would notice the end: one byte more makes "exactly the limit" readable.
+    let read = response.body_mut().with_config().limit(limit + 1).read_to_vec();
+    match read {
+        Ok(bytes) if bytes.len() as u64 <= limit => Ok(bytes),
+        Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => {
+            Err(CallError::Nonsense { url: url.to_owned(), what: format!("it is longer than {limit} bytes") })
+        }
+        Err(source) => Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
+    let text = body(url, response, MAX_JSON_BYTES)?;
+    serde_json::from_slice(&text).map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })
+}

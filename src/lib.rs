@@ -4,5 +4,6 @@ pub mod cell;
 pub mod chunk;
 pub mod config;
 pub mod net;
+pub mod pipeline;
 pub mod store;
 pub mod wire;

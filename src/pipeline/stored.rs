@@ -1,0 +1,184 @@
+//! An .xz stream whose data is not compressed at all.
+//!
+//! What does not compress would cost an LZMA encoder a third of a second a block on a fast machine, to end a little
+//! longer than it began. The format has a form for such data, stored LZMA2 chunks, which every .xz decoder reads; this
+//! writes that form and nothing else, at the speed of a checksum.
+//!
+//! The layout is that of *The .xz File Format*, version 1.1.0; section numbers are its own. Integers are little-endian
+//! unless said otherwise; a *vli* is 7 bits a byte, lowest first, the top bit set on all but the last (section 1.2).
+//!
+//! ```text
+//!  Stream Header  2.1.1   FD 37 7A 58 5A 00 │ 00 04 │ CRC32 of those two         04: the check is CRC64
+//!  Block Header   3.1     02 │ 00 │ 21 01 00 │ 00 00 00 │ CRC32 of those eight
+//!                         │    │    │          └ padding
+//!                         │    │    └ filter LZMA2, one byte of properties: a dictionary of 4 KiB, the smallest,
+//!                         │    │      as nothing refers back
+//!                         │    └ one filter; sizes are in the index only
+//!                         └ the header's length: (2 + 1) × 4 bytes
+//!  LZMA2 chunks   5.3.1   01 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     the first, resets the dictionary
+//!                         02 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     every other
+//!                         00                                                      the end
+//!  Block Padding  3.3     zeros up to a multiple of four
+//!  Check          3.4     CRC64 of the data
+//!  Index          4       00 │ vli 1: one block │ vli unpadded size │ vli size of the data │ zeros up to a multiple
+//!                         of four │ CRC32 of all that                              unpadded: from header to check
+//!  Stream Footer  2.1.2   CRC32 of the next six │ index length ÷ 4 − 1, 4 bytes │ 00 04 │ 59 5A
+//! ```
+//!
+//! An empty block gives a stream without Block and with an index of no records, as the `xz` tool does.
+
+use crc::{CRC_32_ISO_HDLC, CRC_64_XZ, Crc, Table};
+
+/// The longest LZMA2 chunk of stored data: its length less one has two bytes.
+const LZMA2_CHUNK_BYTES: usize = 1 << 16;
+
+const STREAM_MAGIC: [u8; 6] = [0xFD, b'7', b'z', b'X', b'Z', 0];
+const STREAM_FLAGS: [u8; 2] = [0, 0x04];
+const FOOTER_MAGIC: [u8; 2] = *b"YZ";
+const BLOCK_HEADER: [u8; 8] = [0x02, 0x00, 0x21, 0x01, 0x00, 0x00, 0x00, 0x00];
+const LZMA2_FIRST: u8 = 0x01;
+const LZMA2_OTHER: u8 = 0x02;
+const LZMA2_END: u8 = 0x00;
+
+static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+/// Sixteen lanes: the data goes through this one, and it is what the speed of this module hangs on.
+static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+
+/// `data` as an .xz stream in stored form.
+pub(super) fn stored(data: &[u8]) -> Vec<u8> {
+    let mut xz = Vec::with_capacity(stored_len(data.len()));
+    xz.extend_from_slice(&STREAM_MAGIC);
+    xz.extend_from_slice(&STREAM_FLAGS);
+    push_crc32(&mut xz, &STREAM_FLAGS);
+    let mut index = vec![0];
+    if data.is_empty() {
+        push_vli(&mut index, 0);
+    } else {
+        let unpadded = push_block(&mut xz, data);
+        push_vli(&mut index, 1);
+        push_vli(&mut index, unpadded);
+        push_vli(&mut index, data.len());
+    }
+    pad(&mut index);
+    let crc = CRC32.checksum(&index);
+    index.extend_from_slice(&crc.to_le_bytes());
+    xz.extend_from_slice(&index);
+    push_footer(&mut xz, index.len());
+    xz
+}
+
+/// The length of [`stored`] for `len` bytes of data.
+pub(super) fn stored_len(len: usize) -> usize {
+    let header_and_footer = 2 * 12;
+    if len == 0 {
+        return header_and_footer + 8;
+    }
+    let unpadded = unpadded_len(len);
+    let index = (2 + vli_len(unpadded) + vli_len(len)).next_multiple_of(4) + 4;
+    header_and_footer + unpadded.next_multiple_of(4) + index
+}
+
+/// From the block header to the check, without the padding between data and check.
+fn unpadded_len(len: usize) -> usize {
+    12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
+}
+
+/// Appends the block and tells its unpadded size.
+fn push_block(xz: &mut Vec<u8>, data: &[u8]) -> usize {
+    xz.extend_from_slice(&BLOCK_HEADER);
+    push_crc32(xz, &BLOCK_HEADER);
+    let mut control = LZMA2_FIRST;
+    for piece in data.chunks(LZMA2_CHUNK_BYTES) {
+        // The pieces are of 1 to 65,536 bytes, so that nothing is lost: the low sixteen bits are the number.
+        let [.., high, low] = (piece.len() - 1).to_be_bytes();
+        xz.extend_from_slice(&[control, high, low]);
+        xz.extend_from_slice(piece);
+        control = LZMA2_OTHER;
+    }
+    xz.push(LZMA2_END);
+    pad(xz);
+    xz.extend_from_slice(&CRC64.checksum(data).to_le_bytes());
+    unpadded_len(data.len())
+}
+
+fn push_footer(xz: &mut Vec<u8>, index_len: usize) {
+    // An index of one record has at most some thirty bytes: the cast cannot lose anything.
+    #[allow(clippy::cast_possible_truncation)]
+    let backward = (index_len / 4 - 1) as u32;
+    let mut body = [0; 6];
+    for (to, from) in body.iter_mut().zip(backward.to_le_bytes().into_iter().chain(STREAM_FLAGS)) {
+        *to = from;
+    }
+    push_crc32(xz, &body);
+    xz.extend_from_slice(&body);
+    xz.extend_from_slice(&FOOTER_MAGIC);
+}
+
+fn push_crc32(xz: &mut Vec<u8>, of: &[u8]) {
+    xz.extend_from_slice(&CRC32.checksum(of).to_le_bytes());
+}
+
+/// Zeros up to a multiple of four. Every part before the padded ones has such a length itself, so that counting from
+/// the beginning of the buffer is right.
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+fn push_vli(bytes: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        // Masked to seven bits.
+        #[allow(clippy::cast_possible_truncation)]
+        bytes.push((value & 0x7F) as u8 | 0x80);
+        value >>= 7;
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    bytes.push(value as u8);
+}
+
+fn vli_len(value: usize) -> usize {
+    let bits = usize::BITS - value.leading_zeros();
+    (bits as usize).div_ceil(7).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::BLOCK_BYTES;
+    use crate::pipeline::compress::decompress;
+    use crate::pipeline::noise::testing::random;
+
+    /// Goal: every length is a stream that liblzma, which is not ours, accepts. Method: the lengths around each limit
+    /// of the layout, then random ones.
+    #[test]
+    fn every_length_is_read_back_by_liblzma() {
+        let data = random(BLOCK_BYTES, 3);
+        let around = [0, 1, 2, 3, 4, 107, 108, 109, 127, 128, 129, 4095, 65_535, 65_536, 65_537, 131_072];
+        let mut rng = fastrand::Rng::with_seed(4);
+        let others: Vec<usize> = (0..30).map(|_| rng.usize(..BLOCK_BYTES)).collect();
+        for len in around.into_iter().chain(others).chain([BLOCK_BYTES - 1, BLOCK_BYTES]) {
+            let xz = stored(&data[..len]);
+            assert_eq!(xz.len(), stored_len(len), "{len}");
+            assert!(decompress(&xz).unwrap() == data[..len], "{len}");
+        }
+    }
+
+    #[test]
+    fn a_block_grows_by_a_ten_thousandth() {
+        assert_eq!(stored_len(BLOCK_BYTES), BLOCK_BYTES + 108);
+    }
+
+    /// Goal: the format of what is stored in colonies does not move by accident. Method: bytes worked out by hand from
+    /// the layout, with checksums from Python's `zlib.crc32` and the check value of CRC-64/XZ.
+    #[test]
+    fn the_bytes_are_those_of_the_layout() {
+        let expected = [
+            &b"\xFD7zXZ\0\x00\x04\xE6\xD6\xB4\x46"[..],
+            b"\x02\x00\x21\x01\x00\x00\x00\x00\x37\x27\x97\xD6",
+            b"\x01\x00\x08123456789\x00\0\0\0",
+            b"\xFA\x39\x19\xDF\xBB\xC9\x5D\x99",
+            b"\x00\x01\x21\x09\x6C\x18\xC5\xD5",
+            b"\x1F\xB6\xF3\x7D\x01\0\0\0\x00\x04YZ",
+        ];
+        assert_eq!(stored(b"123456789"), expected.concat());
+    }
+}

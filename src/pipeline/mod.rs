@@ -4,11 +4,14 @@
 //!          split            compress              seal                  ChunkId::of
 //!  file ──────────▶ block ────────────▶ .xz ─────────────▶ raw token ────────────────▶ id
 //!                  ≤ 1 MiB             stream    Fernet    = the chunk     SHA-256
+//!
+//!                          size, key, ids in order ──▶ manifest
 //! ```
 //!
-//! [`Blocks`] cuts a reader into blocks, [`seal_block`] makes a chunk of one under a [`Key`], [`open_chunk`] makes the
-//! block again. Every block is sealed on its own, so any number of threads may seal different blocks at once, and a
-//! reader can open them in any order.
+//! [`Blocks`] cuts a reader into blocks, [`seal_block`] makes a chunk of one, [`open_chunk`] makes the block again, and
+//! [`Manifest`] is the private recipe that says which chunks, in which order, under which [`Key`]. Every block is
+//! sealed on its own, so any number of threads may seal different blocks at once, and a reader can open them in any
+//! order.
 //!
 //! Nothing here is ours alone: a chunk is an .xz stream inside a Fernet token with its base64 taken off, so a few lines
 //! of any language that knows both can restore a file.
@@ -17,12 +20,14 @@
 //! Randomness is drawn in one place only: the `fernet` crate asks the system for keys and initialisation vectors.
 
 mod compress;
+mod manifest;
 mod noise;
 mod seal;
 mod split;
 mod stored;
 
 pub use compress::{CompressError, Level, MalformedLevel, XzError};
+pub use manifest::{COPIES_WHEN_ABSENT, Content, MAX_CHUNKS, Manifest, ManifestError};
 pub use seal::{DoesNotFit, Key, MalformedKey};
 pub use split::{Block, Blocks};
 

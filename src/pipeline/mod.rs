@@ -14,7 +14,7 @@
 //! order.
 //!
 //! Nothing here is ours alone: a chunk is an .xz stream inside a Fernet token with its base64 taken off, so a few lines
-//! of any language that knows both can restore a file.
+//! of any language that knows both can restore a file (`tests/vectors/restore.py` is those lines in Python).
 //!
 //! What is deliberately absent: the clock (the time that goes into a token is an argument), sockets, disks and threads.
 //! Randomness is drawn in one place only: the `fernet` crate asks the system for keys and initialisation vectors.

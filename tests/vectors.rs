@@ -1,0 +1,121 @@
+//! Goal: what is stored in colonies can be read for ever, by this program and by others.
+//! Method: chunks that were made once and are kept in `tests/vectors`, and Python as a reader that shares no code.
+//!
+//! * `older`: made by `make.py` as a client in Python makes them, raw and as base64 text.
+//! * `ours`: made by this program when its format was settled, one chunk compressed and one in stored form. They are
+//!   never made again: a change that cannot read them has lost someone's files.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cellsync::chunk::{BLOCK_BYTES, ChunkId};
+use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn manifest(path: &Path) -> Manifest {
+    Manifest::read(File::open(path).unwrap()).unwrap()
+}
+
+/// What the chunks in `folder` are together.
+fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
+    let mut restored = Vec::new();
+    for id in &manifest.chunks {
+        let chunk = fs::read(folder.join(id.to_string())).unwrap();
+        restored.extend(open_chunk(&chunk, id, &manifest.key).unwrap());
+    }
+    restored
+}
+
+/// Two blocks: a full one that compresses well, and `noise_bytes` that do not compress at all.
+fn lines_and_noise(noise_bytes: usize) -> Vec<u8> {
+    let mut lines = String::new();
+    for i in 0..30_000 {
+        writeln!(lines, "line {i:06} of a file that is stored now").unwrap();
+    }
+    let noise = (0_u64..).flat_map(|i| *ChunkId::of(&i.to_le_bytes()).as_bytes()).take(noise_bytes);
+    lines.into_bytes().into_iter().take(BLOCK_BYTES).chain(noise).collect()
+}
+
+/// Seals `data` as a client does: chunks in `folder`, by name.
+fn store(data: &[u8], content: Content, folder: &Path) -> Manifest {
+    let key = Key::generate();
+    let chunks = Blocks::new(data)
+        .map(|block| {
+            let chunk = seal_block(&block.unwrap().bytes, &key, Level::default(), 1_800_000_000).unwrap();
+            fs::write(folder.join(chunk.id.to_string()), &chunk.bytes).unwrap();
+            chunk.id
+        })
+        .collect();
+    Manifest { key, size: Some(data.len() as u64), copies: 5, content, chunks }
+}
+
+#[test]
+fn chunks_of_older_writers_restore_in_both_forms() {
+    let older = vectors().join("older");
+    for form in ["raw", "base64"] {
+        let whole = manifest(&older.join(format!("{form}.manifest")));
+        assert_eq!((whole.size, whole.copies, whole.content), (Some(2_370_000), 5, Content::File));
+        let bare = manifest(&older.join(format!("{form}-bare.manifest")));
+        assert_eq!(bare, Manifest { size: None, ..whole.clone() });
+        let restored = restore(&whole, &older.join(form));
+        assert_eq!(restored.len(), 2_370_000);
+        // As make.py tells it.
+        let expected = "ef58c7bab5029168160c72e6137c98673b8b24695a64038253147140a7f49642";
+        assert_eq!(ChunkId::of(&restored).to_string(), expected, "{form}");
+    }
+}
+
+#[test]
+fn chunks_of_our_own_first_format_restore() {
+    let ours = vectors().join("ours");
+    let manifest = manifest(&ours.join("tar.manifest"));
+    assert_eq!(manifest.content, Content::Tar);
+    assert!(restore(&manifest, &ours.join("chunks")) == lines_and_noise(66_000));
+}
+
+/// Goal: the key with the chunks is enough, without any code of ours. Method: a file with a compressed and a stored
+/// chunk, sealed here, restored by `restore.py`.
+#[test]
+fn python_restores_what_we_store() {
+    let python = std::env::var_os("CELLSYNC_PYTHON").unwrap_or_else(|| OsString::from("python3"));
+    if let Err(why) = can_restore(&python) {
+        let required = std::env::var_os("CELLSYNC_REQUIRE_PYTHON").is_some_and(|value| value == "1");
+        assert!(!required, "CELLSYNC_REQUIRE_PYTHON is set and {why}");
+        eprintln!("NOT RUN: python_restores_what_we_store: {why}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = lines_and_noise(300_000);
+    let manifest = store(&data, Content::File, folder.path());
+    let [recipe, restored] = ["file.manifest", "restored"].map(|name| folder.path().join(name));
+    manifest.write(File::create(&recipe).unwrap()).unwrap();
+
+    let run = Command::new(&python)
+        .arg(vectors().join("restore.py"))
+        .args([&recipe, folder.path(), &restored].map(AsRef::<Path>::as_ref))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(fs::read(&restored).unwrap() == data);
+}
+
+/// Is there a Python with the packages that `restore.py` needs?
+fn can_restore(python: &OsString) -> Result<(), String> {
+    let shown = python.display();
+    match Command::new(python).args(["-c", "import lzma, cryptography.fernet"]).output() {
+        Err(error) => Err(format!("{shown} cannot be started: {error}; name one in CELLSYNC_PYTHON")),
+        Ok(run) if !run.status.success() => Err(format!(
+            "{shown} lacks lzma or cryptography: {}",
+            String::from_utf8_lossy(&run.stderr).lines().last().unwrap_or_default()
+        )),
+        Ok(_) => Ok(()),
+    }
+}

@@ -21,6 +21,7 @@
 
 mod compress;
 mod manifest;
+mod memory;
 mod noise;
 mod seal;
 mod split;
@@ -28,6 +29,7 @@ mod stored;
 
 pub use compress::{CompressError, Level, MalformedLevel, XzError};
 pub use manifest::{COPIES_WHEN_ABSENT, Content, MAX_CHUNKS, Manifest, ManifestError};
+pub use memory::keep_freed_memory;
 pub use seal::{DoesNotFit, Key, MalformedKey};
 pub use split::{Block, Blocks};
 

@@ -1,4 +1,5 @@
-//! The network: what goes out and comes in, with limits on everything. Shells without decisions.
+//! The network: what comes in and goes out, with limits on everything. Shells without decisions.
 
 pub mod client;
+pub mod descriptors;
 pub mod discovery;

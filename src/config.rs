@@ -208,6 +208,8 @@ fn check_peer(peer: &str) -> Result<(), ConfigError> {
 pub struct DoorLimits {
     /// Largest request head, request line and all fields, in bytes. Past it: 431.
     pub head_bytes: usize,
+    /// Most header fields in a request. Past it: 431. Browsers send some twenty.
+    pub head_fields: usize,
     /// Time to send a whole request head, from its first byte, in milliseconds. Past it: 408.
     pub head_ms: u64,
     /// Largest declared body, in bytes. Past it: 413. Chunk bytes and lists of ids are all under it.
@@ -233,6 +235,7 @@ impl Default for DoorLimits {
     fn default() -> Self {
         Self {
             head_bytes: 8 * 1024,
+            head_fields: 64,
             head_ms: 10_000,
             body_bytes: MAX_CHUNK_BYTES as u64,
             floor_bytes: 64 * 1024,

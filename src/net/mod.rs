@@ -1,5 +1,19 @@
 //! The network: what comes in and goes out, with limits on everything. Shells without decisions.
+//!
+//! ```text
+//!  others ──TCP──▶ door (one thread, smol: limits, time-outs) ──lines (Unix)──▶ tiny_http ─▶ workers ─▶ Handler
+//!  others ◀──TCP── client (ureq)          others ◀──UDP──▶ discovery (sockets for beacons and probes)
+//! ```
+//!
+//! `tiny_http` never faces the network: it has no limits and no time-outs, and some requests end its process. The door
+//! judges each request's head, writes it anew and passes it on; whatever breaks a limit is answered at the door.
 
 pub mod client;
 pub mod descriptors;
 pub mod discovery;
+pub mod door;
+pub mod lines;
+pub mod server;
+
+pub use door::{CLIENT_FIELD, Door, DoorStats};
+pub use server::{Exchange, Handler, Server};

@@ -1,0 +1,277 @@
+//! A door with a server and a small handler behind it, and clients that write what they like.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cellsync::chunk::ChunkId;
+use cellsync::config::DoorLimits;
+use cellsync::net::{Door, DoorStats, Exchange, Handler, Server};
+use cellsync::wire::problem::Problem;
+use smol::channel::Sender;
+
+/// Nothing here takes this long unless it is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Limits small enough that a test need not wait for them.
+pub(crate) fn tight() -> DoorLimits {
+    DoorLimits {
+        head_ms: 300,
+        floor_bytes: 4096,
+        floor_window_ms: 300,
+        idle_ms: 60_000,
+        answer_ms: 5_000,
+        ..DoorLimits::default()
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Holds requests until it is opened, and counts them.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn waiting(&self) -> usize {
+        self.state.lock().unwrap().1
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().0 = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        drop(self.changed.wait_timeout_while(state, DEADLINE, |(open, _)| !*open).unwrap());
+    }
+}
+
+struct Echo {
+    gate: Arc<Gate>,
+}
+
+impl Handler for Echo {
+    fn handle(&self, mut exchange: Exchange) {
+        let target = exchange.target().to_owned();
+        let (path, argument) = target.rsplit_once('/').unwrap_or(("", ""));
+        match path {
+            "/zeros" => {
+                let count = argument.parse().unwrap();
+                exchange.respond_from(200, &[("ETag", "\"z\"")], count, io::repeat(0));
+            }
+            // Declares more than it has, as when a disk fails in the middle of a file.
+            "/short" => exchange.respond_from(200, &[], 100_000, io::repeat(7).take(50_000)),
+            "/dead-peer" => exchange.respond_from(200, &[], 100_000, Fails),
+            "/no-room" => exchange.respond_problem(&Problem::new(507, "no room")),
+            "/drop" => drop(exchange),
+            "/gate" => {
+                self.gate.pass();
+                exchange.respond(200, &[], b"through");
+            }
+            _ => {
+                let mut body = Vec::new();
+                exchange.body().read_to_end(&mut body).unwrap();
+                let value = serde_json::json!({
+                    "method": exchange.method(), "target": target, "client": exchange.client().to_string(),
+                    "declared": exchange.body_bytes(), "bytes": body.len(), "id": ChunkId::of(&body).to_string(),
+                });
+                exchange.respond_json(200, &value);
+            }
+        }
+    }
+}
+
+struct Fails;
+
+impl Read for Fails {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    }
+}
+
+/// A door and what is behind it; stops when dropped.
+pub(crate) struct House {
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: Arc<DoorStats>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) server: Option<Server>,
+    stop: Sender<()>,
+    door: Option<JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    pub(crate) fn new(limits: DoorLimits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Arc::new(Gate::default());
+        let echo = Echo { gate: Arc::clone(&gate) };
+        let server = Server::start(&folder.path().join("private"), Arc::new(echo), limits.connections).unwrap();
+        let listener = smol::block_on(async_net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let door = Door::new(listener, server.lines(), limits);
+        let (address, stats) = (door.local_addr().unwrap(), door.stats());
+        let (stop, stopped) = smol::channel::bounded(1);
+        let door = std::thread::spawn(move || smol::block_on(door.run(stopped, Duration::from_secs(5))));
+        Self { address, stats, gate, server: Some(server), stop, door: Some(door), _folder: folder }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client_from(1)
+    }
+
+    /// A client from 127.0.0.`last`.
+    pub(crate) fn client_from(&self, last: u8) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Client { stream, received: Vec::new() }
+    }
+
+    /// Another client, and the same address, is served at once.
+    pub(crate) fn assert_serves(&self) {
+        for last in [1, 77] {
+            let mut client = self.client_from(last);
+            let answer = client.ask("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.json()["id"], ChunkId::of(b"abc").to_string());
+            assert_eq!(answer.json()["client"], IpAddr::from([127, 0, 0, last]).to_string());
+        }
+    }
+
+    pub(crate) fn begin_stop(&self) {
+        self.stop.try_send(()).ok();
+    }
+
+    /// Waits until the door has closed.
+    pub(crate) fn stopped(&mut self) {
+        self.door.take().unwrap().join().unwrap();
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.begin_stop();
+        self.gate.open();
+        if let Some(door) = self.door.take() {
+            door.join().unwrap();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub(crate) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
+        self.send(bytes);
+        self.answer()
+    }
+
+    fn more(&mut self) -> io::Result<usize> {
+        let mut bytes = vec![0; 65536];
+        let count = self.stream.read(&mut bytes)?;
+        self.received.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Reads the head of an answer.
+    pub(crate) fn head(&mut self) -> String {
+        loop {
+            if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
+                let body = self.received.split_off(at + 4);
+                return String::from_utf8(std::mem::replace(&mut self.received, body)).unwrap();
+            }
+            assert_ne!(self.more().unwrap(), 0, "closed inside a head: {:?}", self.received);
+        }
+    }
+
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.answer_to(true)
+    }
+
+    pub(crate) fn answer_to(&mut self, has_body: bool) -> Answer {
+        let head = self.head();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Answer { status, head, body: Vec::new() };
+        let length = answer.field("content-length").map_or(0, |text| text.parse().unwrap());
+        let length = if has_body { length } else { 0 };
+        while self.received.len() < length {
+            assert_ne!(self.more().unwrap(), 0, "closed inside a body");
+        }
+        let rest = self.received.split_off(length);
+        answer.body = std::mem::replace(&mut self.received, rest);
+        answer
+    }
+
+    /// Reads until the door closes; what came, whether it ended in order or in a reset.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        loop {
+            match self.more() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("not closed: {error}"),
+            }
+        }
+        std::mem::take(&mut self.received)
+    }
+
+    pub(crate) fn assert_closed(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.rest()), "");
+    }
+
+    pub(crate) fn finish_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// Resident memory of this process, in KiB.
+pub(crate) fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,4 +1,4 @@
-//! CellSync: a storage colony for small Linux boards.
+//! `CellSync`: a storage colony for small Linux boards.
 
 pub mod cell;
 pub mod chunk;

@@ -4,10 +4,14 @@
 //! run the same contract suite. Bytes go straight from the network into a store and back: they never pass through the
 //! cell's core, and no more than a buffer of them is in memory at a time.
 
+mod memory;
+
 use std::io::{self, Read};
 
 use crate::chunk::ChunkId;
 use crate::wire::CellId;
+
+pub use memory::MemoryStore;
 
 /// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,9 @@ pub struct Note {
 
 /// Holders remembered for one chunk; more are not kept.
 pub const MAX_HOLDERS: usize = 32;
+
+/// Copies that a chunk is taken to want when nothing is known about it but its bytes.
+pub const DEFAULT_COPIES: u8 = 5;
 
 /// Did a put bring something new?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +132,8 @@ pub trait Store: Send + Sync {
     ///
     /// When this returns `Ok`, the bytes survive a power cut and every later `open`, `has` and `list` sees them. When
     /// it returns an error, nothing of them is kept or counted. A chunk that is here already is not written again;
-    /// its body is read and checked all the same. At most a buffer of the body is in memory at a time.
+    /// its body is read and checked all the same, and its note counts only where nothing better is known. At most a
+    /// buffer of the body is in memory at a time.
     fn put(
         &self,
         expected: Option<&ChunkId>,
@@ -149,6 +157,9 @@ pub trait Store: Send + Sync {
 
     /// How full the store is. Cheap: touches no more than the file system's own counters.
     fn usage(&self) -> Usage;
+
+    /// Sets a bad copy aside, durably: the chunk is no longer here and may be put again. False if it is not here.
+    fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
     /// Writes out what was not yet written of the catalogue. For a clean stop; no promise of `put` waits for it.
     fn flush(&self) -> Result<(), StoreError>;

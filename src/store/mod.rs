@@ -4,6 +4,8 @@
 //! run the same contract suite. Bytes go straight from the network into a store and back: they never pass through the
 //! cell's core, and no more than a buffer of them is in memory at a time.
 
+#[cfg(target_os = "linux")]
+mod files;
 mod memory;
 
 use std::io::{self, Read};
@@ -11,6 +13,8 @@ use std::io::{self, Read};
 use crate::chunk::ChunkId;
 use crate::wire::CellId;
 
+#[cfg(target_os = "linux")]
+pub use files::{FileStore, OpenError, Options, panic_is_caught};
 pub use memory::MemoryStore;
 
 /// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.

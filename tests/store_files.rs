@@ -1,0 +1,441 @@
+//! What a store on a disk promises beyond the trait: its folder, what it makes of damage, of a full or crowded disk
+//! and of being killed.
+// These are tests, though clippy knows so only inside of a `#[test]`; they wait with deadlines.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![cfg(target_os = "linux")]
+
+mod store_common;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cellsync::chunk::ChunkId;
+use cellsync::store::{DEFAULT_COPIES, FileStore, OpenError, Options, Put, Store, StoreError};
+use store_common::{assert_all_good, bytes, cell, child, open, put, stored, until, write_for_ever};
+
+fn new_cell() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    FileStore::init(dir.path(), cell(1)).unwrap();
+    dir
+}
+
+fn file_of(dir: &Path, id: &ChunkId) -> PathBuf {
+    dir.join("chunks").join(format!("{:02x}", id.shard())).join(id.to_string())
+}
+
+fn count(path: &Path) -> usize {
+    fs::read_dir(path).unwrap().count()
+}
+
+fn counted(store: &FileStore) {
+    until("it is counted", || store.usage().counted);
+}
+
+/// Puts some chunks and stops cleanly.
+fn filled(chunks: u64) -> (tempfile::TempDir, Vec<ChunkId>) {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let mut ids: Vec<_> = (0..chunks).map(|n| put(&store, &bytes(n, 1000)).unwrap().0).collect();
+    store.flush().unwrap();
+    ids.sort();
+    (dir, ids)
+}
+
+fn open_error(dir: &Path) -> OpenError {
+    FileStore::open(dir, &Options::default()).map(drop).unwrap_err()
+}
+
+#[test]
+fn a_file_is_exactly_the_chunk_under_its_hash() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    for len in [0, 1, 100_000] {
+        let bytes = bytes(len as u64, len);
+        let (id, _) = put(&store, &bytes).unwrap();
+        assert_eq!(fs::read(file_of(dir.path(), &id)).unwrap(), bytes);
+        assert_eq!(ChunkId::of(&bytes), id);
+    }
+    assert_eq!(count(&dir.path().join("tmp")), 0);
+}
+
+#[test]
+fn a_folder_without_a_marker_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = open_error(dir.path());
+    assert!(matches!(error, OpenError::NoMarker { .. }), "{error}");
+    assert!(error.to_string().contains("--init"), "{error}");
+    assert_eq!(count(dir.path()), 0);
+    let missing = dir.path().join("missing");
+    assert!(matches!(open_error(&missing), OpenError::NoMarker { .. }));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn a_marker_that_cannot_be_used_is_refused() {
+    for bad in ["", "{}", "not a marker", r#"{"version":2,"node_id":"00000000-0000-4000-8000-000000000000"}"#] {
+        let dir = new_cell();
+        fs::write(dir.path().join("cellsync.cell"), bad).unwrap();
+        let error = open_error(dir.path());
+        assert!(matches!(error, OpenError::Marker { .. }), "{bad}: {error}");
+        assert!(matches!(FileStore::init(dir.path(), cell(2)), Err(OpenError::Marker { .. })), "{bad}");
+        assert_eq!(fs::read(dir.path().join("cellsync.cell")).unwrap(), bad.as_bytes());
+    }
+}
+
+#[test]
+fn only_an_empty_folder_becomes_a_cell() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("photo.jpg"), "").unwrap();
+    let error = FileStore::init(dir.path(), cell(1)).unwrap_err();
+    assert!(matches!(error, OpenError::NotEmpty { .. }), "{error}");
+    assert_eq!(count(dir.path()), 1);
+    // The folder of a cell that lost its marker holds chunks that a new cell must not take over silently.
+    let (dir, _) = filled(1);
+    fs::remove_file(dir.path().join("cellsync.cell")).unwrap();
+    assert!(matches!(FileStore::init(dir.path(), cell(2)), Err(OpenError::NotEmpty { .. })));
+}
+
+#[test]
+fn a_new_disk_and_an_init_cut_short_become_a_cell() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["lost+found", "chunks", "chunks/00", "tmp"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    fs::write(dir.path().join("cellsync.cell.new"), "{").unwrap();
+    assert_eq!(FileStore::init(dir.path(), cell(1)).unwrap(), cell(1));
+    assert_eq!(open(dir.path()).cell_id(), cell(1));
+}
+
+#[test]
+fn a_cell_keeps_its_name_until_it_is_given_another() {
+    let (dir, ids) = filled(3);
+    assert_eq!(FileStore::init(dir.path(), cell(2)).unwrap(), cell(1));
+    let store = open(dir.path());
+    assert_eq!(store.cell_id(), cell(1));
+    store.set_cell_id(cell(3)).unwrap();
+    assert_eq!(store.cell_id(), cell(3));
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.cell_id(), cell(3));
+    assert_eq!(store.list(None, 9).unwrap(), ids);
+}
+
+#[test]
+fn a_folder_serves_one_store_at_a_time() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let error = open_error(dir.path());
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    // One that is just ending is waited for.
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| open(dir.path()));
+        drop(store);
+        drop(next.join().unwrap());
+    });
+}
+
+#[test]
+fn what_was_half_written_is_gone_after_a_start() {
+    let dir = new_cell();
+    fs::write(dir.path().join("tmp/0"), "half").unwrap();
+    fs::create_dir(dir.path().join("tmp/folder")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(count(&dir.path().join("tmp")), 0);
+    let bytes = bytes(1, 70_000);
+    store.put(None, 80_000, &mut &*bytes, &store_common::note()).unwrap_err();
+    store.put(Some(&ChunkId::of(b"other")), 70_000, &mut &*bytes, &store_common::note()).unwrap_err();
+    assert_eq!(count(&dir.path().join("tmp")), 0);
+}
+
+#[test]
+fn files_that_are_no_chunks_are_left_alone_and_unseen() {
+    let (dir, ids) = filled(20);
+    let shard = dir.path().join("chunks/ab");
+    let elsewhere = ChunkId::from_bytes([0xcd; 32]).to_string();
+    for name in ["notes.txt", "AB".repeat(32).as_str(), &elsewhere] {
+        fs::write(shard.join(name), "x").unwrap();
+    }
+    fs::create_dir(shard.join("ab".repeat(32))).unwrap();
+    let before = count(&shard);
+    fs::remove_file(dir.path().join("clean")).unwrap();
+    let store = open(dir.path());
+    counted(&store);
+    assert_eq!(store.list(None, 100).unwrap(), ids);
+    assert_eq!(store.usage().chunks, 20);
+    assert!(!store.has(&"ab".repeat(32).parse().unwrap()).unwrap());
+    assert_eq!(count(&shard), before);
+}
+
+#[test]
+fn records_and_counts_outlive_a_restart() {
+    let (dir, ids) = filled(300);
+    let store = open(dir.path());
+    let usage = store.usage();
+    assert_eq!((usage.chunks, usage.bytes, usage.counted), (300, 300_000, true));
+    for id in &ids {
+        assert_eq!(store.record(id).unwrap().unwrap().note, store_common::note());
+    }
+}
+
+/// A file put there or taken away while the cell was off, as from a backup.
+#[test]
+fn files_that_come_and_go_while_the_cell_is_off_are_found_out() {
+    let (dir, ids) = filled(50);
+    let extra = bytes(1000, 500);
+    let id = ChunkId::of(&extra);
+    fs::write(file_of(dir.path(), &id), &extra).unwrap();
+    fs::remove_file(file_of(dir.path(), &ids[0])).unwrap();
+    let store = open(dir.path());
+    assert!(store.has(&id).unwrap());
+    assert_eq!(store.record(&ids[0]).unwrap(), None);
+    until("the record of the found file", || store.record(&id).unwrap().is_some());
+    let record = store.record(&id).unwrap().unwrap();
+    assert_eq!((record.len, record.note.copies, record.note.holders.len()), (500, DEFAULT_COPIES, 0));
+    until("the count", || store.usage().bytes == 49 * 1000 + 500);
+    assert_eq!(store.usage().chunks, 50);
+    // What is then told about it counts.
+    put(&store, &extra).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.record(&id).unwrap().unwrap().note, store_common::note());
+}
+
+#[test]
+fn a_copy_of_the_wrong_length_is_replaced_by_the_good_bytes() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let bytes = bytes(1, 5000);
+    let (id, _) = put(&store, &bytes).unwrap();
+    File::options().write(true).open(file_of(dir.path(), &id)).unwrap().set_len(4000).unwrap();
+    assert_eq!(put(&store, &bytes).unwrap(), (id, Put::Stored));
+    assert_eq!(fs::read(file_of(dir.path(), &id)).unwrap(), bytes);
+    drop(store);
+    let store = open(dir.path());
+    counted(&store);
+    assert_eq!((store.usage().chunks, store.usage().bytes), (1, 5000));
+}
+
+#[test]
+fn a_chunk_cut_short_under_the_reader_is_an_error_not_an_end() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let (id, _) = put(&store, &bytes(1, 5000)).unwrap();
+    let mut open = store.open(&id).unwrap().unwrap();
+    File::options().write(true).open(file_of(dir.path(), &id)).unwrap().set_len(100).unwrap();
+    let error = open.reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+/// Opens a store whose catalogue was treated badly: every chunk must be there, and in time every record.
+fn assert_recovers(dir: &Path, ids: &[ChunkId], what: &str) {
+    let store = open(dir);
+    assert_eq!(store.list(None, usize::MAX).unwrap(), ids, "{what}");
+    assert_all_good(&store, ids);
+    until(&format!("records after {what}"), || ids.iter().all(|id| store.record(id).unwrap().is_some()));
+    let (id, _) = put(&store, &bytes(77_777, 100)).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let store = open(dir);
+    assert_eq!(store.record(&id).unwrap().unwrap().note, store_common::note(), "{what}");
+    assert!(store.quarantine(&id).unwrap());
+    store.flush().unwrap();
+}
+
+#[test]
+fn a_lost_catalogue_is_made_anew() {
+    let (dir, ids) = filled(200);
+    fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+    assert_recovers(dir.path(), &ids, "losing it");
+}
+
+#[test]
+fn a_snapshot_cut_short_does_not_block_the_catalogue() {
+    let (dir, ids) = filled(200);
+    fs::write(dir.path().join("catalogue/snap.0000000000000000.generating"), "x").unwrap();
+    let store = open(dir.path());
+    // The records are still those that were put, not found again.
+    assert_eq!(store.record(&ids[0]).unwrap().unwrap().note, store_common::note());
+    assert!(!dir.path().join("catalogue.bad").exists());
+}
+
+#[test]
+fn a_damaged_catalogue_is_made_anew() {
+    let (dir, ids) = filled(400);
+    let catalogue = dir.path().join("catalogue");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let damage = |name: &str, how: &mut dyn FnMut(&File, u64)| {
+        let mut some = false;
+        for entry in fs::read_dir(&catalogue).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_str().unwrap().starts_with(name) && entry.path().is_file() {
+                let file = File::options().read(true).write(true).open(entry.path()).unwrap();
+                how(&file, file.metadata().unwrap().len());
+                some = true;
+            }
+        }
+        if some {
+            assert_recovers(dir.path(), &ids, name);
+        }
+    };
+    for name in ["db", "conf", "snap"] {
+        for _ in 0..6 {
+            damage(name, &mut |file, len| {
+                // sled's log is mostly empty here: the bytes that matter are at its head.
+                let at = rng.u64(0..len.min(40_000));
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at).unwrap();
+                file.write_all_at(&[byte[0] ^ (1 << rng.u32(0..8))], at).unwrap();
+            });
+        }
+        damage(name, &mut |file, len| file.set_len(len / 3).unwrap());
+        damage(name, &mut |file, _| file.set_len(0).unwrap());
+        damage(name, &mut |file, len| file.write_all_at(&vec![0xff; usize::try_from(len).unwrap()], 0).unwrap());
+    }
+}
+
+/// A catalogue that belongs to no layout we know is set aside, and only the newest of those is kept.
+#[test]
+fn a_foreign_catalogue_is_set_aside() {
+    let (dir, ids) = filled(20);
+    for _ in 0..2 {
+        let catalogue = dir.path().join("catalogue");
+        let db = sled::Config::new().path(&catalogue).open().unwrap();
+        db.insert("layout", &[9]).unwrap();
+        drop(db);
+        assert_recovers(dir.path(), &ids, "a foreign layout");
+        assert!(dir.path().join("catalogue.bad").exists());
+    }
+}
+
+#[test]
+fn the_reserve_is_kept() {
+    let dir = new_cell();
+    let disk = rustix::fs::statvfs(dir.path()).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    let options = Options { reserve: Some(free - (5 << 20)), ..Options::default() };
+    let store = FileStore::open(dir.path(), &options).unwrap();
+    // The ballast counts among what is used.
+    assert!(store.usage().free_bytes < 5 << 20);
+    drop(store);
+    let options = Options { reserve: Some(u64::MAX / 4), ..Options::default() };
+    let store = FileStore::open(dir.path(), &options).unwrap();
+    let error = put(&store, b"x").unwrap_err();
+    assert!(matches!(error, StoreError::NoRoom { needed: 1, free: 0 }), "{error}");
+    assert_eq!(count(&dir.path().join("tmp")), 0);
+}
+
+#[test]
+fn without_a_count_a_quota_cannot_be_kept() {
+    let (dir, _) = filled(1);
+    fs::remove_file(dir.path().join("clean")).unwrap();
+    // A folder that cannot be read keeps the count from ending.
+    fs::remove_dir(dir.path().join("chunks/00")).unwrap();
+    let options = Options { reserve: Some(0), quota: Some(1 << 20), ..Options::default() };
+    fs::write(dir.path().join("chunks/00"), "").unwrap();
+    let error = FileStore::open(dir.path(), &options).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Disk { .. }), "{error}");
+    fs::remove_file(dir.path().join("chunks/00")).unwrap();
+    let store = FileStore::open(dir.path(), &options).unwrap();
+    if !store.usage().counted {
+        assert!(matches!(put(&store, b"x"), Err(StoreError::Counting) | Ok(_)));
+    }
+    counted(&store);
+    put(&store, b"x").unwrap();
+    assert_eq!((store.usage().chunks, store.usage().bytes), (2, 1001));
+}
+
+#[test]
+fn a_count_noted_at_a_clean_stop_does_not_outlive_a_change() {
+    let (dir, _) = filled(3);
+    let clean = dir.path().join("clean");
+    let store = open(dir.path());
+    assert!(clean.exists());
+    put(&store, b"new").unwrap();
+    assert!(!clean.exists());
+    store.flush().unwrap();
+    assert!(clean.exists());
+    store.quarantine(&ChunkId::of(b"new")).unwrap();
+    assert!(!clean.exists());
+}
+
+#[test]
+fn the_quarantine_has_its_limit_and_the_oldest_go_first() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let quarantine = dir.path().join("quarantine");
+    let mib = 1 << 20;
+    let ids: Vec<_> = (0..36).map(|n| put(&store, &bytes(n, 2 * mib)).unwrap().0).collect();
+    for id in &ids {
+        assert!(store.quarantine(id).unwrap());
+    }
+    assert_eq!(count(&quarantine), 32);
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(quarantine.join(id.to_string()).exists(), n >= 4, "{n}");
+    }
+    assert_eq!(store.usage().chunks, 0);
+}
+
+/// An idle store writes nothing, so that cards last and disks sleep.
+#[test]
+fn nothing_is_written_while_nothing_happens() {
+    let (dir, _) = filled(200);
+    let Some(mut idle) = child("idle", dir.path()) else { return };
+    let mut said = BufReader::new(idle.0.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "settled"));
+    let written = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", idle.0.id())).unwrap();
+        io.lines().filter(|line| line.contains("write_bytes") || line.contains("syscw")).collect::<Vec<_>>().join("\n")
+    };
+    let before = written();
+    // Three times as long as sled's own rhythm, and past the keeper's.
+    let quiet = std::time::Instant::now() + Duration::from_secs(7);
+    until("seven seconds", || std::time::Instant::now() > quiet);
+    assert_eq!(written(), before);
+}
+
+/// Kills a store that puts as fast as it can; whatever it acknowledged must be here.
+#[test]
+fn a_killed_store_keeps_what_it_acknowledged() {
+    let dir = new_cell();
+    let mut acknowledged = Vec::new();
+    for round in 1..=6 {
+        let Some(mut writer) = child("write", dir.path()) else { return };
+        let mut said = stored(writer.0.stdout.take().unwrap());
+        acknowledged.extend(said.by_ref().take(round * 37));
+        writer.0.kill().unwrap();
+        acknowledged.extend(said);
+        writer.0.wait().unwrap();
+        let store = open(dir.path());
+        assert_all_good(&store, &acknowledged);
+        assert_eq!(count(&dir.path().join("tmp")), 0);
+        counted(&store);
+        let all = store.list(None, usize::MAX).unwrap();
+        assert_eq!(store.usage().chunks, all.len() as u64);
+        assert_all_good(&store, &all);
+    }
+}
+
+/// Not a test of its own: what the children run.
+#[test]
+fn child_process() {
+    let Ok(role) = std::env::var("CELLSYNC_STORE_CHILD") else { return };
+    let dir = PathBuf::from(std::env::var_os("CELLSYNC_STORE_DIR").unwrap());
+    let store = open(&dir);
+    if role == "write" {
+        write_for_ever(&store, 8);
+    }
+    // Idle: says so once all is settled, then waits to be killed.
+    counted(&store);
+    store.flush().unwrap();
+    writeln!(std::io::stdout(), "\nsettled").unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn the_name_of_a_cell_is_in_the_marker() {
+    let dir = new_cell();
+    let text = fs::read_to_string(dir.path().join("cellsync.cell")).unwrap();
+    assert_eq!(text, format!("{{\"version\":1,\"node_id\":\"{}\"}}\n", cell(1)));
+}

@@ -1,0 +1,100 @@
+//! What a store acknowledged survives a power cut, byte for byte.
+//!
+//! A child puts chunks on a real ext4 and says each id once it was acknowledged. Meanwhile the file system is shut
+//! down without writing out its journal, which loses all that was not fsynced, and mounted again. Killing the child
+//! would prove nothing: the system writes out what a dead process left.
+// These are tests, though clippy knows so only inside of a `#[test]`; they wait with deadlines.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![cfg(target_os = "linux")]
+
+mod store_common;
+
+use std::path::PathBuf;
+
+use cellsync::chunk::ChunkId;
+use cellsync::store::{FileStore, Store};
+use store_common::disk::Disk;
+use store_common::{assert_all_good, cell, child, open, put, stored, until, write_for_ever};
+
+#[test]
+fn acknowledged_chunks_survive_power_cuts() {
+    let Some(disk) = Disk::new(192) else { return };
+    let mut acknowledged = Vec::new();
+    let dir = disk.path().join("cell");
+    FileStore::init(&dir, cell(1)).unwrap();
+    for round in 1..=8 {
+        // One or many threads: with many, one fsync of the journal serves some that lack their own.
+        let role = if round % 2 == 0 { "write" } else { "write alone" };
+        let Some(mut writer) = child(role, &dir) else { return };
+        let mut said = stored(writer.0.stdout.take().unwrap());
+        acknowledged.extend(said.by_ref().take(round * 23));
+        disk.cut();
+        writer.0.kill().unwrap();
+        acknowledged.extend(said);
+        drop(writer);
+        disk.mount_again();
+        let store = open(&dir);
+        assert_eq!(store.cell_id(), cell(1));
+        assert_all_good(&store, &acknowledged);
+        // No name stands for other bytes than its own, acknowledged or not.
+        let all = store.list(None, usize::MAX).unwrap();
+        assert_all_good(&store, &all);
+        until("it is counted", || store.usage().counted);
+        assert_eq!(store.usage().chunks, all.len() as u64);
+        put(&store, format!("round {round}").as_bytes()).unwrap();
+        acknowledged.push(ChunkId::of(format!("round {round}").as_bytes()));
+    }
+}
+
+/// After `flush` the records and the counts are on the disk as well.
+#[test]
+fn records_survive_a_power_cut_after_a_flush() {
+    let Some(disk) = Disk::new(64) else { return };
+    for round in 0..5_u8 {
+        let dir = disk.path().join(format!("cell{round}"));
+        FileStore::init(&dir, cell(round)).unwrap();
+        let store = open(&dir);
+        let ids: Vec<_> = (0..100).map(|n| put(&store, &[round, n]).unwrap().0).collect();
+        store.flush().unwrap();
+        disk.cut();
+        drop(store);
+        disk.mount_again();
+        let store = open(&dir);
+        for id in &ids {
+            assert_eq!(store.record(id).unwrap().unwrap().note, store_common::note(), "round {round}");
+        }
+        assert!(store.usage().counted);
+    }
+}
+
+/// A new name and a copy set aside are safe when the call returns.
+#[test]
+fn a_name_and_a_quarantine_survive_a_power_cut() {
+    let Some(disk) = Disk::new(64) else { return };
+    let dir = disk.path().join("cell");
+    FileStore::init(&dir, cell(1)).unwrap();
+    disk.cut();
+    disk.mount_again();
+    let store = open(&dir);
+    let (id, _) = put(&store, b"bad").unwrap();
+    store.quarantine(&id).unwrap();
+    disk.cut();
+    drop(store);
+    disk.mount_again();
+    let store = open(&dir);
+    assert!(!store.has(&id).unwrap());
+    assert!(dir.join("quarantine").join(id.to_string()).exists());
+    store.set_cell_id(cell(2)).unwrap();
+    disk.cut();
+    drop(store);
+    disk.mount_again();
+    assert_eq!(open(&dir).cell_id(), cell(2));
+}
+
+/// Not a test of its own: what the children run.
+#[test]
+fn child_process() {
+    let Ok(role) = std::env::var("CELLSYNC_STORE_CHILD") else { return };
+    let store = open(&PathBuf::from(std::env::var_os("CELLSYNC_STORE_DIR").unwrap()));
+    write_for_ever(&store, if role == "write" { 8 } else { 1 });
+}

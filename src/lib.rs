@@ -1,9 +1,67 @@
-//! `CellSync`: a storage colony for small Linux boards.
+//! CellSync: a storage colony for small Linux boards. This page is the map of the house.
+//!
+//! # The data's path
+//!
+//! ```text
+//!  file ──▶ pipeline: split ▶ compress ▶ seal ──▶ chunk (raw bytes, named by their SHA-256)
+//!                                                   │
+//!           client::placer picks distinct cells (cell::placement: at random, weighted by room)
+//!                                                   │  PUT /chunk/{id}, all copies in parallel
+//!                                                   ▼
+//!           net::door ▶ net::server ▶ node::api ──▶ store: bytes in files, records in a catalogue
+//!
+//!  UDP beacon ◀──▶ node::driver ◀──▶ cell: who is there, who is gone      (decides; never does)
+//!
+//!  manifest ──▶ client: who has what? ──▶ the quickest holder ──▶ verify ▶ open ──▶ file
+//! ```
+//!
+//! # What lives where
+//!
+//! | module | what it is | may it touch clock, socket, disk, thread? |
+//! |---|---|---|
+//! | [`chunk`] | names and sizes of what is stored | no |
+//! | [`pipeline`] | a user's bytes to sealed chunks and back; the manifest | no |
+//! | [`wire`] | every byte that crosses the network | no |
+//! | [`cell`] | the protocol: inputs and the time in, decisions out | no |
+//! | [`config`] | `node.toml` and options to one [`config::Config`], with all defaults | reads one file |
+//! | [`store`] | where a cell keeps its copies, and what that promises | disk |
+//! | [`net`] | the door, the HTTP server behind it, the HTTP client, UDP sockets | sockets |
+//! | `node` | a running cell: driver, API, searches (Linux only) | all |
+//! | [`client`] | put and get | all |
+//! | [`cli`] | command lines; the only place that prints | all |
+//!
+//! The rule in the last column is held by the linter: clocks are forbidden but where a module says why it needs one.
+//!
+//! # What must always hold
+//!
+//! 1. A `PUT` is answered with 200 only when the bytes would survive a power cut ([`store::Store::put`]).
+//! 2. A chunk's file is exactly its bytes, so its name can be checked by anyone: `sha256sum`. The file alone makes a chunk
+//!    exist; the catalogue can be deleted at any time and is made again.
+//! 3. No byte from a cell is used before it was hashed, and none from the network is trusted for more than its form.
+//! 4. A cell is dead only when it is silent *and* does not answer a probe.
+//! 5. Nothing half-written is ever seen under a real name: not a chunk, a manifest, a marker, or a restored file.
+//! 6. Everything has a largest size: heads, bodies, queues, members, searches, connections, retries.
+//! 7. The manifest and the journal hold the key: only their user reads them, and they name no file, path or address.
+//!
+//! # Where it differs from what one might expect
+//!
+//! - The panic hook aborts the process, yet panics unwind: opening a damaged sled catalogue can panic, and that one is
+//!   caught (`store`).
+//! - `--loopback` restricts a cell to the loopback interface; it does not add it to the others.
+//! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. A client that has heard so
+//!   many asks nobody for the rest.
+//! - `GET /peers` lists the other cells, not the one that answers: behind a wildcard address it cannot know its own URL.
+//! - A manifest may say `"content": "tar"`: its bytes are the tar stream of a directory. Readers that do not know the key
+//!   restore the tar file.
 
 pub mod cell;
 pub mod chunk;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod net;
+#[cfg(target_os = "linux")]
+pub mod node;
 pub mod pipeline;
 pub mod store;
 pub mod wire;

@@ -3,6 +3,8 @@
 //! Connections are kept alive and pooled by `ureq`. Every wait has an end, every answer a largest size. Nothing that a
 //! cell answers is trusted here: callers verify chunk bytes by their hash.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ureq::http::Response;
@@ -86,6 +88,7 @@ pub struct PutHints {
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
+    requests: Arc<AtomicU64>,
 }
 
 /// Buffers of one connection, in bytes each way.
@@ -112,13 +115,31 @@ impl Http {
             .timeout_recv_body(Some(Duration::from_millis(patience.answer_ms)))
             .timeout_global(Some(Duration::from_millis(patience.call_ms)))
             .build();
-        Self { agent: config.new_agent() }
+        Self { agent: config.new_agent(), requests: Arc::default() }
+    }
+
+    /// Requests made so far, by all clones together.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As many
+    /// tries as there may be stale connections to one cell would be too many: one more is made, and then it counts.
+    fn call(&self, call: impl Fn() -> Answer) -> Answer {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        match call() {
+            Err(ureq::Error::Io(error)) if error.kind() != std::io::ErrorKind::ConnectionRefused => {
+                self.requests.fetch_add(1, Ordering::Relaxed);
+                call()
+            }
+            answer => answer,
+        }
     }
 
     /// Stores a chunk. When this returns, the cell has it safe.
     pub fn put_chunk(&self, url: &str, id: &ChunkId, bytes: &[u8], hints: &PutHints) -> Result<(), CallError> {
         let holders: Vec<String> = hints.holders.iter().map(ToString::to_string).collect();
-        let answer = again_if_stale(|| {
+        let answer = self.call(|| {
             self.agent
                 .put(format!("{url}/chunk/{id}"))
                 .header(COPIES_HEADER, hints.copies.to_string())
@@ -140,7 +161,7 @@ impl Http {
         hops: u8,
         search: Option<&str>,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        let answer = again_if_stale(|| {
+        let answer = self.call(|| {
             let request = self.agent.get(format!("{url}/chunk/{id}")).header(HOPS_HEADER, hops.to_string());
             match search {
                 Some(search) => request.header(REQUEST_ID_HEADER, search).call(),
@@ -163,7 +184,7 @@ impl Http {
         let mut here = Vec::new();
         for batch in ids.chunks(MAX_HAVE_IDS) {
             let lines = api::write_ids(batch);
-            let answer = again_if_stale(|| {
+            let answer = self.call(|| {
                 self.agent.post(format!("{url}/chunks/have")).content_type("text/plain").send(lines.as_bytes())
             });
             let mut response = answered(url, answer)?;
@@ -190,7 +211,7 @@ impl Http {
 
     /// Does the cell have this chunk?
     pub fn head(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
-        let mut response = answered(url, again_if_stale(|| self.agent.head(format!("{url}/chunk/{id}")).call()))?;
+        let mut response = answered(url, self.call(|| self.agent.head(format!("{url}/chunk/{id}")).call()))?;
         match response.status().as_u16() {
             200 => Ok(true),
             404 => Ok(false),
@@ -200,32 +221,23 @@ impl Http {
 
     /// The other cells that this one knows.
     pub fn peers(&self, url: &str) -> Result<Peers, CallError> {
-        json(url, &mut succeeded(url, again_if_stale(|| self.agent.get(format!("{url}/peers")).call()))?)
+        json(url, &mut succeeded(url, self.call(|| self.agent.get(format!("{url}/peers")).call()))?)
     }
 
     /// What the cell says of itself.
     pub fn status(&self, url: &str) -> Result<CellStatus, CallError> {
-        json(url, &mut succeeded(url, again_if_stale(|| self.agent.get(format!("{url}/status")).call()))?)
+        json(url, &mut succeeded(url, self.call(|| self.agent.get(format!("{url}/status")).call()))?)
     }
 
     /// Makes the cell behind `url` know the one behind `own_url` as a static peer.
     pub fn join(&self, url: &str, own_url: &str) -> Result<Peers, CallError> {
         let join = serde_json::to_vec(&Join { url: own_url.to_owned() }).unwrap_or_default();
         let send = || self.agent.post(format!("{url}/join")).content_type("application/json").send(&join[..]);
-        json(url, &mut succeeded(url, again_if_stale(send))?)
+        json(url, &mut succeeded(url, self.call(send))?)
     }
 }
 
 type Answer = Result<Response<Body>, ureq::Error>;
-
-/// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As many
-/// tries as there may be stale connections to one cell would be too many: one more is made, and then it counts.
-fn again_if_stale(call: impl Fn() -> Answer) -> Answer {
-    match call() {
-        Err(ureq::Error::Io(error)) if error.kind() != std::io::ErrorKind::ConnectionRefused => call(),
-        answer => answer,
-    }
-}
 
 fn answered(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
     answer.map_err(|source| CallError::Unreachable { url: url.to_owned(), source: Box::new(source) })

@@ -9,11 +9,17 @@
 //! judges each request's head, writes it anew and passes it on; whatever breaks a limit is answered at the door.
 
 pub mod client;
+#[cfg(target_os = "linux")]
 pub mod descriptors;
 pub mod discovery;
+#[cfg(target_os = "linux")]
 pub mod door;
+#[cfg(target_os = "linux")]
 pub mod lines;
+#[cfg(target_os = "linux")]
 pub mod server;
 
+#[cfg(target_os = "linux")]
 pub use door::{CLIENT_FIELD, Door, DoorStats};
+#[cfg(target_os = "linux")]
 pub use server::{Exchange, Handler, Server};

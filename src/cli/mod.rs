@@ -1,0 +1,103 @@
+//! The command lines. Each command is a file: what it understands (argh), how it runs, what it prints. Nothing else in the
+//! library prints.
+
+// It is here that users are spoken to.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod get;
+#[cfg(target_os = "linux")]
+mod node;
+mod progress;
+mod put;
+mod show;
+mod status;
+mod tool;
+
+use std::process::ExitCode;
+
+use crate::client::{ClientError, Place, Stop};
+use crate::config::DEFAULT_UDP_PORT;
+
+pub use get::get;
+#[cfg(target_os = "linux")]
+pub use node::node;
+pub use put::put;
+pub use tool::tool;
+
+/// Exit code for a command line that cannot be understood.
+const USAGE: u8 = 2;
+/// Exit code for whatever has none of its own.
+const FAILED: u8 = 1;
+
+/// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
+fn understand<T: argh::TopLevelCommand>(name: &str) -> Result<T, ExitCode> {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.iter().any(|word| word == "--version") {
+        println!("{name} {}", env!("CARGO_PKG_VERSION"));
+        return Err(ExitCode::SUCCESS);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    T::from_args(&[name], &words).map_err(|exit| {
+        if exit.status.is_ok() {
+            println!("{}", exit.output.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("{name}: {}; {name} --help tells what it understands", one_line(&exit.output));
+        ExitCode::from(USAGE)
+    })
+}
+
+fn one_line(text: &str) -> String {
+    let lines: Vec<_> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Run ")).collect();
+    lines.join(" ")
+}
+
+/// Says what went wrong, in one line, and gives the exit code.
+fn failed(name: &str, error: &ClientError) -> ExitCode {
+    eprintln!("{name}: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+/// Where the colony is, as the options say.
+fn place(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<Place, ClientError> {
+    let udp_port = udp_port.unwrap_or(DEFAULT_UDP_PORT);
+    if udp_port == 0 {
+        return Err(ClientError::Usage("--udp-port is a number from 1 to 65535".into()));
+    }
+    let nodes = nodes
+        .iter()
+        .map(|node| {
+            let url = if node.contains("://") { node.clone() } else { format!("http://{node}") };
+            match url.strip_prefix("http://") {
+                Some(host) if !host.trim_end_matches('/').is_empty() => Ok(url),
+                _ => Err(ClientError::Usage(format!("--node {node}: http://HOST:PORT is needed"))),
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Place { nodes, udp_port, loopback })
+}
+
+/// How many workers: as many as were asked for, or as there are processors.
+fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
+    match asked {
+        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(64)),
+        Some(jobs @ 1..=64) => Ok(jobs),
+        Some(_) => Err(ClientError::Usage("--jobs is a number from 1 to 64".into())),
+    }
+}
+
+/// Lets Ctrl-C end the work in order. A second one ends it at once.
+fn stop_on_interrupt() -> Stop {
+    let stop = Stop::default();
+    let asked = stop.clone();
+    // Where signals cannot be caught they end the process: the journal is as good then.
+    drop(ctrlc::set_handler(move || {
+        if asked.is_asked() {
+            #[allow(clippy::exit)] // The user has asked twice.
+            std::process::exit(i32::from(FAILED));
+        }
+        asked.ask();
+    }));
+    stop
+}

@@ -1,0 +1,97 @@
+//! `cellsync-node`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use super::{FAILED, USAGE, understand};
+use crate::config::{Config, ConfigError, Given};
+use crate::node::{NodeError, Started, run};
+
+const NAME: &str = "cellsync-node";
+
+/// Run a cell of a storage colony. Options win over the file that --config names.
+#[derive(FromArgs)]
+struct Args {
+    /// read settings from this file (the packages use /etc/cellsync/node.toml)
+    #[argh(option, arg_name = "file")]
+    config: Option<PathBuf>,
+    /// folder that holds everything the cell keeps (default /var/lib/cellsync)
+    #[argh(option, arg_name = "dir")]
+    data: Option<PathBuf>,
+    /// make the data folder a cell's, if it is empty or not there yet, and start
+    #[argh(switch)]
+    init: bool,
+    /// address and TCP port of the HTTP door; port 0 takes a free one (default 0.0.0.0:8080)
+    #[argh(option, arg_name = "addr:port")]
+    listen: Option<String>,
+    /// UDP port on which the colony finds itself (default 5000)
+    #[argh(option, arg_name = "port")]
+    udp_port: Option<u16>,
+    /// live on this machine only: nothing is sent to any network
+    #[argh(switch)]
+    loopback: bool,
+    /// a cell that broadcast does not reach; can be given many times
+    #[argh(option, arg_name = "host:port")]
+    peer: Vec<String>,
+    /// off, error, warn, info, debug or trace (default info)
+    #[argh(option, arg_name = "level")]
+    log: Option<String>,
+    /// room on the disk that is left to others, such as "1 GiB" (default 1 GiB or 5 %, the smaller)
+    #[argh(option, arg_name = "size")]
+    reserve: Option<String>,
+    /// the most that chunks may take in all, such as "20 GiB" (default: what the reserve leaves)
+    #[argh(option, arg_name = "size")]
+    quota: Option<String>,
+    /// show the version
+    #[argh(switch)]
+    #[allow(dead_code)] // Answered before the others are read; here for --help.
+    version: bool,
+}
+
+/// Runs `cellsync-node`.
+pub fn node() -> ExitCode {
+    let args: Args = match understand(NAME) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{NAME}: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    env_logger::Builder::new().filter_level(config.log).format_target(false).init();
+    let started = |Started { id, address }| {
+        println!("cell {id} listens on http://{address} with {}", config.data.display());
+    };
+    match run(&config, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error}");
+            ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
+        }
+    }
+}
+
+fn configure(args: Args) -> Result<Config, ConfigError> {
+    let mut config = Config::default();
+    if let Some(path) = &args.config {
+        config.apply(Given::read(path)?)?;
+    }
+    config.apply(Given {
+        data: args.data,
+        listen: args.listen,
+        udp_port: args.udp_port,
+        loopback: args.loopback.then_some(true),
+        peers: (!args.peer.is_empty()).then_some(args.peer),
+        log: args.log,
+        reserve: args.reserve,
+        quota: args.quota,
+    })?;
+    config.init = args.init;
+    config.check()?;
+    Ok(config)
+}

@@ -1,0 +1,82 @@
+//! The progress bar, on standard error and on terminals only; warnings go above it, or without it, line by line.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::client::Progress;
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Direction {
+    Put,
+    Get,
+}
+
+pub(super) struct Bar {
+    name: &'static str,
+    drawn: ProgressBar,
+    plain: Cell<u64>,
+    sealed: Cell<u64>,
+    direction: Direction,
+    quiet: bool,
+}
+
+impl Bar {
+    pub(super) fn new(name: &'static str, direction: Direction, quiet: bool) -> Self {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let drawn = ProgressBar::with_draw_target(None, target);
+        if shown {
+            drawn.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self { name, drawn, plain: Cell::new(0), sealed: Cell::new(0), direction, quiet }
+    }
+
+    /// Takes the bar off the screen.
+    pub(super) fn clear(&self) {
+        self.drawn.finish_and_clear();
+    }
+
+    fn style(known: bool) -> ProgressStyle {
+        let template = if known {
+            "{wide_bar} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left"
+        } else {
+            "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}"
+        };
+        // Both templates are right; a wrong one would only cost the looks.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        style.progress_chars("█▉▊▋▌▍▎▏ ")
+    }
+}
+
+impl Progress for Bar {
+    fn total(&self, bytes: Option<u64>) {
+        self.drawn.set_style(Self::style(bytes.is_some()));
+        if let Some(bytes) = bytes {
+            self.drawn.set_length(bytes);
+        }
+    }
+
+    fn advance(&self, plain: u64, sealed: u64) {
+        self.drawn.inc(plain);
+        if sealed > 0 && plain > 0 {
+            self.plain.set(self.plain.get() + plain);
+            self.sealed.set(self.sealed.get() + sealed);
+            let percent = 100.0 * self.sealed.get() as f64 / self.plain.get() as f64;
+            let what = match self.direction {
+                Direction::Put => "stored",
+                Direction::Get => "fetched",
+            };
+            self.drawn.set_message(format!("{percent:.0} % {what}"));
+        }
+    }
+
+    fn notice(&self, text: &str) {
+        if !self.quiet {
+            self.drawn.suspend(|| eprintln!("{}: {text}", self.name));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `cellsync`: looking at a colony, and showing what one does.
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use super::{status, understand};
+
+const NAME: &str = "cellsync";
+
+/// Look at a storage colony, or watch one at work.
+#[derive(FromArgs)]
+struct Args {
+    #[argh(subcommand)]
+    command: Command,
+    /// show the version
+    #[argh(switch)]
+    #[allow(dead_code)] // Answered before the others are read; here for --help.
+    version: bool,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Status(status::Args),
+}
+
+/// Runs `cellsync`.
+pub fn tool() -> ExitCode {
+    let args: Args = match understand(NAME) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match args.command {
+        Command::Status(args) => status::run(&args),
+    }
+}

@@ -1,0 +1,159 @@
+//! The threads of a get: each fetches a chunk from the quickest holder, verifies and opens it, and tries the next holder
+//! when that fails.
+
+// A shell: it measures how quickly cells answer.
+#![allow(clippy::disallowed_methods)]
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::holders::Holders;
+use crate::chunk::ChunkId;
+use crate::net::client::Http;
+use crate::pipeline::{Key, OpenError, open_chunk};
+use crate::wire::api::DEFAULT_HOPS;
+
+/// Cells that are asked to search for a chunk when no holder is known.
+const MAX_ENTRIES: usize = 3;
+
+/// A chunk to be fetched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job {
+    pub(super) index: usize,
+    pub(super) id: ChunkId,
+}
+
+/// A copy that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCopy {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The number of its block.
+    pub index: usize,
+    /// Who sent the bytes.
+    pub cell: String,
+    /// What they hash to.
+    pub found: ChunkId,
+}
+
+/// How a job ended.
+pub(super) enum Outcome {
+    /// The block's bytes, and how many the chunk had.
+    Block { bytes: Vec<u8>, sealed: u64 },
+    /// No good copy.
+    Lost,
+    /// The chunk is what it was when it was put, and still gives no block.
+    Unusable(OpenError),
+}
+
+/// What a worker tells.
+pub(super) struct Done {
+    pub(super) job: Job,
+    pub(super) outcome: Outcome,
+    pub(super) bad: Vec<BadCopy>,
+}
+
+/// The threads of one get. They end by themselves when this is dropped.
+pub(super) struct Crew {
+    pub(super) done: Receiver<Done>,
+    jobs: Sender<Job>,
+    holders: Arc<Mutex<Holders>>,
+}
+
+impl Crew {
+    pub(super) fn start(http: &Http, key: &Key, holders: Holders, workers: usize) -> Self {
+        let (jobs, job) = channel();
+        let (tell, done) = channel();
+        let job = Arc::new(Mutex::new(job));
+        let holders = Arc::new(Mutex::new(holders));
+        for _ in 0..workers {
+            let worker = Worker { http: http.clone(), key: key.clone(), holders: Arc::clone(&holders) };
+            let (job, tell): (Arc<Mutex<Receiver<Job>>>, Sender<Done>) = (Arc::clone(&job), tell.clone());
+            thread::spawn(move || {
+                loop {
+                    let next = job.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = next else { return };
+                    if tell.send(worker.fetch(job)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { done, jobs, holders }
+    }
+
+    pub(super) fn fetch(&self, job: Job) {
+        // The workers live as long as the crew.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Takes in a new look at who has what.
+    pub(super) fn replace_holders(&self, holders: Holders) {
+        *lock(&self.holders) = holders;
+    }
+}
+
+fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
+    holders.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Worker {
+    http: Http,
+    key: Key,
+    holders: Arc<Mutex<Holders>>,
+}
+
+impl Worker {
+    fn fetch(&self, job: Job) -> Done {
+        let mut bad = Vec::new();
+        let outcome = self.fetch_from_holders(job, &mut bad).or_else(|| self.search(job, &mut bad));
+        Done { job, outcome: outcome.unwrap_or(Outcome::Lost), bad }
+    }
+
+    fn fetch_from_holders(&self, job: Job, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+        let mut tried = Vec::new();
+        loop {
+            // Bound by itself, or the lock would be held while the chunk is fetched.
+            let chosen = lock(&self.holders).choose(job.index, &tried);
+            let (number, cell) = chosen?;
+            tried.push(number);
+            let began = Instant::now();
+            match self.http.get_chunk(&cell.url, &job.id, 0, None) {
+                Ok(Some(bytes)) => {
+                    lock(&self.holders).fetched(number, began.elapsed().as_secs_f64() * 1000.0);
+                    if let Some(outcome) = self.open(job, &bytes, cell.name(), bad) {
+                        return Some(outcome);
+                    }
+                }
+                Ok(None) => lock(&self.holders).failed(number, false),
+                Err(error) => lock(&self.holders).failed(number, error.is_unreachable()),
+            }
+        }
+    }
+
+    /// As a last resort: cells may know of cells that we do not.
+    fn search(&self, job: Job, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+        let entries = lock(&self.holders).entries(MAX_ENTRIES);
+        entries.into_iter().find_map(|cell| {
+            let bytes = self.http.get_chunk(&cell.url, &job.id, DEFAULT_HOPS, None).ok()??;
+            self.open(job, &bytes, cell.name(), bad)
+        })
+    }
+
+    /// Nothing is used before it is verified. `None` if another copy may be better.
+    fn open(&self, job: Job, bytes: &[u8], cell: String, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+        match open_chunk(bytes, &job.id, &self.key) {
+            Ok(block) => Some(Outcome::Block { bytes: block, sealed: bytes.len() as u64 }),
+            Err(OpenError::WrongHash { found }) => {
+                let copy = BadCopy { chunk: job.id, index: job.index, cell, found };
+                if !bad.contains(&copy) {
+                    bad.push(copy);
+                }
+                None
+            }
+            Err(error) => Some(Outcome::Unusable(error)),
+        }
+    }
+}

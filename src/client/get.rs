@@ -1,0 +1,233 @@
+//! Getting a file back from the colony.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use super::download::{BadCopy, Crew, Done, Job, Outcome};
+use super::have::ask_all;
+use super::holders::Holders;
+use super::output::{Output, Target};
+use super::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, locate};
+use crate::chunk::{BLOCK_BYTES, ChunkId};
+use crate::net::client::{Http, Patience};
+use crate::pipeline::Manifest;
+use crate::wire::api::DEFAULT_HOPS;
+
+/// How a get is to go.
+#[derive(Debug, Clone)]
+pub struct GetOptions {
+    /// Chunks opened at the same time.
+    pub jobs: usize,
+    /// Write over a file that is there.
+    pub force: bool,
+    /// Where the colony is.
+    pub place: Place,
+}
+
+/// What a get did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetReport {
+    /// Bytes restored.
+    pub size: u64,
+    /// Chunks that they came from.
+    pub chunks: usize,
+    /// Bytes of those chunks.
+    pub fetched_bytes: u64,
+    /// The fewest cells that any chunk was found on.
+    pub fewest_copies: usize,
+    /// Copies that were not what they should be.
+    pub bad_copies: Vec<BadCopy>,
+    /// Cells that answered.
+    pub cells: usize,
+    /// Requests made.
+    pub requests: u64,
+}
+
+/// How often the user's wish to stop is looked at.
+const STOP_LOOK: Duration = Duration::from_millis(100);
+/// How often the colony is looked at again when a chunk was not to be had: its holders may have restarted.
+const MAX_LOOKS: u32 = 2;
+/// Chunks without a known holder that the colony is asked to search for before anything is written.
+const MAX_SEARCHED: usize = 16;
+
+/// Restores what `manifest` describes to `target`.
+pub fn get(
+    manifest: &Path,
+    target: &Target,
+    options: &GetOptions,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<GetReport, ClientError> {
+    let file = File::open(manifest).map_err(ClientError::file("cannot read", manifest))?;
+    let wrong = |source| ClientError::Manifest { path: manifest.to_owned(), source };
+    let manifest = Manifest::read(file).map_err(wrong)?;
+    let mut output = Output::open(target, manifest.content, options.force)?;
+    progress.total(manifest.size);
+    let workers = workers(options);
+    let get = Get {
+        http: Http::new(Patience::CHUNKS, workers, 4 * workers),
+        manifest: &manifest,
+        options,
+        progress,
+        report: GetReport::default(),
+    };
+    let report = get.run(&mut output, stop)?;
+    output.finish()?;
+    Ok(report)
+}
+
+/// The name under which a manifest's file is restored: its own, without `.manifest`.
+pub fn default_output(manifest: &Path) -> Option<PathBuf> {
+    let name = manifest.file_name()?.to_str()?.strip_suffix(".manifest").filter(|name| !name.is_empty())?;
+    Some(manifest.with_file_name(name))
+}
+
+/// Some threads wait for the network while others open chunks.
+fn workers(options: &GetOptions) -> usize {
+    2 * options.jobs.max(1) + 2
+}
+
+struct Get<'a> {
+    http: Http,
+    manifest: &'a Manifest,
+    options: &'a GetOptions,
+    progress: &'a dyn Progress,
+    report: GetReport,
+}
+
+impl Get<'_> {
+    fn run(mut self, output: &mut Output, stop: &Stop) -> Result<GetReport, ClientError> {
+        let ids = &self.manifest.chunks;
+        self.report.chunks = ids.len();
+        if !ids.is_empty() {
+            let holders = self.look()?;
+            self.report.cells = holders.answering();
+            self.check_all_are_there(&holders)?;
+            self.report.fewest_copies = (0..ids.len()).map(|index| holders.count(index)).min().unwrap_or_default();
+            let crew = Crew::start(&self.http, &self.manifest.key, holders, workers(self.options));
+            self.fetch_in_order(&crew, output, stop)?;
+        }
+        if self.manifest.size.is_some_and(|size| size != self.report.size) {
+            let what = format!("the manifest tells of {} bytes", self.manifest.size.unwrap_or_default());
+            return Err(ClientError::Corrupt { bytes: 0..self.report.size, what });
+        }
+        self.report.requests = self.http.requests();
+        Ok(self.report)
+    }
+
+    /// Finds the cells and asks them what they have.
+    fn look(&self) -> Result<Holders, ClientError> {
+        let place = &self.options.place;
+        let cells = locate(&self.http, place)
+            .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?;
+        let ids = &self.manifest.chunks;
+        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids), ids);
+        if holders.answering() == 0 { Err(super::no_cells(place)) } else { Ok(holders) }
+    }
+
+    /// A file that cannot be whole is not begun. Cells that we do not know of may still have what is missing.
+    fn check_all_are_there(&self, holders: &Holders) -> Result<(), ClientError> {
+        let missing = holders.missing();
+        let searched = missing.iter().take(MAX_SEARCHED).filter_map(|&index| self.manifest.chunks.get(index));
+        for id in searched {
+            let found = holders.entries(3).iter().any(|cell| {
+                matches!(self.http.get_chunk(&cell.url, id, DEFAULT_HOPS, None), Ok(Some(bytes)) if ChunkId::of(&bytes) == *id)
+            });
+            if !found {
+                return Err(self.missing(&missing, holders.answering()));
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, indices: &[usize], cells: usize) -> ClientError {
+        ClientError::Missing {
+            chunks: indices.len(),
+            of: self.manifest.chunks.len(),
+            cells,
+            missing: bytes_of_blocks(indices, self.manifest.size),
+        }
+    }
+
+    /// Fetches out of order, within a window, and writes in order.
+    fn fetch_in_order(&mut self, crew: &Crew, output: &mut Output, stop: &Stop) -> Result<(), ClientError> {
+        let ids = &self.manifest.chunks;
+        let window = 2 * workers(self.options);
+        let mut waiting: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let (mut asked, mut written, mut looks) = (0, 0, 0);
+        while written < ids.len() {
+            if stop.is_asked() {
+                return Err(ClientError::Stopped("stopped; nothing was written".into()));
+            }
+            while let Some(&id) = ids.get(asked).filter(|_| asked < written + window) {
+                crew.fetch(Job { index: asked, id });
+                asked += 1;
+            }
+            match crew.done.recv_timeout(STOP_LOOK) {
+                Ok(done) => {
+                    if let Some((index, bytes)) = self.take(done, crew, &mut looks)? {
+                        waiting.insert(index, bytes);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ClientError::Stopped("a worker ended by itself".into()));
+                }
+            }
+            while let Some(bytes) = waiting.remove(&written) {
+                self.check_length(written, bytes.len())?;
+                output.write(&bytes)?;
+                self.report.size += bytes.len() as u64;
+                written += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, done: Done, crew: &Crew, looks: &mut u32) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+        let Done { job, outcome, bad } = done;
+        let bytes = bytes_of_block(job.index, self.manifest.size);
+        match outcome {
+            Outcome::Block { bytes: block, sealed } => {
+                for copy in &bad {
+                    let last = bytes.end.saturating_sub(1);
+                    self.progress.notice(&format!(
+                        "one copy was bad: chunk {} (bytes {}-{last}) from cell {}; a good one was used",
+                        copy.chunk.short(),
+                        bytes.start,
+                        copy.cell
+                    ));
+                }
+                self.report.bad_copies.extend(bad);
+                self.report.fetched_bytes += sealed;
+                self.progress.advance(block.len() as u64, sealed);
+                Ok(Some((job.index, block)))
+            }
+            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes, what: error.to_string() }),
+            Outcome::Lost if *looks < MAX_LOOKS => {
+                *looks += 1;
+                crew.replace_holders(self.look()?);
+                crew.fetch(job);
+                Ok(None)
+            }
+            Outcome::Lost if bad.is_empty() => Err(self.missing(&[job.index], self.report.cells)),
+            Outcome::Lost => {
+                let cells: Vec<_> = bad.iter().map(|copy| copy.cell.as_str()).collect();
+                let what = format!("all copies of chunk {} are bad, those of {}", job.id.short(), cells.join(", "));
+                Err(ClientError::Corrupt { bytes, what })
+            }
+        }
+    }
+
+    /// Only the last block may be short.
+    fn check_length(&self, index: usize, len: usize) -> Result<(), ClientError> {
+        if len == BLOCK_BYTES || index + 1 == self.manifest.chunks.len() {
+            return Ok(());
+        }
+        let what = format!("block {index} has {len} bytes");
+        Err(ClientError::Corrupt { bytes: bytes_of_block(index, self.manifest.size), what })
+    }
+}

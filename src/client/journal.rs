@@ -1,0 +1,193 @@
+//! The journal of a put under way: `NAME.manifest.part`, private to its user (it holds the key).
+//!
+//! ```text
+//! {"version":1,"key":"…","source":{"size":…,"modified_ns":…}}     once
+//! {"index":0,"id":"…"}                                            for each chunk, before its first copy is sent
+//! ```
+//!
+//! A line says under which id a block was sealed, not that its copies are safe: what is safe, the cells are asked. So a put
+//! that was cut off at any point is gone on with from what is really there. A last line that was cut off is passed over.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::ClientError;
+use super::source::Fingerprint;
+use crate::chunk::ChunkId;
+use crate::pipeline::Key;
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    key: String,
+    source: Fingerprint,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    index: usize,
+    id: ChunkId,
+}
+
+/// An open journal. Locked for this process, so that two puts of one file do not mix.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+/// What an earlier put left behind.
+pub(super) struct Earlier {
+    pub(super) key: Key,
+    /// Ids by the number of their block.
+    pub(super) ids: BTreeMap<usize, ChunkId>,
+}
+
+/// Where the journal of this manifest is.
+pub fn journal_path(manifest: &Path) -> PathBuf {
+    let mut name = manifest.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+impl Journal {
+    /// Opens the journal of a manifest, and tells what an earlier put of the same source left in it.
+    pub(super) fn open(manifest: &Path, source: &Fingerprint) -> Result<(Self, Option<Earlier>), ClientError> {
+        let path = journal_path(manifest);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(ClientError::file("cannot write", &path))?;
+        // Not every file system can lock; on one that cannot, going on without is what its users expect.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(ClientError::Usage(format!(
+                "{} is in use: another cellsync-put is storing the same file; wait for it",
+                path.display()
+            )));
+        }
+        let mut journal = Self { path, file };
+        let earlier = journal.read(source);
+        Ok((journal, earlier))
+    }
+
+    fn read(&mut self, source: &Fingerprint) -> Option<Earlier> {
+        let mut lines = BufReader::new(&mut self.file).lines();
+        let head: Head = serde_json::from_str(&lines.next()?.ok()?).ok()?;
+        if head.version != VERSION || head.source != *source {
+            return None;
+        }
+        let key = head.key.parse().ok()?;
+        let lines = lines.map_while(|line| serde_json::from_str::<Line>(&line.ok()?).ok());
+        Some(Earlier { key, ids: lines.map(|line| (line.index, line.id)).collect() })
+    }
+
+    /// Begins anew, with what is still good of an earlier put.
+    pub(super) fn begin(
+        &mut self,
+        key: &Key,
+        source: &Fingerprint,
+        ids: &BTreeMap<usize, ChunkId>,
+    ) -> Result<(), ClientError> {
+        let head = Head { version: VERSION, key: key.to_text(), source: source.clone() };
+        let mut text = serde_json::to_string(&head).unwrap_or_default() + "\n";
+        for (&index, &id) in ids {
+            text += &line(index, id);
+        }
+        let written = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        let written = written.and_then(|_| self.file.write_all(text.as_bytes()));
+        written.map_err(ClientError::file("cannot write", &self.path))
+    }
+
+    /// Notes under which id a block was sealed. Call it before the first copy is sent.
+    pub(super) fn note(&mut self, index: usize, id: ChunkId) -> Result<(), ClientError> {
+        self.file.write_all(line(index, id).as_bytes()).map_err(ClientError::file("cannot write", &self.path))
+    }
+
+    /// Removes the journal: its manifest is whole.
+    pub(super) fn finish(self) -> Result<(), ClientError> {
+        std::fs::remove_file(&self.path).map_err(ClientError::file("cannot remove", &self.path))
+    }
+}
+
+fn line(index: usize, id: ChunkId) -> String {
+    serde_json::to_string(&Line { index, id }).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Source;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        source: Fingerprint,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("f"), b"x").unwrap();
+            let source = Source::named(&dir.path().join("f")).unwrap().fingerprint().unwrap().unwrap();
+            Self { dir, source }
+        }
+
+        fn manifest(&self) -> PathBuf {
+            self.dir.path().join("f.manifest")
+        }
+    }
+
+    #[test]
+    fn what_was_noted_is_there_the_next_time_and_a_line_cut_off_is_passed_over() {
+        let fixture = Fixture::new();
+        let key = Key::generate();
+        let (mut journal, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        assert!(earlier.is_none());
+        journal.begin(&key, &fixture.source, &BTreeMap::new()).unwrap();
+        let ids = [ChunkId::of(b"0"), ChunkId::of(b"1"), ChunkId::of(b"again")];
+        journal.note(0, ids[0]).unwrap();
+        journal.note(1, ids[1]).unwrap();
+        journal.note(0, ids[2]).unwrap();
+        journal.file.write_all(br#"{"index":2,"id":"00"#).unwrap();
+        drop(journal);
+        let (_, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        let earlier = earlier.unwrap();
+        assert_eq!(earlier.key.to_text(), key.to_text());
+        assert_eq!(
+            earlier.ids,
+            BTreeMap::from([(0, ids[2]), (1, ids[1])]),
+            "a later line takes the place of an earlier"
+        );
+    }
+
+    #[test]
+    fn another_source_begins_anew() {
+        let fixture = Fixture::new();
+        let (mut journal, _) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        journal.begin(&Key::generate(), &fixture.source, &BTreeMap::new()).unwrap();
+        drop(journal);
+        let mut other = fixture.source.clone();
+        other.size = 2;
+        assert!(Journal::open(&fixture.manifest(), &other).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn the_journal_is_private_and_used_by_one_at_a_time() {
+        let fixture = Fixture::new();
+        let (journal, _) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&journal.path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert!(matches!(Journal::open(&fixture.manifest(), &fixture.source), Err(ClientError::Usage(_))));
+        journal.finish().unwrap();
+        assert!(!journal_path(&fixture.manifest()).exists());
+    }
+}

@@ -1,0 +1,215 @@
+//! Where restored bytes go. Nothing half-written is ever seen under the real name: files and directories are made beside it
+//! under a temporary one and renamed when they are whole.
+
+use std::fs::{self, File};
+use std::io::{self, PipeWriter, Write};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use tempfile::{NamedTempFile, TempDir};
+
+use super::ClientError;
+use crate::pipeline::Content;
+
+/// Where the user wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Under this name.
+    Path(PathBuf),
+    /// On standard output; a directory as its tar stream.
+    StandardOutput,
+    /// Nowhere: the chunks are fetched and verified only.
+    Nothing,
+}
+
+/// The folder that holds this path.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the name of a renamed file safe, where folders can be synced at all.
+pub(super) fn sync_folder(path: &Path) {
+    if cfg!(unix) {
+        // The bytes are safe already; a file system that cannot do this has no better.
+        drop(File::open(folder_of(path)).and_then(|folder| folder.sync_all()));
+    }
+}
+
+/// An output that is being written.
+pub(super) enum Output {
+    File { file: NamedTempFile, path: PathBuf, force: bool },
+    Directory { pipe: Option<PipeWriter>, unpacker: Option<JoinHandle<io::Result<()>>>, dir: TempDir, path: PathBuf },
+    Standard,
+    Nothing,
+}
+
+impl Output {
+    /// Opens it, and finds out now what would fail only at the end.
+    pub(super) fn open(target: &Target, content: Content, force: bool) -> Result<Self, ClientError> {
+        match (target, content) {
+            (Target::Nothing, _) => Ok(Self::Nothing),
+            (Target::StandardOutput, _) => Ok(Self::Standard),
+            (Target::Path(path), Content::File) => open_file(path, force),
+            (Target::Path(path), Content::Tar) => open_directory(path),
+        }
+    }
+
+    /// Writes the next bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Standard => io::stdout()
+                .lock()
+                .write_all(bytes)
+                .map_err(ClientError::file("cannot write", Path::new("standard output"))),
+            Self::File { file, path, .. } => file.write_all(bytes).map_err(ClientError::file("cannot write", path)),
+            Self::Directory { pipe, unpacker, path, .. } => {
+                let written = pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(bytes));
+                written.map_err(|error| {
+                    // The unpacker ended early; it knows why.
+                    drop(pipe.take());
+                    let why = unpacker.take().and_then(|unpacker| unpacker.join().ok()?.err()).unwrap_or(error);
+                    ClientError::file("cannot unpack to", path)(why)
+                })
+            }
+        }
+    }
+
+    /// All is written: makes it safe and gives it its name.
+    pub(super) fn finish(self) -> Result<(), ClientError> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Standard => {
+                io::stdout().lock().flush().map_err(ClientError::file("cannot write", Path::new("standard output")))
+            }
+            Self::File { file, path, force } => {
+                let wrong = |error| ClientError::file("cannot write", &path)(error);
+                file.as_file().sync_all().map_err(wrong)?;
+                if force {
+                    file.persist(&path).map_err(|error| wrong(error.error))?;
+                } else {
+                    // Another process may have made it meanwhile.
+                    file.persist_noclobber(&path).map_err(|error| wrong(error.error))?;
+                }
+                sync_folder(&path);
+                Ok(())
+            }
+            Self::Directory { pipe, unpacker, dir, path } => {
+                let wrong = |error| ClientError::file("cannot unpack to", &path)(error);
+                drop(pipe);
+                match unpacker.map(JoinHandle::join) {
+                    Some(Ok(unpacked)) => unpacked.map_err(wrong)?,
+                    _ => return Err(wrong(io::Error::other("the unpacker ended by itself"))),
+                }
+                fs::rename(dir.path(), &path).map_err(wrong)?;
+                // It has another name now; there is nothing left to remove.
+                let _ = dir.keep();
+                sync_folder(&path);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            let what = format!(
+                "{} is there and not a regular file; choose another name with -o, or -o - and a redirection",
+                path.display()
+            );
+            return Err(ClientError::Usage(what));
+        }
+        Ok(_) if !force => {
+            return Err(ClientError::Usage(format!("{} exists; use --force to write over it", path.display())));
+        }
+        _ => {}
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".cellsync-");
+    // As private as any file that the user makes, no more.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder_of(path)).map_err(ClientError::file("cannot write", path))?;
+    Ok(Output::File { file, path: path.to_owned(), force })
+}
+
+fn open_directory(path: &Path) -> Result<Output, ClientError> {
+    if fs::symlink_metadata(path).is_ok() {
+        let what = format!(
+            "{} exists; a directory is not written over: move it away, or choose another name with -o",
+            path.display()
+        );
+        return Err(ClientError::Usage(what));
+    }
+    let wrong = |error| ClientError::file("cannot write", path)(error);
+    let dir = tempfile::Builder::new().prefix(".cellsync-").tempdir_in(folder_of(path)).map_err(wrong)?;
+    // Unpacked into a folder within, whose permissions are the user's usual ones, not the private ones of a temporary folder.
+    let (reader, pipe) = io::pipe().map_err(wrong)?;
+    let root = dir.path().to_owned();
+    let unpacker = thread::spawn(move || {
+        let mut archive = tar::Archive::new(reader);
+        archive.set_preserve_permissions(true);
+        archive.unpack(&root)?;
+        // The padding behind the archive's end.
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+    });
+    Ok(Output::Directory { pipe: Some(pipe), unpacker: Some(unpacker), dir, path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_seen_under_its_name_only_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut output = Output::open(&Target::Path(path.clone()), Content::File, false).unwrap();
+        output.write(b"half").unwrap();
+        assert!(!path.exists());
+        drop(output);
+        assert!(names(dir.path()).is_empty(), "given up: nothing is left");
+        let mut output = Output::open(&Target::Path(path.clone()), Content::File, false).unwrap();
+        output.write(b"whole").unwrap();
+        output.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_is_there_is_written_over_only_by_force_and_only_if_it_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        fs::write(&path, b"old").unwrap();
+        let target = Target::Path(path.clone());
+        assert!(matches!(Output::open(&target, Content::File, false), Err(ClientError::Usage(_))));
+        let mut output = Output::open(&target, Content::File, true).unwrap();
+        output.write(b"new").unwrap();
+        output.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(matches!(Output::open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
+        let folder = Target::Path(dir.path().to_owned());
+        assert!(matches!(Output::open(&folder, Content::File, true), Err(ClientError::Usage(_))));
+    }
+
+    #[test]
+    fn a_damaged_tar_stream_leaves_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut output = Output::open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
+        let written = output.write(&vec![b'x'; 100_000]);
+        assert!(written.and_then(|()| output.finish()).is_err());
+        assert!(names(dir.path()).is_empty());
+    }
+}

@@ -1,0 +1,204 @@
+//! A running cell: the pure core put to work on real sockets, a real clock and a real disk.
+//!
+//! ```text
+//!                       ┌──────────── main thread (smol) ────────────┐
+//!   UDP ◀─ Radio ───────┤ Driver: one loop, sole owner of cell::Cell │◀─ inbox (bounded) ◀─ Api asks, visits end
+//!                       └────────────────────────────────────────────┘
+//!   TCP ──▶ Door (thread, smol) ──▶ Server (tiny_http, workers) ──▶ Api ──▶ Store
+//! ```
+//!
+//! Chunk bytes go from the server to the store and back; the driver sees only decisions.
+
+// A shell: it starts the clocks.
+#![allow(clippy::disallowed_methods)]
+
+mod api;
+mod driver;
+mod radio;
+mod route;
+mod search;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_lite::StreamExt;
+
+use crate::cell::{Cell, Settings};
+use crate::config::{Config, ConfigError, DoorLimits};
+use crate::net::descriptors;
+use crate::net::{Door, Server};
+use crate::store::{FileStore, OpenError, Options, panic_is_caught};
+use crate::wire::CellId;
+use crate::wire::beacon::Boot;
+use api::Api;
+use driver::Driver;
+use radio::Radio;
+
+/// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to others.
+const DESCRIPTORS_ELSEWHERE: u64 = 128;
+
+/// How long requests under way may take to end when the cell stops. systemd waits 90 s before it kills.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why a cell could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The TCP port cannot be had.
+    #[error("cannot listen on {address} (TCP): {source}; choose another with --listen ADDRESS:PORT")]
+    Listen {
+        /// The address and port.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The UDP port cannot be had.
+    #[error("cannot use UDP port {port}: {source}; choose another with --udp-port, the same for the whole colony")]
+    Udp {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something else that is needed.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn system(doing: &'static str) -> impl FnOnce(io::Error) -> NodeError {
+    move |source| NodeError::System { doing, source }
+}
+
+/// What a cell that has started tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The cell's name.
+    pub id: CellId,
+    /// Where its door is.
+    pub address: SocketAddr,
+}
+
+/// Runs a cell until SIGTERM or SIGINT. `started` is called once, when the door is open.
+pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeError> {
+    config.check()?;
+    abort_on_panic();
+    let mut signals = async_signal::Signals::new([async_signal::Signal::Term, async_signal::Signal::Int])
+        .map_err(system("catching signals"))?;
+    let door_limits = fit_descriptors(config.door)?;
+
+    // The ports first: a taken port is found before anything is written.
+    let listener =
+        TcpListener::bind(config.listen).map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(system("reading the door's address"))?;
+    let radio = Radio::open(config.udp_port, config.loopback, config.listen.ip())
+        .map_err(|source| NodeError::Udp { port: config.udp_port, source })?;
+    if config.init {
+        FileStore::init(&config.data, CellId::from_random(*uuid::Uuid::new_v4().as_bytes()))?;
+    }
+    let options = Options { reserve: config.reserve, quota: config.quota, ..Options::default() };
+    let store = Arc::new(FileStore::open(&config.data, &options)?);
+    let id = store.cell_id();
+
+    let cell = Cell::new(id, new_boot(), address.port(), &config.peers, Settings::default(), fastrand::u64(..));
+    let (driver, colony) = Driver::new(cell, radio, Arc::clone(&store), address);
+    let api = Arc::new(Api::new(Arc::clone(&store) as _, colony.clone()));
+    let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)
+        .map_err(system("starting the HTTP server"))?;
+
+    let (stop_door, door_stops) = smol::channel::bounded::<()>(1);
+    let lines = server.lines();
+    let (stats, door_stats) = std::sync::mpsc::sync_channel(1);
+    let door = std::thread::Builder::new().name("door".into()).spawn(move || {
+        smol::block_on(async move {
+            let listener = async_net::TcpListener::try_from(listener)?;
+            let door = Door::new(listener, lines, door_limits);
+            // Taken by the one that started this thread.
+            drop(stats.send(door.stats()));
+            door.run(door_stops, STOP_PATIENCE).await;
+            Ok::<(), io::Error>(())
+        })
+    });
+    let door = door.map_err(system("starting the door"))?;
+    if let Ok(stats) = door_stats.recv() {
+        api.count_connections(stats);
+    }
+    started(Started { id, address });
+
+    let stopped = smol::block_on(async {
+        let signalled = async {
+            signals.next().await;
+            log::info!("stopping: telling the colony and finishing what is under way");
+            api.leave();
+            colony.leave().await;
+            drop(stop_door);
+            smol::unblock(move || door.join()).await
+        };
+        futures_lite::future::or(async { Some(signalled.await) }, async {
+            driver.run().await;
+            None
+        })
+        .await
+    });
+    server.stop(STOP_PATIENCE);
+    match stopped {
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(error))) => return Err(system("opening the door")(error)),
+        Some(Err(_)) | None => {
+            return Err(system("running the cell")(io::Error::other("a part of it ended by itself")));
+        }
+    }
+    if let Err(error) = crate::store::Store::flush(&*store) {
+        log::warn!("the catalogue was not written out and will be rebuilt: {error}");
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+/// A panicked thread must not leave a ghost behind that looks alive: the process ends, and whoever watches over it starts
+/// it again. The one exception is the catalogue's, which is caught where it is opened.
+fn abort_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if panic_is_caught() {
+            log::debug!("caught: {info}");
+        } else {
+            say(info);
+            std::process::abort();
+        }
+    }));
+}
+
+/// As many connections as the limit on descriptors has room for.
+fn fit_descriptors(mut limits: DoorLimits) -> Result<DoorLimits, NodeError> {
+    let want = limits.connections as u64 * descriptors::PER_CONNECTION + DESCRIPTORS_ELSEWHERE;
+    let have = descriptors::raise(want).map_err(system("raising the limit on open files"))?;
+    let fit = descriptors::connections_that_fit(have, DESCRIPTORS_ELSEWHERE);
+    if fit < limits.connections {
+        log::warn!(
+            "only {have} open files are allowed: at most {fit} connections at once instead of {}",
+            limits.connections
+        );
+        limits.connections = fit;
+        limits.connections_per_address = limits.connections_per_address.min(fit);
+    }
+    Ok(limits)
+}
+
+/// Later starts get larger numbers, as far as the clock of the board can tell.
+fn new_boot() -> Boot {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Boot(seconds << 32 | u64::from(fastrand::u32(..)))
+}

@@ -62,7 +62,10 @@ impl Progress for Bar {
 
     fn advance(&self, plain: u64, sealed: u64) {
         self.drawn.inc(plain);
-        if sealed > 0 && plain > 0 {
+        if sealed == 0 {
+            // Done by an earlier run: it must not count as speed.
+            self.drawn.reset_eta();
+        } else if plain > 0 {
             self.plain.set(self.plain.get() + plain);
             self.sealed.set(self.sealed.get() + sealed);
             let percent = 100.0 * self.sealed.get() as f64 / self.plain.get() as f64;

@@ -68,7 +68,7 @@ pub fn get(
     progress.total(manifest.size);
     let workers = workers(options);
     let get = Get {
-        http: Http::new(Patience::CHUNKS, workers, 4 * workers),
+        http: Http::new(Patience::FETCH, workers, 4 * workers),
         manifest: &manifest,
         options,
         progress,

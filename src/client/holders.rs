@@ -62,6 +62,11 @@ impl Holders {
         (0..self.chunks).filter(|&index| !self.cells.iter().any(|cell| cell.has(index))).collect()
     }
 
+    /// The URLs of the cells that have this chunk.
+    pub(super) fn of(&self, index: usize) -> impl Iterator<Item = &str> {
+        self.cells.iter().filter(move |cell| cell.has(index)).map(|cell| cell.known.url.as_str())
+    }
+
     /// How many cells have this chunk.
     pub(super) fn count(&self, index: usize) -> usize {
         self.cells.iter().filter(|cell| cell.has(index)).count()

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A line says under which id a block was sealed, not that its copies are safe: what is safe, the cells are asked. So a put
-//! that was cut off at any point is gone on with from what is really there. A last line that was cut off is passed over.
+//! that was cut off at any point is gone on with from what is really there. A line that was cut off is passed over.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -83,24 +83,23 @@ impl Journal {
             return None;
         }
         let key = head.key.parse().ok()?;
-        let lines = lines.map_while(|line| serde_json::from_str::<Line>(&line.ok()?).ok());
+        let lines = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Line>(&line).ok());
         Some(Earlier { key, ids: lines.map(|line| (line.index, line.id)).collect() })
     }
 
-    /// Begins anew, with what is still good of an earlier put.
-    pub(super) fn begin(
-        &mut self,
-        key: &Key,
-        source: &Fingerprint,
-        ids: &BTreeMap<usize, ChunkId>,
-    ) -> Result<(), ClientError> {
+    /// Begins anew.
+    pub(super) fn begin(&mut self, key: &Key, source: &Fingerprint) -> Result<(), ClientError> {
         let head = Head { version: VERSION, key: key.to_text(), source: source.clone() };
-        let mut text = serde_json::to_string(&head).unwrap_or_default() + "\n";
-        for (&index, &id) in ids {
-            text += &line(index, id);
-        }
-        let written = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        let written = written.and_then(|_| self.file.write_all(text.as_bytes()));
+        let text = serde_json::to_string(&head).unwrap_or_default() + "\n";
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        let written = emptied.and_then(|_| self.file.write_all(text.as_bytes()));
+        written.map_err(ClientError::file("cannot write", &self.path))
+    }
+
+    /// Goes on behind what is there. Nothing of it is written again, so that being cut off now loses none of it.
+    pub(super) fn go_on(&mut self) -> Result<(), ClientError> {
+        // Ends a line that was cut off; it is passed over when it is read, and so is an empty one.
+        let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(b"\n"));
         written.map_err(ClientError::file("cannot write", &self.path))
     }
 
@@ -148,14 +147,14 @@ mod tests {
         let key = Key::generate();
         let (mut journal, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
         assert!(earlier.is_none());
-        journal.begin(&key, &fixture.source, &BTreeMap::new()).unwrap();
+        journal.begin(&key, &fixture.source).unwrap();
         let ids = [ChunkId::of(b"0"), ChunkId::of(b"1"), ChunkId::of(b"again")];
         journal.note(0, ids[0]).unwrap();
         journal.note(1, ids[1]).unwrap();
         journal.note(0, ids[2]).unwrap();
         journal.file.write_all(br#"{"index":2,"id":"00"#).unwrap();
         drop(journal);
-        let (_, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        let (mut journal, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
         let earlier = earlier.unwrap();
         assert_eq!(earlier.key.to_text(), key.to_text());
         assert_eq!(
@@ -163,13 +162,19 @@ mod tests {
             BTreeMap::from([(0, ids[2]), (1, ids[1])]),
             "a later line takes the place of an earlier"
         );
+
+        journal.go_on().unwrap();
+        journal.note(3, ids[1]).unwrap();
+        drop(journal);
+        let (_, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+        assert_eq!(earlier.unwrap().ids, BTreeMap::from([(0, ids[2]), (1, ids[1]), (3, ids[1])]));
     }
 
     #[test]
     fn another_source_begins_anew() {
         let fixture = Fixture::new();
         let (mut journal, _) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
-        journal.begin(&Key::generate(), &fixture.source, &BTreeMap::new()).unwrap();
+        journal.begin(&Key::generate(), &fixture.source).unwrap();
         drop(journal);
         let mut other = fixture.source.clone();
         other.size = 2;

@@ -14,6 +14,7 @@ mod get;
 mod have;
 mod holders;
 mod journal;
+mod ledger;
 mod locate;
 mod output;
 mod placer;

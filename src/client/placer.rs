@@ -108,6 +108,11 @@ impl Placer {
         self.cells.get(number).map(|cell| &cell.known)
     }
 
+    /// The number of the cell with this URL.
+    pub(super) fn number_of(&self, url: &str) -> Option<usize> {
+        self.cells.iter().position(|cell| cell.known.url == url)
+    }
+
     /// The names of these cells, those that told them.
     pub(super) fn names(&self, numbers: &[usize]) -> Vec<CellId> {
         numbers.iter().filter_map(|&number| self.cell(number)?.id).collect()

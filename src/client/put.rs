@@ -13,8 +13,12 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::have::ask_all;
+use super::holders::Holders;
 use super::journal::{Earlier, Journal, journal_path};
+use super::ledger::Ledger;
 use super::placer::{Copies, Failure, Next, Placer};
+use super::source::Fingerprint;
 use super::upload::{Crew, Event, Job, Work};
 use super::{ClientError, KnownCell, Place, Progress, Source, Stop, locate};
 use crate::chunk::{BLOCK_BYTES, ChunkId};
@@ -91,38 +95,43 @@ pub fn put(
     progress.total(fingerprint.as_ref().filter(|_| matches!(source, Source::File(_))).map(|print| print.size));
 
     let senders = senders(options.copies);
-    let http = Http::new(Patience::CHUNKS, senders, 4 * senders);
+    let http = Http::new(Patience::STORE, senders, 4 * senders);
     let cells = find(&http, &options.place)?;
     let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
     warn_of_few(&placer, options, progress)?;
 
-    let mut put =
-        Put { http, options, progress, placer, journal: None, chunks: BTreeMap::new(), report: PutReport::default() };
+    let mut put = Put {
+        http,
+        options,
+        progress,
+        placer,
+        journal: None,
+        ledger: Ledger::default(),
+        under_way: BTreeMap::new(),
+        earlier: VecDeque::new(),
+        report: PutReport::default(),
+    };
     let mut key = Key::generate();
     if let Some(fingerprint) = &fingerprint {
         let (mut journal, earlier) = Journal::open(manifest, fingerprint)?;
         if let Some(earlier) = earlier {
-            key = earlier.key.clone();
-            put.resume(earlier);
+            put.resume(&earlier);
+            key = earlier.key;
+            journal.go_on()?;
         } else if manifest.exists() && !options.force {
             journal.finish()?;
             return Err(exists(manifest));
+        } else {
+            journal.begin(&key, fingerprint)?;
         }
-        let ids = put.chunks.iter().map(|(&index, chunk)| (index, chunk.id)).collect();
-        journal.begin(&key, fingerprint, &ids)?;
         put.journal = Some(journal);
     }
     let size = put.run(source, &key, stop).map_err(|error| how_to_go_on(error, manifest, put.journal.is_some()))?;
-    if source.fingerprint()? != fingerprint
-        || fingerprint.is_some_and(|print| source_is_file(source) && print.size != size)
-    {
+    let resized = |print: &Fingerprint| matches!(source, Source::File(_)) && print.size != size;
+    if source.fingerprint()? != fingerprint || fingerprint.as_ref().is_some_and(resized) {
         return Err(ClientError::SourceChanged { path: source.path().to_owned() });
     }
     put.finish(source, key, size, manifest)
-}
-
-fn source_is_file(source: &Source) -> bool {
-    matches!(source, Source::File(_))
 }
 
 fn exists(manifest: &Path) -> ClientError {
@@ -199,16 +208,21 @@ fn how_to_go_on(error: ClientError, manifest: &Path, has_journal: bool) -> Clien
     }
 }
 
-/// One block's way.
-struct Chunk {
-    id: ChunkId,
+/// A chunk that does not have its copies yet.
+struct UnderWay {
     copies: Copies,
-    /// The user's bytes in it.
+    /// The user's bytes in it; 0 if they were counted already.
     plain: u64,
-    /// The bytes, until it has its copies; then `None`.
-    bytes: Option<Arc<SealedChunk>>,
+    chunk: Arc<SealedChunk>,
     /// Was it sealed by the crew, and so takes one of its places?
     holds_place: bool,
+}
+
+/// A chunk of an earlier run that lacks copies.
+struct Incomplete {
+    index: usize,
+    id: ChunkId,
+    holders: Vec<usize>,
 }
 
 struct Put<'a> {
@@ -217,48 +231,53 @@ struct Put<'a> {
     progress: &'a dyn Progress,
     placer: Placer,
     journal: Option<Journal>,
-    chunks: BTreeMap<usize, Chunk>,
+    ledger: Ledger,
+    under_way: BTreeMap<usize, UnderWay>,
+    earlier: VecDeque<Incomplete>,
     report: PutReport,
 }
 
 impl Put<'_> {
     /// Asks the colony what is there of an earlier put. Chunks with copies are gone on with under their ids; those without
-    /// any are forgotten, and made anew.
-    fn resume(&mut self, earlier: Earlier) {
-        let ids: Vec<ChunkId> = earlier.ids.values().copied().collect();
-        let mut holders: BTreeMap<ChunkId, Vec<usize>> = BTreeMap::new();
+    /// any are made anew.
+    fn resume(&mut self, earlier: &Earlier) {
+        let (indices, ids): (Vec<usize>, Vec<ChunkId>) = earlier.ids.iter().map(|(&index, &id)| (index, id)).unzip();
         let cells: Vec<KnownCell> = (0..).map_while(|number| self.placer.cell(number).cloned()).collect();
-        for (number, have) in super::have::ask_all(&self.http, &cells, &ids).into_iter().enumerate() {
-            for id in have.into_iter().flat_map(|answer| answer.ids) {
-                holders.entry(id).or_default().push(number);
+        let holders = Holders::new(&cells, ask_all(&self.http, &cells, &ids), &ids);
+        let enough = usize::from(self.options.copies).min(self.placer.willing());
+        for (place, (&index, &id)) in indices.iter().zip(&ids).enumerate() {
+            let holders: Vec<usize> = holders.of(place).filter_map(|url| self.placer.number_of(url)).collect();
+            match holders.len() {
+                0 => {}
+                copies if copies >= enough => self.ledger.finish(index, id, copies),
+                _ => self.earlier.push_back(Incomplete { index, id, holders }),
             }
         }
-        for (index, id) in earlier.ids {
-            let Some(done) = holders.remove(&id) else { continue };
-            let copies = Copies::held_by(done);
-            self.chunks.insert(index, Chunk { id, copies, plain: 0, bytes: None, holds_place: false });
-        }
-        self.report.resumed_chunks = self.chunks.len();
-        if !self.chunks.is_empty() {
-            self.progress.notice(&format!("going on: {} chunks are in the colony already", self.chunks.len()));
+        let there = self.ledger.finished() + self.earlier.len();
+        self.report.resumed_chunks = there;
+        if there > 0 {
+            self.progress.notice(&format!("going on: {there} chunks are in the colony already"));
         }
     }
 
     /// Does the work, in as many passes as it takes: chunks of an earlier run that turn out to be unreadable are made anew
     /// in the next one. Returns the size of the source.
     fn run(&mut self, source: &Source, key: &Key, stop: &Stop) -> Result<u64, ClientError> {
-        self.progress.advance(self.chunks.len() as u64 * BLOCK_BYTES as u64, 0);
+        self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {
+            let incomplete = self.earlier.iter().map(|chunk| chunk.index);
             let work = Work {
                 source: source.clone(),
-                skip: self.chunks.keys().copied().collect(),
+                skip: (0..self.ledger.end()).filter(|&index| self.ledger.has(index)).chain(incomplete).collect(),
                 key: key.clone(),
                 level: self.options.level,
                 sealers: self.options.jobs.max(1),
                 senders: senders(self.options.copies),
             };
             let (blocks, bytes) = self.pass(&Crew::start(work, &self.http), stop)?;
-            if self.chunks.len() == blocks {
+            // A journal of this very source names no block beyond its end; one that was tampered with may.
+            self.ledger.truncate(blocks);
+            if self.ledger.finished() == blocks {
                 return Ok(bytes);
             }
         }
@@ -266,7 +285,6 @@ impl Put<'_> {
 
     /// Reads the source to its end once. Returns how many blocks and bytes it has.
     fn pass(&mut self, crew: &Crew, stop: &Stop) -> Result<(usize, u64), ClientError> {
-        let mut earlier: VecDeque<usize> = self.chunks.keys().copied().collect();
         let mut to_remake = 0;
         let mut end = None;
         let mut stuck = BTreeSet::new();
@@ -275,10 +293,10 @@ impl Put<'_> {
             if stop.is_asked() {
                 return Err(ClientError::Stopped("stopped".into()));
             }
-            let under_way = self.chunks.values().filter(|chunk| chunk.bytes.is_some()).count();
-            if let Some(index) = earlier.front().copied().filter(|_| under_way < MAX_EARLIER_UNDER_WAY) {
-                earlier.pop_front();
-                to_remake += usize::from(!self.complete_earlier(index, crew, &mut stuck));
+            if self.under_way.len() < MAX_EARLIER_UNDER_WAY
+                && let Some(incomplete) = self.earlier.pop_front()
+            {
+                to_remake += usize::from(!self.complete_earlier(incomplete, crew, &mut stuck));
                 continue;
             }
             if !stuck.is_empty() {
@@ -288,10 +306,9 @@ impl Put<'_> {
                 }
                 continue;
             }
-            if let Some((blocks, bytes)) =
-                end.filter(|&(blocks, _)| under_way == 0 && self.chunks.len() + to_remake >= blocks)
-            {
-                return Ok((blocks, bytes));
+            let all_done = |blocks| self.under_way.is_empty() && self.ledger.finished() + to_remake >= blocks;
+            if let Some(end) = end.filter(|&(blocks, _)| all_done(blocks)) {
+                return Ok(end);
             }
             match crew.events.recv_timeout(STOP_LOOK) {
                 Ok(Event::Sealed { index, plain, chunk }) => {
@@ -299,8 +316,8 @@ impl Put<'_> {
                         journal.note(index, chunk.id)?;
                     }
                     self.report.sealed_bytes += chunk.bytes.len() as u64;
-                    let (id, copies) = (chunk.id, Copies::default());
-                    self.chunks.insert(index, Chunk { id, copies, plain, bytes: Some(chunk), holds_place: true });
+                    let copies = Copies::default();
+                    self.under_way.insert(index, UnderWay { copies, plain, chunk, holds_place: true });
                     self.go_on(index, crew, &mut stuck);
                 }
                 Ok(Event::Sent { index, cell, result }) => {
@@ -320,53 +337,45 @@ impl Put<'_> {
 
     /// A chunk of an earlier run that lacks copies gets them from one that is there. False if none of those can be read: the
     /// chunk is forgotten then.
-    fn complete_earlier(&mut self, index: usize, crew: &Crew, stuck: &mut BTreeSet<usize>) -> bool {
-        let Some(chunk) = self.chunks.get_mut(&index) else { return true };
-        if chunk.copies.done.len() >= usize::from(self.options.copies).min(self.placer.willing()) {
-            self.count(index);
-            return true;
-        }
-        let id = chunk.id;
+    fn complete_earlier(&mut self, chunk: Incomplete, crew: &Crew, stuck: &mut BTreeSet<usize>) -> bool {
+        let Incomplete { index, id, mut holders } = chunk;
         // The first that can be read; those before it are no copies. The others are taken at the cells' word, as in every
         // answer to `have`.
-        let readable = chunk.copies.done.iter().enumerate().find_map(|(at, &cell)| {
-            let url = &self.placer.cell(cell)?.url;
-            let bytes = self.http.get_chunk(url, &id, 0, None).ok()??;
+        let readable = holders.iter().enumerate().find_map(|(at, &cell)| {
+            let bytes = self.http.get_chunk(&self.placer.cell(cell)?.url, &id, 0, None).ok()??;
             (ChunkId::of(&bytes) == id).then_some((at, bytes))
         });
-        let Some((bad, bytes)) = readable else {
-            self.chunks.remove(&index);
-            return false;
-        };
-        chunk.copies.done.drain(..bad);
-        chunk.bytes = Some(Arc::new(SealedChunk { id, bytes }));
+        let Some((bad, bytes)) = readable else { return false };
+        holders.drain(..bad);
+        let (copies, chunk) = (Copies::held_by(holders), Arc::new(SealedChunk { id, bytes }));
+        self.under_way.insert(index, UnderWay { copies, plain: 0, chunk, holds_place: false });
         self.go_on(index, crew, stuck);
         true
     }
 
     /// Does what is next for a chunk.
     fn go_on(&mut self, index: usize, crew: &Crew, stuck: &mut BTreeSet<usize>) {
-        let Some(chunk) = self.chunks.get_mut(&index) else { return };
-        let Some(bytes) = &chunk.bytes else { return };
-        match self.placer.next(&mut chunk.copies) {
+        let Some(under_way) = self.under_way.get_mut(&index) else { return };
+        let chunk = &under_way.chunk;
+        match self.placer.next(&mut under_way.copies) {
             Next::Send(cells) => {
-                let all: Vec<usize> = chunk.copies.done.iter().chain(&chunk.copies.pending).copied().collect();
+                let Copies { done, pending, .. } = &under_way.copies;
+                let all: Vec<usize> = done.iter().chain(pending).copied().collect();
                 let hints = PutHints { copies: self.options.copies, holders: self.placer.names(&all) };
                 for cell in cells {
                     let Some(known) = self.placer.cell(cell) else { continue };
-                    let (url, bytes, hints) = (known.url.clone(), Arc::clone(bytes), hints.clone());
-                    crew.send(Job { index, cell, url, id: chunk.id, bytes, hints });
+                    let (url, chunk, hints) = (known.url.clone(), Arc::clone(chunk), hints.clone());
+                    crew.send(Job { index, cell, url, chunk, hints });
                 }
             }
             Next::Wait => {}
             Next::Whole | Next::Short => {
-                let sealed = bytes.bytes.len() as u64;
-                self.progress.advance(chunk.plain, sealed);
-                chunk.bytes = None;
-                if chunk.holds_place {
+                self.progress.advance(under_way.plain, chunk.bytes.len() as u64);
+                self.ledger.finish(index, chunk.id, under_way.copies.done.len());
+                if under_way.holds_place {
                     crew.give_place();
                 }
-                self.count(index);
+                self.under_way.remove(&index);
             }
             Next::Stuck => {
                 stuck.insert(index);
@@ -375,12 +384,12 @@ impl Put<'_> {
     }
 
     fn sent(&mut self, index: usize, cell: usize, result: Result<(), CallError>) {
-        let Some(chunk) = self.chunks.get_mut(&index) else { return };
+        let Some(under_way) = self.under_way.get_mut(&index) else { return };
         match result {
             Ok(()) => {
-                self.report.sent_bytes += chunk.bytes.as_ref().map_or(0, |bytes| bytes.bytes.len() as u64);
+                self.report.sent_bytes += under_way.chunk.bytes.len() as u64;
                 self.report.sent_copies += 1;
-                self.placer.succeeded(&mut chunk.copies, cell);
+                self.placer.succeeded(&mut under_way.copies, cell);
             }
             Err(error) => {
                 let failure = match &error {
@@ -390,7 +399,7 @@ impl Put<'_> {
                     CallError::Unreachable { .. } => Failure::Unreachable,
                     other => Failure::Refused(other.to_string()),
                 };
-                if self.placer.failed(&mut chunk.copies, cell, failure) {
+                if self.placer.failed(&mut under_way.copies, cell, failure) {
                     self.progress.notice(&format!("{error}; another cell takes its place"));
                 }
             }
@@ -409,7 +418,7 @@ impl Put<'_> {
         let found = locate(&self.http, &self.options.place).unwrap_or_default();
         let none = found.is_empty();
         self.placer.found(found);
-        for chunk in self.chunks.values_mut().filter(|chunk| chunk.bytes.is_some()) {
+        for chunk in self.under_way.values_mut() {
             Placer::forgive(&mut chunk.copies);
         }
         if none || *looks > 1 {
@@ -418,20 +427,13 @@ impl Put<'_> {
         Ok(())
     }
 
-    fn count(&mut self, index: usize) {
-        let Some(copies) = self.chunks.get(&index).map(|chunk| chunk.copies.done.len()) else { return };
-        self.report.fewest_copies = match self.report.fewest_copies {
-            0 => copies,
-            fewest => fewest.min(copies),
-        };
-        self.report.short_chunks += usize::from(copies < usize::from(self.options.copies));
-    }
-
     /// Writes the manifest under its name, whole and safe, and only then forgets the journal.
     fn finish(mut self, source: &Source, key: Key, size: u64, path: &Path) -> Result<PutReport, ClientError> {
-        let chunks: Vec<ChunkId> = self.chunks.values().map(|chunk| chunk.id).collect();
+        let chunks = self.ledger.ids().unwrap_or_default();
         self.report.size = size;
         self.report.chunks = chunks.len();
+        self.report.fewest_copies = self.ledger.fewest_copies();
+        self.report.short_chunks = self.ledger.with_fewer_than(self.options.copies);
         self.report.cells = self.placer.living();
         self.report.requests = self.http.requests();
         let manifest =

@@ -17,7 +17,6 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{ClientError, Source};
-use crate::chunk::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::{Block, Key, Level, SealedChunk, seal_block};
 
@@ -42,8 +41,7 @@ pub(super) struct Job {
     pub(super) index: usize,
     pub(super) cell: usize,
     pub(super) url: String,
-    pub(super) id: ChunkId,
-    pub(super) bytes: Arc<SealedChunk>,
+    pub(super) chunk: Arc<SealedChunk>,
     pub(super) hints: PutHints,
 }
 
@@ -146,9 +144,9 @@ fn seal_all(blocks: &Shared<Block>, places: &Shared<()>, event: &Sender<Event>, 
 }
 
 fn send_all(jobs: &Shared<Job>, event: &Sender<Event>, http: &Http) {
-    while let Some(Job { index, cell, url, id, bytes, hints }) = next(jobs) {
-        let result = http.put_chunk(&url, &id, &bytes.bytes, &hints);
-        drop(bytes);
+    while let Some(Job { index, cell, url, chunk, hints }) = next(jobs) {
+        let result = http.put_chunk(&url, &chunk.id, &chunk.bytes, &hints);
+        drop(chunk);
         if event.send(Event::Sent { index, cell, result }).is_err() {
             return;
         }

@@ -30,8 +30,10 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// For moving chunks.
-    pub const CHUNKS: Self = Self { connect_ms: 3_000, answer_ms: 60_000, call_ms: 150_000 };
+    /// For storing chunks: an SD card can stall for many seconds before bytes are safe.
+    pub const STORE: Self = Self { connect_ms: 3_000, answer_ms: 40_000, call_ms: 120_000 };
+    /// For fetching chunks: another holder is as good, so a hung cell is not waited for long.
+    pub const FETCH: Self = Self { connect_ms: 3_000, answer_ms: 15_000, call_ms: 60_000 };
     /// For asking whether somebody lives.
     pub const PROBE: Self = Self { connect_ms: 2_000, answer_ms: 3_000, call_ms: 5_000 };
 }

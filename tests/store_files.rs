@@ -439,3 +439,21 @@ fn the_name_of_a_cell_is_in_the_marker() {
     let text = fs::read_to_string(dir.path().join("cellsync.cell")).unwrap();
     assert_eq!(text, format!("{{\"version\":1,\"node_id\":\"{}\"}}\n", cell(1)));
 }
+
+/// Goal: reading chunks wears no card out. Method: a chunk that was last read long ago is read through the store; the
+/// file system has noted nothing of it, where an ordinary read would have been noted (`relatime` notes the first read in
+/// a day).
+#[test]
+fn reading_a_chunk_writes_nothing() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let (id, _) = put(&store, &bytes(1, 1000)).unwrap();
+    let path = file_of(dir.path(), &id);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let times = fs::FileTimes::new().set_accessed(long_ago);
+    File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
+    let mut read = Vec::new();
+    store.open(&id).unwrap().unwrap().reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), 1000);
+    assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), long_ago);
+}

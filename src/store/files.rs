@@ -19,8 +19,9 @@ mod record;
 mod room;
 mod shard;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -174,6 +175,16 @@ impl Inner {
     }
 }
 
+/// Opens for reading without noting the time of it in the file system, which would be a write. Only the owner of a file may
+/// ask for that; others read it in the ordinary way.
+fn open_quietly(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::NOATIME.bits()).map_err(io::Error::other)?;
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
+}
+
 impl Store for FileStore {
     fn put(
         &self,
@@ -207,7 +218,7 @@ impl Store for FileStore {
 
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
         let path = self.inner.folder.chunk(id);
-        let file = match File::open(&path) {
+        let file = match open_quietly(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::disk("opening", &path)(e)),

@@ -1,0 +1,99 @@
+//! Cells: what one takes while it does nothing, holds much, or is asked for much at once.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use cellsync::chunk::ChunkId;
+use cellsync::net::client::{Http, Patience, PutHints};
+
+use crate::colony::{Cell, Colony, folder, free_udp_port, until};
+use crate::material;
+use crate::process::{memory as memory_of, processor_seconds, written_bytes};
+use crate::table::{Bar, Table, mib};
+
+const MIB: f64 = 1_048_576.0;
+/// How long an idle cell is watched.
+const WATCHED: Duration = Duration::from_secs(20);
+/// After its start a cell counts its files and opens its catalogue; after this it is idle.
+const SETTLED: Duration = Duration::from_secs(3);
+const MANY_CHUNKS: u64 = 100_000;
+const UPLOADS: u64 = 32;
+/// Chunks that each of those uploads sends, one after another.
+const CHUNKS_PER_UPLOAD: u64 = 4;
+
+pub(crate) fn memory(table: &mut Table) {
+    let folder = folder();
+    let cell = Cell::start(&folder.path().join("busy"), free_udp_port());
+    thread::sleep(SETTLED);
+    table.figure("cell memory, idle and empty", memory_of(cell.pid(), "VmRSS").unwrap(), Bar::AtMost(12.0 * MIB), mib);
+    upload(&cell.url);
+    let peak = memory_of(cell.pid(), "VmHWM").unwrap();
+    let what = format!("cell memory, peak, {UPLOADS} puts of 1 MiB at once");
+    table.figure(&what, peak, Bar::AtMost(64.0 * MIB), mib);
+    drop(cell);
+    many_chunks(table, &folder.path().join("large"));
+}
+
+/// Many puts of one mebibyte at the same time.
+fn upload(url: &str) {
+    let http = Http::new(Patience::STORE, 32, 32);
+    thread::scope(|scope| {
+        for upload in 0..UPLOADS {
+            let http = http.clone();
+            scope.spawn(move || {
+                for chunk in 0..CHUNKS_PER_UPLOAD {
+                    let bytes = material::random(upload * CHUNKS_PER_UPLOAD + chunk, 1 << 20);
+                    let hints = PutHints { copies: 5, holders: Vec::new() };
+                    http.put_chunk(url, &ChunkId::of(&bytes), &bytes, &hints).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// A cell that finds many chunks in its folder, and makes its catalogue of them.
+fn many_chunks(table: &mut Table, data: &Path) {
+    let port = free_udp_port();
+    drop(Cell::start(data, port));
+    // The note of what the folders hold is wrong now; without it they are counted.
+    let _ = fs::remove_file(data.join("clean"));
+    for number in 0..MANY_CHUNKS {
+        let bytes = number.to_le_bytes();
+        let id = ChunkId::of(&bytes).to_string();
+        fs::write(data.join("chunks").join(&id[..2]).join(id), bytes).unwrap();
+    }
+    rustix::fs::syncfs(File::open(data).unwrap()).unwrap();
+    let cell = Cell::start(data, port);
+    let http = Http::new(Patience::STORE, 1, 1);
+    until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
+    // Counted first, then written to the catalogue: done when the processor rests.
+    let mut before = -1.0;
+    until("the catalogue is made", || {
+        thread::sleep(Duration::from_millis(500));
+        let now = processor_seconds(cell.pid());
+        now - std::mem::replace(&mut before, now) < 0.02
+    });
+    let what = format!("cell memory, peak, finding {MANY_CHUNKS} chunks");
+    table.figure(&what, memory_of(cell.pid(), "VmHWM").unwrap(), Bar::AtMost(64.0 * MIB), mib);
+    let what = format!("cell memory, idle with {MANY_CHUNKS} chunks");
+    table.figure(&what, memory_of(cell.pid(), "VmRSS").unwrap(), Bar::AtMost(64.0 * MIB), mib);
+}
+
+/// The cells of a colony that nobody uses. The one that does most is shown.
+pub(crate) fn idle(table: &mut Table) {
+    let colony = Colony::start();
+    thread::sleep(SETTLED);
+    let look = || -> Vec<(f64, f64)> {
+        colony.cells.iter().map(|cell| (processor_seconds(cell.pid()), written_bytes(cell.pid()))).collect()
+    };
+    let before = look();
+    thread::sleep(WATCHED);
+    let spent: Vec<(f64, f64)> =
+        look().iter().zip(&before).map(|(after, before)| (after.0 - before.0, after.1 - before.1)).collect();
+    let processor = spent.iter().map(|spent| spent.0).fold(0.0, f64::max) / WATCHED.as_secs_f64();
+    let written = spent.iter().map(|spent| spent.1).fold(0.0, f64::max);
+    table.figure("idle cell, part of one core", processor, Bar::AtMost(0.005), |part| format!("{:.2} %", part * 100.0));
+    table.figure("idle cell, written in 20 s", written, Bar::AtMost(0.0), |bytes| format!("{bytes} bytes"));
+}

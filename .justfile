@@ -1,0 +1,32 @@
+# Recipes for people; `.ci/run` does the same on a machine that has nothing yet, without just.
+
+# `cross` looks for Cross.toml unless it is told.
+export CROSS_CONFIG := "cross.toml"
+
+# What must pass before a commit: all that .ci/run runs but the demo.
+check: fmt clippy test doc deny
+
+fmt:
+    cargo fmt --check
+
+clippy:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Some tests need root and loop devices, or Python with `cryptography`; where those are missing they say so and pass.
+test:
+    cargo test
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# With the advisories, so it needs the network. `cargo install --locked cargo-deny` first.
+deny:
+    cargo deny --locked check
+
+# The figures that are promised, measured here: all, or some of put, get, small, memory, idle.
+bench *sections:
+    cargo bench --locked -- {{sections}}
+
+# A colony on this machine: stored, cells killed, restored.
+demo *options:
+    cargo run --locked --release --bin cellsync -- demo {{options}}

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use super::progress::{Bar, Direction};
-use super::{failed, jobs, place, show, stop_on_interrupt, understand};
+use super::{failed, jobs, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, GetOptions, GetReport, Target, default_output};
 
 const NAME: &str = "cellsync-get";
@@ -63,11 +63,12 @@ pub fn get() -> ExitCode {
             // On standard output there is nothing but what was asked for.
             let taken = target == Target::StandardOutput;
             if args.json && !taken {
-                println!("{}", as_json(&report, &target));
+                say(NAME, &format!("{}\n", as_json(&report, &target)))
             } else if !args.quiet && !taken {
-                println!("{}", in_words(&report, &target));
+                say(NAME, &format!("{}\n", in_words(&report, &target)))
+            } else {
+                ExitCode::SUCCESS
             }
-            ExitCode::SUCCESS
         }
         Err(error) => failed(NAME, &error),
     }

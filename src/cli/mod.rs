@@ -13,6 +13,7 @@ mod show;
 mod status;
 mod tool;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::client::{ClientError, Place, Stop};
@@ -33,18 +34,34 @@ const FAILED: u8 = 1;
 fn understand<T: argh::TopLevelCommand>(name: &str) -> Result<T, ExitCode> {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     if words.iter().any(|word| word == "--version") {
-        println!("{name} {}", env!("CARGO_PKG_VERSION"));
-        return Err(ExitCode::SUCCESS);
+        return Err(say(name, &format!("{name} {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     T::from_args(&[name], &words).map_err(|exit| {
         if exit.status.is_ok() {
-            println!("{}", exit.output.trim_end());
-            return ExitCode::SUCCESS;
+            return say(name, &format!("{}\n", exit.output.trim_end()));
         }
-        eprintln!("{name}: {}; {name} --help tells what it understands", one_line(&exit.output));
+        let what = one_line(&exit.output);
+        complain(name, &format!("{what}; {name} --help tells what it understands"));
         ExitCode::from(USAGE)
     })
+}
+
+/// Prints what was asked for. Who closes the pipe early has seen enough; any other failure to print is one of the program.
+fn say(name: &str, text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(name, &format!("cannot write standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a line for the user on standard error. If that is closed, nobody wants to know.
+fn complain(name: &str, text: &str) {
+    drop(writeln!(io::stderr().lock(), "{name}: {text}"));
 }
 
 fn one_line(text: &str) -> String {
@@ -55,7 +72,7 @@ fn one_line(text: &str) -> String {
 
 /// Says what went wrong, in one line, and gives the exit code.
 fn failed(name: &str, error: &ClientError) -> ExitCode {
-    eprintln!("{name}: {error}");
+    complain(name, &error.to_string());
     ExitCode::from(error.exit_code())
 }
 

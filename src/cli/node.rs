@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use super::{FAILED, USAGE, understand};
+use super::{FAILED, USAGE, complain, say, understand};
 use crate::config::{Config, ConfigError, Given};
 use crate::node::{NodeError, Started, run};
 
@@ -59,18 +59,19 @@ pub fn node() -> ExitCode {
     let config = match configure(args) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{NAME}: {error}");
+            complain(NAME, &error.to_string());
             return ExitCode::from(USAGE);
         }
     };
     env_logger::Builder::new().filter_level(config.log).format_target(false).init();
     let started = |Started { id, address }| {
-        println!("cell {id} listens on http://{address} with {}", config.data.display());
+        // A cell that nobody listens to does its work all the same.
+        say(NAME, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
     };
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{NAME}: {error}");
+            complain(NAME, &error.to_string());
             ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
         }
     }

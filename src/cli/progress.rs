@@ -79,7 +79,7 @@ impl Progress for Bar {
 
     fn notice(&self, text: &str) {
         if !self.quiet {
-            self.drawn.suspend(|| eprintln!("{}: {text}", self.name));
+            self.drawn.suspend(|| super::complain(self.name, text));
         }
     }
 }

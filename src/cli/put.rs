@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use super::progress::{Bar, Direction};
-use super::{failed, jobs, place, show, stop_on_interrupt, understand};
+use super::{failed, jobs, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest};
 use crate::pipeline::Level;
 use crate::store::MAX_HOLDERS;
@@ -70,11 +70,13 @@ pub fn put() -> ExitCode {
     match run(&args) {
         Ok((report, manifest)) => {
             if args.json {
-                println!("{}", as_json(&report, &manifest));
+                say(NAME, &format!("{}\n", as_json(&report, &manifest)))
             } else if !args.quiet {
-                println!("{}", in_words(&report, &manifest, args.copies.unwrap_or(DEFAULT_COPIES)));
+                let copies = args.copies.unwrap_or(DEFAULT_COPIES);
+                say(NAME, &format!("{}\n", in_words(&report, &manifest, copies)))
+            } else {
+                ExitCode::SUCCESS
             }
-            ExitCode::SUCCESS
         }
         Err(error) => failed(NAME, &error),
     }

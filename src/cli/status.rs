@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use super::{failed, place, show};
+use super::{failed, place, say, show};
 use crate::client::{ClientError, Place, locate, no_cells};
 use crate::net::client::{Http, Patience};
 use crate::wire::CellId;
@@ -37,13 +37,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> ExitCode {
     match place(&args.node, args.udp_port, args.loopback).and_then(|place| look(&place)) {
         Ok(cells) if args.json => {
-            println!("{}", serde_json::json!({ "cells": cells }));
-            ExitCode::SUCCESS
+            let cells = serde_json::json!({ "cells": cells });
+            say(NAME, &format!("{cells}\n"))
         }
-        Ok(cells) => {
-            print!("{}", table(&cells));
-            ExitCode::SUCCESS
-        }
+        Ok(cells) => say(NAME, &table(&cells)),
         Err(error) => failed(NAME, &error),
     }
 }

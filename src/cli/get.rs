@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use super::progress::{Bar, Direction};
-use super::{failed, jobs, place, say, show, stop_on_interrupt, understand};
+use super::{failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, GetOptions, GetReport, Target, default_output};
 
 const NAME: &str = "cellsync-get";
@@ -16,10 +16,10 @@ const NAME: &str = "cellsync-get";
 #[derive(FromArgs)]
 struct Args {
     /// the manifest that cellsync-put wrote
-    #[argh(positional, arg_name = "manifest")]
+    #[argh(positional, arg_name = "manifest", from_str_fn(path_or_dash))]
     manifest: PathBuf,
     /// where to restore to, or - for standard output (default: the manifest's name without .manifest)
-    #[argh(option, short = 'o', arg_name = "path")]
+    #[argh(option, short = 'o', arg_name = "path", from_str_fn(path_or_dash))]
     output: Option<PathBuf>,
     /// fetch and verify everything, write nothing
     #[argh(switch)]

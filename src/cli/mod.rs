@@ -14,6 +14,7 @@ mod status;
 mod tool;
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::client::{ClientError, Place, Stop};
@@ -30,21 +31,31 @@ const USAGE: u8 = 2;
 /// Exit code for whatever has none of its own.
 const FAILED: u8 = 1;
 
+/// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an option. No
+/// word of a command line can have this character.
+const DASH: &str = "\0";
+
 /// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
 fn understand<T: argh::TopLevelCommand>(name: &str) -> Result<T, ExitCode> {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     if words.iter().any(|word| word == "--version") {
         return Err(say(name, &format!("{name} {}\n", env!("CARGO_PKG_VERSION"))));
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words: Vec<&str> = words.iter().map(|word| if word == "-" { DASH } else { word }).collect();
     T::from_args(&[name], &words).map_err(|exit| {
         if exit.status.is_ok() {
             return say(name, &format!("{}\n", exit.output.trim_end()));
         }
-        let what = one_line(&exit.output);
+        let what = one_line(&exit.output).replace(DASH, "-");
         complain(name, &format!("{what}; {name} --help tells what it understands"));
         ExitCode::from(USAGE)
     })
+}
+
+/// For argh: a path, or `-`.
+#[allow(clippy::unnecessary_wraps)] // So argh wants it.
+fn path_or_dash(word: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(if word == DASH { "-" } else { word }))
 }
 
 /// Prints what was asked for. Who closes the pipe early has seen enough; any other failure to print is one of the program.
@@ -85,6 +96,7 @@ fn place(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<Plac
     let nodes = nodes
         .iter()
         .map(|node| {
+            let node = &node.replace(DASH, "-");
             let url = if node.contains("://") { node.clone() } else { format!("http://{node}") };
             match url.strip_prefix("http://") {
                 Some(host) if !host.trim_end_matches('/').is_empty() => Ok(url),

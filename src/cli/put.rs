@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use super::progress::{Bar, Direction};
-use super::{failed, jobs, place, say, show, stop_on_interrupt, understand};
+use super::{failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest};
 use crate::pipeline::Level;
 use crate::store::MAX_HOLDERS;
@@ -19,10 +19,10 @@ const NAME: &str = "cellsync-put";
 #[derive(FromArgs)]
 struct Args {
     /// what to store: a file, a directory, or - for standard input
-    #[argh(positional, arg_name = "path")]
+    #[argh(positional, arg_name = "path", from_str_fn(path_or_dash))]
     path: PathBuf,
     /// where the manifest goes (default PATH.manifest)
-    #[argh(option, short = 'o', arg_name = "file")]
+    #[argh(option, short = 'o', arg_name = "file", from_str_fn(path_or_dash))]
     output: Option<PathBuf>,
     /// copies of each chunk, on as many cells, 1 to 32 (default 5)
     #[argh(option, arg_name = "n")]
@@ -92,6 +92,9 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), ClientError> {
     }
     let source = Source::named(&args.path)?;
     let manifest = match &args.output {
+        Some(path) if path == Path::new("-") => {
+            return Err(ClientError::Usage("the manifest goes to a file: -o FILE, not -o -".into()));
+        }
         Some(path) => path.clone(),
         None => default_manifest(&source).ok_or_else(|| {
             ClientError::Usage("standard input has no name: say where the manifest goes with -o FILE".into())

@@ -30,6 +30,11 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Is it one, or written as one is, with a separator at the end? No file can have that name.
+pub(super) fn names_a_directory(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
+}
+
 /// Makes the name of a renamed file safe, where folders can be synced at all.
 pub(super) fn sync_folder(path: &Path) {
     if cfg!(unix) {
@@ -121,6 +126,10 @@ fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
                 "{} is there and not a regular file; choose another name with -o, or -o - and a redirection",
                 path.display()
             );
+            return Err(ClientError::Usage(what));
+        }
+        Err(_) if names_a_directory(path) => {
+            let what = format!("{} is a directory's name, and this is a file: name it with -o PATH", path.display());
             return Err(ClientError::Usage(what));
         }
         Ok(_) if !force => {

@@ -143,6 +143,10 @@ fn exists(manifest: &Path) -> ClientError {
 
 /// Found out before hours of work, not after.
 fn check_manifest_can_be_written(source: &Source, manifest: &Path, options: &PutOptions) -> Result<(), ClientError> {
+    if super::output::names_a_directory(manifest) {
+        let what = format!("{} is a directory; the manifest is a file: name it with -o FILE", manifest.display());
+        return Err(ClientError::Usage(what));
+    }
     let resumes = journal_path(manifest).exists() && *source != Source::StandardInput;
     if manifest.exists() && !options.force && !resumes {
         return Err(exists(manifest));

@@ -94,7 +94,8 @@ impl Placer {
             let standing = match known.status {
                 Status::Active => Standing::Good,
                 Status::Leaving => Standing::Down,
-                other => Standing::Refusing(format!("is {other}")),
+                Status::Full => Standing::Refusing("reported no room (full)".to_owned()),
+                other => Standing::Refusing(format!("reported {other}")),
             };
             let cell = Cell { known, standing, failures: 0 };
             match self.cells.iter_mut().find(|other| other.known.url == cell.known.url) {
@@ -304,7 +305,10 @@ mod tests {
         assert!(!placer.failed(&mut Copies::default(), 0, why()));
         assert!(placer.failed(&mut Copies::default(), 0, why()));
         assert!(placer.failed(&mut Copies::default(), 1, Failure::Unreachable));
-        assert_eq!(placer.complaints(), "1 of 4 answered 507 (no room), 1 of 4 did not answer, 1 of 4 is full");
+        assert_eq!(
+            placer.complaints(),
+            "1 of 4 answered 507 (no room), 1 of 4 did not answer, 1 of 4 reported no room (full)"
+        );
     }
 
     #[test]

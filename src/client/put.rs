@@ -186,17 +186,30 @@ fn warn_of_few(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -
         } else {
             "add cells or make room".to_owned()
         };
-        let what =
-            format!("{willing} cells take chunks and {enough} copies are wanted ({}); {hint}", placer.complaints());
+        let what = format!("{} and {} ({}); {hint}", take(willing), wanted(enough), placer.complaints());
         return Err(ClientError::TooFew(what));
     }
     if willing < usize::from(options.copies) {
         progress.notice(&format!(
-            "only {willing} cells take chunks: each chunk gets {willing} copies instead of {}; the colony makes the others when cells join",
+            "only {}: each chunk gets {} instead of {}; the colony makes the others when cells join",
+            take(willing),
+            copies(willing),
             options.copies
         ));
     }
     Ok(())
+}
+
+fn take(cells: usize) -> String {
+    if cells == 1 { "1 cell takes chunks".to_owned() } else { format!("{cells} cells take chunks") }
+}
+
+fn copies(number: usize) -> String {
+    if number == 1 { "1 copy".to_owned() } else { format!("{number} copies") }
+}
+
+fn wanted(number: usize) -> String {
+    format!("{} {} wanted", copies(number), if number == 1 { "is" } else { "are" })
 }
 
 fn how_to_go_on(error: ClientError, manifest: &Path, has_journal: bool) -> ClientError {
@@ -414,7 +427,7 @@ impl Put<'_> {
     fn look_again(&mut self, looks: &mut u32) -> Result<(), ClientError> {
         if *looks >= MAX_LOOKS {
             let enough = self.placer.enough();
-            let what = format!("the colony cannot take {enough} copies: {}", self.placer.complaints());
+            let what = format!("the colony cannot take {}: {}", copies(enough), self.placer.complaints());
             return Err(ClientError::TooFew(what));
         }
         let began = Instant::now();

@@ -13,6 +13,7 @@ mod show;
 mod status;
 mod tool;
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +38,12 @@ const DASH: &str = "\0";
 
 /// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
 fn understand<T: argh::TopLevelCommand>(name: &str) -> Result<T, ExitCode> {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(OsString::into_string).collect();
+    let words = words.map_err(|word| {
+        let what = "is not valid UTF-8; a file of such a name can be stored from standard input: cellsync-put - -o NAME < FILE";
+        complain(name, &format!("{} {what}", word.display()));
+        ExitCode::from(USAGE)
+    })?;
     if words.iter().any(|word| word == "--version") {
         return Err(say(name, &format!("{name} {}\n", env!("CARGO_PKG_VERSION"))));
     }

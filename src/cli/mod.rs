@@ -37,7 +37,7 @@ const FAILED: u8 = 1;
 const DASH: &str = "\0";
 
 /// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
-fn understand<T: argh::TopLevelCommand>(name: &str) -> Result<T, ExitCode> {
+fn understand<T: argh::FromArgs>(name: &str) -> Result<T, ExitCode> {
     let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(OsString::into_string).collect();
     let words = words.map_err(|word| {
         let what = "is not valid UTF-8; a file of such a name can be stored from standard input: cellsync-put - -o NAME < FILE";

@@ -1,4 +1,4 @@
-//! `cellsync-node`.
+//! `cellsync-node`, and `cellsync node`: one cell, under either name by the same code.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,8 @@ const NAME: &str = "cellsync-node";
 
 /// Run a cell of a storage colony. Options win over the file that --config names.
 #[derive(FromArgs)]
-struct Args {
+#[argh(subcommand, name = "node")]
+pub(super) struct Args {
     /// read settings from this file (the packages use /etc/cellsync/node.toml)
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
@@ -44,6 +45,9 @@ struct Args {
     /// the most that chunks may take in all, such as "20 GiB" (default: what the reserve leaves)
     #[argh(option, arg_name = "size")]
     quota: Option<String>,
+    /// end at once when this process, which started the cell, ends; for cells that are thrown away
+    #[argh(option, hidden_help, arg_name = "pid")]
+    parent: Option<i32>,
     /// show the version
     #[argh(switch)]
     #[allow(dead_code)] // Answered before the others are read; here for --help.
@@ -52,14 +56,24 @@ struct Args {
 
 /// Runs `cellsync-node`.
 pub fn node() -> ExitCode {
-    let args: Args = match understand(NAME) {
-        Ok(args) => args,
-        Err(code) => return code,
-    };
+    match understand(NAME) {
+        Ok(args) => run_as(NAME, args),
+        Err(code) => code,
+    }
+}
+
+/// Runs a cell; `name` is what it is called in messages.
+pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
+    if let Some(parent) = args.parent
+        && let Err(what) = die_with(parent)
+    {
+        eprintln!("{name}: --parent {parent}: {what}");
+        return ExitCode::from(FAILED);
+    }
     let config = match configure(args) {
         Ok(config) => config,
         Err(error) => {
-            complain(NAME, &error.to_string());
+            complain(name, &error.to_string());
             return ExitCode::from(USAGE);
         }
     };
@@ -71,10 +85,20 @@ pub fn node() -> ExitCode {
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(NAME, &error.to_string());
+            complain(name, &error.to_string());
             ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
         }
     }
+}
+
+/// The kernel ends this process when its parent ends, whatever the parent dies of. (Exactly: when the thread that started it
+/// ends.)
+fn die_with(parent: i32) -> Result<(), String> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| error.to_string())?;
+    // If it died before the kernel knew, nobody else would tell.
+    let actual = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
+    if actual == parent { Ok(()) } else { Err("it is not the process that started this cell, or has ended".to_owned()) }
 }
 
 fn configure(args: Args) -> Result<Config, ConfigError> {

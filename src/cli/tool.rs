@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
+#[cfg(target_os = "linux")]
+use super::node;
 use super::{status, understand};
 
 const NAME: &str = "cellsync";
@@ -23,6 +25,8 @@ struct Args {
 #[argh(subcommand)]
 enum Command {
     Status(status::Args),
+    #[cfg(target_os = "linux")]
+    Node(node::Args),
 }
 
 /// Runs `cellsync`.
@@ -33,5 +37,7 @@ pub fn tool() -> ExitCode {
     };
     match args.command {
         Command::Status(args) => status::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Node(args) => node::run_as("cellsync node", args),
     }
 }

@@ -4,6 +4,8 @@
 // It is here that users are spoken to.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(target_os = "linux")]
+mod demo;
 mod get;
 #[cfg(target_os = "linux")]
 mod node;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 #[cfg(target_os = "linux")]
-use super::node;
+use super::{demo, node};
 use super::{status, understand};
 
 const NAME: &str = "cellsync";
@@ -26,6 +26,8 @@ struct Args {
 enum Command {
     Status(status::Args),
     #[cfg(target_os = "linux")]
+    Demo(demo::Args),
+    #[cfg(target_os = "linux")]
     Node(node::Args),
 }
 
@@ -37,6 +39,8 @@ pub fn tool() -> ExitCode {
     };
     match args.command {
         Command::Status(args) => status::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Demo(args) => demo::run(&args),
         #[cfg(target_os = "linux")]
         Command::Node(args) => node::run_as("cellsync node", args),
     }

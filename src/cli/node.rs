@@ -67,7 +67,7 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     if let Some(parent) = args.parent
         && let Err(what) = die_with(parent)
     {
-        eprintln!("{name}: --parent {parent}: {what}");
+        complain(name, &format!("--parent {parent}: {what}"));
         return ExitCode::from(FAILED);
     }
     let config = match configure(args) {
@@ -80,7 +80,7 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     env_logger::Builder::new().filter_level(config.log).format_target(false).init();
     let started = |Started { id, address }| {
         // A cell that nobody listens to does its work all the same.
-        say(NAME, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
+        say(name, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
     };
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,12 @@
 //! under a temporary one and renamed when they are whole.
 
 use std::fs::{self, File};
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, PipeWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use tempfile::{NamedTempFile, TempDir};
+use walkdir::WalkDir;
 
 use super::ClientError;
 use crate::pipeline::Content;
@@ -35,6 +36,11 @@ pub(super) fn names_a_directory(path: &Path) -> bool {
     path.is_dir() || path.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
 }
 
+/// Are these two names of one file that is there?
+pub(super) fn are_one(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Makes the name of a renamed file safe, where folders can be synced at all.
 pub(super) fn sync_folder(path: &Path) {
     if cfg!(unix) {
@@ -43,12 +49,51 @@ pub(super) fn sync_folder(path: &Path) {
     }
 }
 
-/// An output that is being written.
+/// An output that is being written. Dropped before it is finished, it leaves nothing behind.
 pub(super) enum Output {
     File { file: NamedTempFile, path: PathBuf, force: bool },
-    Directory { pipe: Option<PipeWriter>, unpacker: Option<JoinHandle<io::Result<()>>>, dir: TempDir, path: PathBuf },
+    Directory { unpacking: Unpacking, path: PathBuf },
     Standard,
     Nothing,
+}
+
+/// A tar stream that is unpacked into a temporary directory.
+pub(super) struct Unpacking {
+    pipe: Option<PipeWriter>,
+    unpacker: Option<JoinHandle<io::Result<()>>>,
+    dir: Option<TempDir>,
+}
+
+impl Unpacking {
+    fn start(dir: TempDir) -> io::Result<Self> {
+        let (reader, pipe) = io::pipe()?;
+        let root = dir.path().to_owned();
+        let unpacker = thread::spawn(move || unpack(reader, &root));
+        Ok(Self { pipe: Some(pipe), unpacker: Some(unpacker), dir: Some(dir) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(bytes));
+        // If the unpacker has ended early, it knows why.
+        written.or_else(|error| self.end().and(Err(error)))
+    }
+
+    /// Lets the unpacker come to its end.
+    fn end(&mut self) -> io::Result<()> {
+        drop(self.pipe.take());
+        match self.unpacker.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(io::Error::other("the unpacker ended by itself")),
+            Some(Ok(unpacked)) => unpacked,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        // The directory can be removed only when nobody writes to it any more.
+        drop(self.end());
+    }
 }
 
 impl Output {
@@ -71,14 +116,8 @@ impl Output {
                 .write_all(bytes)
                 .map_err(ClientError::file("cannot write", Path::new("standard output"))),
             Self::File { file, path, .. } => file.write_all(bytes).map_err(ClientError::file("cannot write", path)),
-            Self::Directory { pipe, unpacker, path, .. } => {
-                let written = pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(bytes));
-                written.map_err(|error| {
-                    // The unpacker ended early; it knows why.
-                    drop(pipe.take());
-                    let why = unpacker.take().and_then(|unpacker| unpacker.join().ok()?.err()).unwrap_or(error);
-                    ClientError::file("cannot unpack to", path)(why)
-                })
+            Self::Directory { unpacking, path } => {
+                unpacking.write(bytes).map_err(ClientError::file("cannot unpack to", path))
             }
         }
     }
@@ -102,21 +141,79 @@ impl Output {
                 sync_folder(&path);
                 Ok(())
             }
-            Self::Directory { pipe, unpacker, dir, path } => {
+            Self::Directory { mut unpacking, path } => {
                 let wrong = |error| ClientError::file("cannot unpack to", &path)(error);
-                drop(pipe);
-                match unpacker.map(JoinHandle::join) {
-                    Some(Ok(unpacked)) => unpacked.map_err(wrong)?,
-                    _ => return Err(wrong(io::Error::other("the unpacker ended by itself"))),
+                unpacking.end().map_err(wrong)?;
+                if let Some(dir) = unpacking.dir.take() {
+                    sync_all_in(dir.path()).and_then(|()| fs::rename(dir.path(), &path)).map_err(wrong)?;
+                    // It has another name now; there is nothing left to remove.
+                    let _ = dir.keep();
                 }
-                fs::rename(dir.path(), &path).map_err(wrong)?;
-                // It has another name now; there is nothing left to remove.
-                let _ = dir.keep();
                 sync_folder(&path);
                 Ok(())
             }
         }
     }
+}
+
+/// Makes every file below a directory safe.
+fn sync_all_in(root: &Path) -> io::Result<()> {
+    for entry in WalkDir::new(root) {
+        let entry = entry?;
+        if entry.file_type().is_file() || (cfg!(unix) && entry.file_type().is_dir()) {
+            match File::open(entry.path()) {
+                Ok(file) => file.sync_all()?,
+                // A file whose own permissions keep even us from reading it; it is written all the same.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unpack_entry(entry: &mut tar::Entry<'_, impl Read>, root: &Path) -> io::Result<()> {
+    if entry.unpack_in(root)? {
+        return Ok(());
+    }
+    let what = format!("{}: the name leads out of the directory", entry.path()?.display());
+    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+/// Unpacks a tar stream into a directory, and nowhere else.
+fn unpack(reader: impl Read, root: &Path) -> io::Result<()> {
+    use tar::EntryType::{Continuous, Directory, GNUSparse, Link, Regular, Symlink};
+    let mut archive = tar::Archive::new(reader);
+    archive.set_preserve_permissions(true);
+    // Never set-user-id, set-group-id or sticky: a manifest from elsewhere must not make programs that run as another.
+    archive.set_mask(0o7000);
+    let mut directories = Vec::new();
+    let mut mode = None;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if entry.path()?.components().all(|part| part == std::path::Component::CurDir) {
+            mode = Some(entry.header().mode()?);
+        } else if !matches!(entry.header().entry_type(), Regular | Continuous | Directory | Symlink | Link | GNUSparse)
+        {
+            let what = format!("{}: neither a file, a directory nor a link", entry.path()?.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        } else if entry.header().entry_type().is_dir() {
+            // Last, so that files can be made in directories that may not be written to.
+            directories.push(entry);
+        } else {
+            unpack_entry(&mut entry, root)?;
+        }
+    }
+    for mut directory in directories.into_iter().rev() {
+        unpack_entry(&mut directory, root)?;
+    }
+    #[cfg(unix)]
+    if let Some(mode) = mode {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode & 0o777);
+        fs::set_permissions(root, mode)?;
+    }
+    // The padding behind the archive's end.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
 }
 
 fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
@@ -139,9 +236,12 @@ fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".cellsync-");
-    // As private as any file that the user makes, no more.
+    // As private as the file that it replaces, or as any that the user makes.
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.permissions(match fs::metadata(path) {
+        Ok(metadata) => metadata.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    });
     let file = builder.tempfile_in(folder_of(path)).map_err(ClientError::file("cannot write", path))?;
     Ok(Output::File { file, path: path.to_owned(), force })
 }
@@ -156,17 +256,7 @@ fn open_directory(path: &Path) -> Result<Output, ClientError> {
     }
     let wrong = |error| ClientError::file("cannot write", path)(error);
     let dir = tempfile::Builder::new().prefix(".cellsync-").tempdir_in(folder_of(path)).map_err(wrong)?;
-    // Unpacked into a folder within, whose permissions are the user's usual ones, not the private ones of a temporary folder.
-    let (reader, pipe) = io::pipe().map_err(wrong)?;
-    let root = dir.path().to_owned();
-    let unpacker = thread::spawn(move || {
-        let mut archive = tar::Archive::new(reader);
-        archive.set_preserve_permissions(true);
-        archive.unpack(&root)?;
-        // The padding behind the archive's end.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
-    });
-    Ok(Output::Directory { pipe: Some(pipe), unpacker: Some(unpacker), dir, path: path.to_owned() })
+    Ok(Output::Directory { unpacking: Unpacking::start(dir).map_err(wrong)?, path: path.to_owned() })
 }
 
 #[cfg(test)]

@@ -89,7 +89,9 @@ impl Source {
             Self::StandardInput => read_stream(io::stdin().lock(), needed, take).map_err(wrong),
             Self::File(path) => {
                 let mut file = File::open(path).map_err(wrong)?;
-                if !file.metadata().map_err(wrong)?.is_file() {
+                // A pipe, or one of the system's files that look empty and are not.
+                let metadata = file.metadata().map_err(wrong)?;
+                if !metadata.is_file() || metadata.len() == 0 {
                     return read_stream(file, needed, take).map_err(wrong);
                 }
                 read_file(&mut file, needed, take).map_err(wrong)
@@ -115,6 +117,19 @@ fn modified_ns(metadata: &fs::Metadata) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// All else of a file that goes into a tar stream.
+fn permissions(metadata: &fs::Metadata) -> String {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        format!("{:o} {}:{}", metadata.mode(), metadata.uid(), metadata.gid())
+    }
+    #[cfg(not(unix))]
+    {
+        format!("{:?}", metadata.permissions())
+    }
+}
+
 fn read_stream(
     reader: impl Read,
     needed: &dyn Fn(usize) -> bool,
@@ -131,7 +146,8 @@ fn read_stream(
     Ok(Some((blocks, bytes)))
 }
 
-/// As [`read_stream`], but blocks that are not needed are not read.
+/// As [`read_stream`], but blocks that are not needed are not read. A file that ends before its length, as one does that is
+/// being cut short, is an error.
 fn read_file(
     file: &mut File,
     needed: &dyn Fn(usize) -> bool,
@@ -147,11 +163,22 @@ fn read_file(
         }
         let start = at as u64 * BLOCK_BYTES as u64;
         let run = (at..blocks).take_while(|&index| needed(index)).count();
+        let end = (start + run as u64 * BLOCK_BYTES as u64).min(len);
         file.seek(SeekFrom::Start(start))?;
-        for block in Blocks::starting_at(file.take(run as u64 * BLOCK_BYTES as u64), at as u64) {
-            if !take(block?) {
+        let mut got = 0;
+        for block in Blocks::starting_at(file.take(end - start), at as u64) {
+            let block = block?;
+            got += block.bytes.len() as u64;
+            if got < end - start && block.bytes.len() < BLOCK_BYTES {
+                break;
+            }
+            if !take(block) {
                 return Ok(None);
             }
+        }
+        if got < end - start {
+            let what = format!("it ended after {} of {len} bytes", start + got);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
         at += run;
     }
@@ -172,24 +199,38 @@ fn directory_fingerprint(root: &Path) -> io::Result<Fingerprint> {
         let size = if metadata.is_file() { metadata.len() } else { 0 };
         fingerprint.size += size;
         fingerprint.modified_ns = fingerprint.modified_ns.max(modified_ns(&metadata));
-        let name = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_string_lossy().into_owned();
-        hash.update(format!("{name}\0{:?}\0{size}\0{}\0", metadata.file_type(), modified_ns(&metadata)));
+        let name = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let link = if metadata.is_symlink() { fs::read_link(entry.path())? } else { PathBuf::new() };
+        let kind = metadata.file_type();
+        let (owner, time) = (permissions(&metadata), modified_ns(&metadata));
+        hash.update(name.as_os_str().as_encoded_bytes());
+        hash.update(format!("\0{kind:?}\0{size}\0{time}\0{owner}\0"));
+        hash.update(link.as_os_str().as_encoded_bytes());
+        hash.update(b"\0");
     }
     fingerprint.entries = Some(ChunkId::from_bytes(hash.finalize().into()));
     Ok(fingerprint)
 }
 
-/// Writes a directory as a tar stream: files, directories and symbolic links. Sockets, pipes and devices are left out, as
-/// they hold no bytes.
+/// Writes a directory as a tar stream: itself, and files, directories and symbolic links in it. Sockets, pipes and devices are
+/// left out, as they hold no bytes. A file is written whole, with its holes: where they are is not in its fingerprint, and the
+/// stream must be the same each time.
 fn pack(root: &Path, writer: impl io::Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(writer);
     archive.follow_symlinks(false);
+    archive.sparse(false);
+    archive.append_path_with_name(root, ".")?;
     for entry in entries(root) {
         let entry = entry?;
         let name = entry.path().strip_prefix(root).map_err(io::Error::other)?;
         let kind = entry.file_type();
         if kind.is_file() || kind.is_dir() || kind.is_symlink() {
-            archive.append_path_with_name(entry.path(), name)?;
+            let named = |error: io::Error| match error.kind() {
+                // Nobody reads the stream any more: not the file's fault.
+                io::ErrorKind::BrokenPipe => error,
+                kind => io::Error::new(kind, format!("{}: {error}", name.display())),
+            };
+            archive.append_path_with_name(entry.path(), name).map_err(named)?;
         }
     }
     archive.into_inner()?.flush()
@@ -253,9 +294,34 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned())
             .collect();
-        assert_eq!(names, ["a", "b", "b/two"]);
+        assert_eq!(names, [".", "a", "b", "b/two"]);
         fs::rename(dir.path().join("a"), dir.path().join("c")).unwrap();
         assert_ne!(source.fingerprint().unwrap().unwrap(), before);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_while_it_is_read_is_an_error_and_no_endless_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for left in [0, 10, BLOCK_BYTES, BLOCK_BYTES + 10, 3 * BLOCK_BYTES] {
+            fs::write(&path, vec![7; 3 * BLOCK_BYTES + 10]).unwrap();
+            let source = Source::File(path.clone());
+            let mut blocks = 0;
+            let cut = source.read(&|_| true, &mut |_| {
+                blocks += 1;
+                File::options().write(true).open(&path).unwrap().set_len(left as u64).unwrap();
+                true
+            });
+            assert!(matches!(cut, Err(ClientError::File { .. })), "{left}: {cut:?}, {blocks} blocks");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_a_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("gone"), b"1").unwrap();
+        let error = pack(&dir.path().join("missing"), io::sink()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

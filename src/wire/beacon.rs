@@ -138,6 +138,9 @@ pub enum DatagramError {
     /// Not JSON, or without the keys that are needed.
     #[error("not a beacon: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// A beacon with port 0, where nobody can be reached.
+    #[error("a beacon that names no port")]
+    NoDoor,
     /// A `type` that is not known.
     #[error("a datagram of an unknown type")]
     UnknownType,
@@ -156,7 +159,10 @@ impl Datagram {
             return Err(DatagramError::TooLong(bytes.len()));
         }
         match serde_json::from_slice::<Typed<'_>>(bytes)?.kind.as_deref() {
-            None => Ok(Self::Beacon(serde_json::from_slice(bytes)?)),
+            None => match serde_json::from_slice::<Beacon>(bytes)? {
+                Beacon { port: 0, .. } => Err(DatagramError::NoDoor),
+                beacon => Ok(Self::Beacon(beacon)),
+            },
             Some("probe") => Ok(Self::Probe),
             Some(_) => Err(DatagramError::UnknownType),
         }
@@ -217,6 +223,8 @@ mod tests {
         for bad in [&br#"{"type":"order"}"#[..], b"[]", b"{}", b"\xff\xfe", &[b'{'; 1000], &vec![b' '; 2000]] {
             assert!(Datagram::parse(bad).is_err(), "{bad:?}");
         }
+        let nowhere = String::from_utf8(OLD.to_vec()).unwrap().replace("8081", "0");
+        assert!(matches!(Datagram::parse(nowhere.as_bytes()), Err(DatagramError::NoDoor)));
         assert_eq!(Datagram::parse(br#"{"type":"probe"}"#).unwrap(), Datagram::Probe);
     }
 }

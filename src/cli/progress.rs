@@ -79,7 +79,11 @@ impl Progress for Bar {
 
     fn notice(&self, text: &str) {
         if !self.quiet {
-            self.drawn.suspend(|| super::complain(self.name, text));
+            self.warning(text);
         }
+    }
+
+    fn warning(&self, text: &str) {
+        self.drawn.suspend(|| super::complain(self.name, text));
     }
 }

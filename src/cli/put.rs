@@ -48,7 +48,7 @@ struct Args {
     /// print the result as JSON
     #[argh(switch)]
     json: bool,
-    /// print nothing but errors
+    /// print nothing but errors and warnings
     #[argh(switch)]
     quiet: bool,
     /// write over a manifest that is there

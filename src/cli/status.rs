@@ -2,16 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::thread;
 
 use argh::FromArgs;
 
 use super::{failed, place, say, show};
-use crate::client::{ClientError, Place, locate, no_cells};
+use crate::client::{ClientError, KnownCell, Place, locate, no_cells};
 use crate::net::client::{Http, Patience};
 use crate::wire::CellId;
 use crate::wire::api::{CellView, Presence};
+use crate::wire::beacon::Beacon;
 
 const NAME: &str = "cellsync status";
+
+/// What each cell says of itself; those that do not answer are left out. Some are asked at a time, so that one that hangs
+/// holds up few.
+fn own_words<'a>(http: &Http, found: &'a [KnownCell]) -> Vec<(&'a KnownCell, Beacon)> {
+    let ask = |cell: &'a KnownCell| Some((cell, http.status(&cell.url).ok()?.beacon));
+    let mut words = Vec::new();
+    for some in found.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|cell| scope.spawn(move || ask(cell))).collect();
+            words.extend(asked.into_iter().filter_map(|asked| asked.join().ok().flatten()));
+        });
+    }
+    words
+}
+
+/// Cells asked at the same time.
+const AT_ONCE: usize = 32;
 
 /// Cells that are asked for others: those that are gone are known to all that are left.
 const MAX_ASKED: usize = 3;
@@ -48,10 +67,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
 fn look(place: &Place) -> Result<Vec<CellView>, ClientError> {
     let http = Http::new(Patience::PROBE, 1, 16);
-    let found =
-        locate(&http, place).map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?;
-    let own_words = found.iter().filter_map(|cell| Some((cell, http.status(&cell.url).ok()?.beacon)));
-    let mut cells: BTreeMap<CellId, CellView> = own_words
+    let found = locate(&http, place, usize::MAX)?;
+    let mut cells: BTreeMap<CellId, CellView> = own_words(&http, &found)
+        .into_iter()
         .map(|(cell, own)| {
             let view = CellView {
                 node_id: own.node_id,

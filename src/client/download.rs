@@ -9,14 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use super::KnownCell;
 use super::holders::Holders;
 use crate::chunk::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
 use crate::wire::api::DEFAULT_HOPS;
-
-/// Cells that are asked to search for a chunk when no holder is known.
-const MAX_ENTRIES: usize = 3;
 
 /// A chunk to be fetched.
 #[derive(Debug, Clone, Copy)]
@@ -59,15 +57,18 @@ pub(super) struct Done {
 pub(super) struct Crew {
     pub(super) done: Receiver<Done>,
     jobs: Sender<Job>,
-    holders: Arc<Mutex<Holders>>,
+    holders: Arc<Mutex<Generation>>,
 }
+
+/// The holders as they were found by one look. A job keeps to those that it began with: their numbers mean nothing in others.
+type Generation = Arc<Mutex<Holders>>;
 
 impl Crew {
     pub(super) fn start(http: &Http, key: &Key, holders: Holders, workers: usize) -> Self {
         let (jobs, job) = channel();
         let (tell, done) = channel();
         let job = Arc::new(Mutex::new(job));
-        let holders = Arc::new(Mutex::new(holders));
+        let holders = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
         for _ in 0..workers {
             let worker = Worker { http: http.clone(), key: key.clone(), holders: Arc::clone(&holders) };
             let (job, tell): (Arc<Mutex<Receiver<Job>>>, Sender<Done>) = (Arc::clone(&job), tell.clone());
@@ -91,55 +92,64 @@ impl Crew {
 
     /// Takes in a new look at who has what.
     pub(super) fn replace_holders(&self, holders: Holders) {
-        *lock(&self.holders) = holders;
+        *lock(&self.holders) = Arc::new(Mutex::new(holders));
     }
 }
 
-fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
-    holders.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As a last resort, asks cells to search among those that they know. Ends with the first answer of which `take` makes
+/// something.
+pub(super) fn search<T>(
+    http: &Http,
+    entries: Vec<KnownCell>,
+    id: &ChunkId,
+    mut take: impl FnMut(Vec<u8>, String) -> T,
+) -> Option<T> {
+    entries.into_iter().find_map(|cell| {
+        let bytes = http.get_chunk(&cell.url, id, DEFAULT_HOPS, None).ok()??;
+        Some(take(bytes, cell.name()))
+    })
 }
 
 struct Worker {
     http: Http,
     key: Key,
-    holders: Arc<Mutex<Holders>>,
+    holders: Arc<Mutex<Generation>>,
 }
 
 impl Worker {
     fn fetch(&self, job: Job) -> Done {
+        let holders = Arc::clone(&lock(&self.holders));
         let mut bad = Vec::new();
-        let outcome = self.fetch_from_holders(job, &mut bad).or_else(|| self.search(job, &mut bad));
+        let outcome = self.fetch_from_holders(job, &holders, &mut bad).or_else(|| {
+            let entries = lock(&holders).entries();
+            search(&self.http, entries, &job.id, |bytes, cell| self.open(job, &bytes, cell, &mut bad)).flatten()
+        });
         Done { job, outcome: outcome.unwrap_or(Outcome::Lost), bad }
     }
 
-    fn fetch_from_holders(&self, job: Job, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+    fn fetch_from_holders(&self, job: Job, holders: &Mutex<Holders>, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
         let mut tried = Vec::new();
         loop {
             // Bound by itself, or the lock would be held while the chunk is fetched.
-            let chosen = lock(&self.holders).choose(job.index, &tried);
+            let chosen = lock(holders).choose(job.index, &tried);
             let (number, cell) = chosen?;
             tried.push(number);
             let began = Instant::now();
             match self.http.get_chunk(&cell.url, &job.id, 0, None) {
                 Ok(Some(bytes)) => {
-                    lock(&self.holders).fetched(number, began.elapsed().as_secs_f64() * 1000.0);
+                    lock(holders).fetched(number, began.elapsed().as_secs_f64() * 1000.0);
                     if let Some(outcome) = self.open(job, &bytes, cell.name(), bad) {
                         return Some(outcome);
                     }
                 }
-                Ok(None) => lock(&self.holders).failed(number, false),
-                Err(error) => lock(&self.holders).failed(number, error.is_unreachable()),
+                Ok(None) => lock(holders).failed(number, false),
+                Err(error) => lock(holders).failed(number, error.is_unreachable()),
             }
         }
-    }
-
-    /// As a last resort: cells may know of cells that we do not.
-    fn search(&self, job: Job, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
-        let entries = lock(&self.holders).entries(MAX_ENTRIES);
-        entries.into_iter().find_map(|cell| {
-            let bytes = self.http.get_chunk(&cell.url, &job.id, DEFAULT_HOPS, None).ok()??;
-            self.open(job, &bytes, cell.name(), bad)
-        })
     }
 
     /// Nothing is used before it is verified. `None` if another copy may be better.

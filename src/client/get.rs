@@ -1,12 +1,16 @@
 //! Getting a file back from the colony.
 
+// A shell: it waits for cells to come back.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::download::{BadCopy, Crew, Done, Job, Outcome};
+use super::download::{BadCopy, Crew, Done, Job, Outcome, search};
 use super::have::ask_all;
 use super::holders::Holders;
 use super::output::{Output, Target};
@@ -14,7 +18,6 @@ use super::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks,
 use crate::chunk::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{Http, Patience};
 use crate::pipeline::Manifest;
-use crate::wire::api::DEFAULT_HOPS;
 
 /// How a get is to go.
 #[derive(Debug, Clone)]
@@ -48,8 +51,10 @@ pub struct GetReport {
 
 /// How often the user's wish to stop is looked at.
 const STOP_LOOK: Duration = Duration::from_millis(100);
-/// How often the colony is looked at again when a chunk was not to be had: its holders may have restarted.
-const MAX_LOOKS: u32 = 2;
+/// How often in a row the colony is looked at again when a chunk was not to be had, and with how much time between: cells
+/// restart, and Wi-Fi comes back.
+const MAX_LOOKS: u32 = 4;
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Chunks without a known holder that the colony is asked to search for before anything is written.
 const MAX_SEARCHED: usize = 16;
 
@@ -62,6 +67,12 @@ pub fn get(
     stop: &Stop,
 ) -> Result<GetReport, ClientError> {
     let file = File::open(manifest).map_err(ClientError::file("cannot read", manifest))?;
+    if let Target::Path(path) = target
+        && super::output::are_one(manifest, path)
+    {
+        let what = format!("{} is the manifest itself; choose another name with -o", path.display());
+        return Err(ClientError::Usage(what));
+    }
     let wrong = |source| ClientError::Manifest { path: manifest.to_owned(), source };
     let manifest = Manifest::read(file).map_err(wrong)?;
     let mut output = Output::open(target, manifest.content, options.force)?;
@@ -72,6 +83,7 @@ pub fn get(
         manifest: &manifest,
         options,
         progress,
+        looks: 0,
         report: GetReport::default(),
     };
     let report = get.run(&mut output, stop)?;
@@ -95,6 +107,8 @@ struct Get<'a> {
     manifest: &'a Manifest,
     options: &'a GetOptions,
     progress: &'a dyn Progress,
+    /// Looks at the colony since a chunk was fetched last.
+    looks: u32,
     report: GetReport,
 }
 
@@ -103,7 +117,11 @@ impl Get<'_> {
         let ids = &self.manifest.chunks;
         self.report.chunks = ids.len();
         if !ids.is_empty() {
-            let holders = self.look()?;
+            let mut holders = self.look(self.manifest.copies.into())?;
+            if !holders.missing().is_empty() {
+                // Some cells may just have been late to answer.
+                holders = self.look(usize::MAX)?;
+            }
             self.report.cells = holders.answering();
             self.check_all_are_there(&holders)?;
             self.report.fewest_copies = (0..ids.len()).map(|index| holders.count(index)).min().unwrap_or_default();
@@ -118,25 +136,27 @@ impl Get<'_> {
         Ok(self.report)
     }
 
-    /// Finds the cells and asks them what they have.
-    fn look(&self) -> Result<Holders, ClientError> {
+    /// Finds the cells and asks them what they have. With fewer than `wanted` cells, late ones are waited for.
+    fn look(&self, wanted: usize) -> Result<Holders, ClientError> {
         let place = &self.options.place;
-        let cells = locate(&self.http, place)
-            .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?;
+        let cells = locate(&self.http, place, wanted)?;
         let ids = &self.manifest.chunks;
-        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids), ids);
-        if holders.answering() == 0 { Err(super::no_cells(place)) } else { Ok(holders) }
+        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids), ids.len());
+        match (holders.answering(), cells.len()) {
+            (0, 0) => Err(super::no_cells(place)),
+            (0, found) => Err(ClientError::NoCells(format!(
+                "{found} cells are heard, and none of them answers over HTTP; is a firewall between?"
+            ))),
+            _ => Ok(holders),
+        }
     }
 
     /// A file that cannot be whole is not begun. Cells that we do not know of may still have what is missing.
     fn check_all_are_there(&self, holders: &Holders) -> Result<(), ClientError> {
         let missing = holders.missing();
-        let searched = missing.iter().take(MAX_SEARCHED).filter_map(|&index| self.manifest.chunks.get(index));
-        for id in searched {
-            let found = holders.entries(3).iter().any(|cell| {
-                matches!(self.http.get_chunk(&cell.url, id, DEFAULT_HOPS, None), Ok(Some(bytes)) if ChunkId::of(&bytes) == *id)
-            });
-            if !found {
+        for id in missing.iter().take(MAX_SEARCHED).filter_map(|&index| self.manifest.chunks.get(index)) {
+            let is_good = |bytes: Vec<u8>, _| ChunkId::of(&bytes) == *id;
+            if !search(&self.http, holders.entries(), id, is_good).unwrap_or_default() {
                 return Err(self.missing(&missing, holders.answering()));
             }
         }
@@ -157,10 +177,10 @@ impl Get<'_> {
         let ids = &self.manifest.chunks;
         let window = 2 * workers(self.options);
         let mut waiting: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let (mut asked, mut written, mut looks) = (0, 0, 0);
+        let (mut asked, mut written) = (0, 0);
         while written < ids.len() {
             if stop.is_asked() {
-                return Err(ClientError::Stopped("stopped; nothing was written".into()));
+                return Err(ClientError::Stopped("stopped".into()));
             }
             while let Some(&id) = ids.get(asked).filter(|_| asked < written + window) {
                 crew.fetch(Job { index: asked, id });
@@ -168,7 +188,7 @@ impl Get<'_> {
             }
             match crew.done.recv_timeout(STOP_LOOK) {
                 Ok(done) => {
-                    if let Some((index, bytes)) = self.take(done, crew, &mut looks)? {
+                    if let Some((index, bytes)) = self.take(done, crew, stop)? {
                         waiting.insert(index, bytes);
                     }
                 }
@@ -187,39 +207,75 @@ impl Get<'_> {
         Ok(())
     }
 
-    fn take(&mut self, done: Done, crew: &Crew, looks: &mut u32) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+    fn take(&mut self, done: Done, crew: &Crew, stop: &Stop) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
         let Done { job, outcome, bad } = done;
         let bytes = bytes_of_block(job.index, self.manifest.size);
+        for copy in bad {
+            self.tell_of(copy, &bytes);
+        }
         match outcome {
             Outcome::Block { bytes: block, sealed } => {
-                for copy in &bad {
-                    let last = bytes.end.saturating_sub(1);
-                    self.progress.notice(&format!(
-                        "one copy was bad: chunk {} (bytes {}-{last}) from cell {}; a good one was used",
-                        copy.chunk.short(),
-                        bytes.start,
-                        copy.cell
-                    ));
-                }
-                self.report.bad_copies.extend(bad);
+                self.looks = 0;
                 self.report.fetched_bytes += sealed;
                 self.progress.advance(block.len() as u64, sealed);
                 Ok(Some((job.index, block)))
             }
             Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes, what: error.to_string() }),
-            Outcome::Lost if *looks < MAX_LOOKS => {
-                *looks += 1;
-                crew.replace_holders(self.look()?);
+            Outcome::Lost if self.looks < MAX_LOOKS => {
+                self.look_again(crew, stop);
                 crew.fetch(job);
                 Ok(None)
             }
-            Outcome::Lost if bad.is_empty() => Err(self.missing(&[job.index], self.report.cells)),
-            Outcome::Lost => {
-                let cells: Vec<_> = bad.iter().map(|copy| copy.cell.as_str()).collect();
-                let what = format!("all copies of chunk {} are bad, those of {}", job.id.short(), cells.join(", "));
-                Err(ClientError::Corrupt { bytes, what })
+            Outcome::Lost => Err(self.lost(job, bytes)),
+        }
+    }
+
+    /// Each bad copy is told of once.
+    fn tell_of(&mut self, copy: BadCopy, bytes: &Range<u64>) {
+        if self.report.bad_copies.contains(&copy) {
+            return;
+        }
+        let last = bytes.end.saturating_sub(1);
+        self.progress.notice(&format!(
+            "one copy was bad: chunk {} (bytes {}-{last}) from cell {}",
+            copy.chunk.short(),
+            bytes.start,
+            copy.cell
+        ));
+        self.report.bad_copies.push(copy);
+    }
+
+    /// Perhaps cells came back, or the chunk is elsewhere by now.
+    fn look_again(&mut self, crew: &Crew, stop: &Stop) {
+        if self.looks > 0 {
+            let pause = Instant::now() + LOOK_PAUSE;
+            while Instant::now() < pause && !stop.is_asked() {
+                std::thread::sleep(STOP_LOOK);
             }
         }
+        self.looks += 1;
+        // If nobody is found now, those who were before may still answer.
+        if let Ok(holders) = self.look(usize::MAX) {
+            self.report.cells = holders.answering();
+            crew.replace_holders(holders);
+        }
+    }
+
+    /// No good copy. Are there no others, or do the cells that have them not answer?
+    fn lost(&self, job: Job, bytes: Range<u64>) -> ClientError {
+        let bad: Vec<_> = self
+            .report
+            .bad_copies
+            .iter()
+            .filter(|copy| copy.index == job.index)
+            .map(|copy| copy.cell.as_str())
+            .collect();
+        let copies = usize::from(self.manifest.copies);
+        if bad.is_empty() || (bad.len() < copies && self.report.cells < copies) {
+            return self.missing(&[job.index], self.report.cells);
+        }
+        let what = format!("all copies of chunk {} are bad, those of {}", job.id.short(), bad.join(", "));
+        ClientError::Corrupt { bytes, what }
     }
 
     /// Only the last block may be short.

@@ -6,13 +6,76 @@ use crate::chunk::ChunkId;
 
 /// Weight of the newest measurement in a cell's average.
 const NEWEST: f64 = 0.3;
+/// Cells that are asked to search for a chunk when no holder is known.
+const MAX_ENTRIES: usize = 3;
+
+/// Where in a manifest an id stands.
+pub(super) struct Index {
+    by_id: Vec<(ChunkId, usize)>,
+}
+
+impl Index {
+    pub(super) fn new(ids: &[ChunkId]) -> Self {
+        let mut by_id: Vec<(ChunkId, usize)> = ids.iter().copied().zip(0..).collect();
+        by_id.sort_unstable();
+        Self { by_id }
+    }
+
+    /// Each id once.
+    pub(super) fn ids(&self) -> Vec<ChunkId> {
+        let mut ids: Vec<ChunkId> = self.by_id.iter().map(|(id, _)| *id).collect();
+        ids.dedup();
+        ids
+    }
+
+    /// One id can stand in several places.
+    fn places(&self, id: &ChunkId) -> impl Iterator<Item = usize> {
+        let first = self.by_id.partition_point(|(other, _)| other < id);
+        self.by_id.iter().skip(first).take_while(move |(other, _)| other == id).map(|(_, index)| *index)
+    }
+}
+
+/// Which chunks of a manifest a cell has: one bit for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Has(Vec<u64>);
+
+impl Has {
+    pub(super) fn nothing(chunks: usize) -> Self {
+        Self(vec![0; chunks.div_ceil(64)])
+    }
+
+    pub(super) fn add(&mut self, index: &Index, id: &ChunkId) {
+        for place in index.places(id) {
+            if let Some(word) = self.0.get_mut(place / 64) {
+                *word |= 1_u64 << (place % 64);
+            }
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(super) fn is_everything(&self, chunks: usize) -> bool {
+        (0..chunks).all(|index| self.has(index))
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word |= other;
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+}
 
 /// A cell that chunks are fetched from.
 #[derive(Debug, Clone)]
 struct Cell {
     known: KnownCell,
-    /// One bit for each chunk of the manifest.
-    has: Vec<u64>,
+    has: Has,
     /// Milliseconds for one fetch, averaged; at first, what the question took.
     pace_ms: f64,
     under_way: u32,
@@ -27,29 +90,13 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// Takes in what the cells answered. `answers` are in the order of `cells`.
-    pub(super) fn new(cells: &[KnownCell], answers: Vec<Option<Answer>>, ids: &[ChunkId]) -> Self {
-        let mut by_id: Vec<(ChunkId, usize)> = ids.iter().copied().zip(0..).collect();
-        by_id.sort_unstable();
-        let cells = cells
-            .iter()
-            .zip(answers)
-            .filter_map(|(known, answer)| {
-                let answer = answer?;
-                let mut has = vec![0; ids.len().div_ceil(64)];
-                for id in answer.ids {
-                    // One id can stand in several places.
-                    let first = by_id.partition_point(|(other, _)| *other < id);
-                    for (_, index) in by_id.iter().skip(first).take_while(|(other, _)| *other == id) {
-                        if let Some(word) = has.get_mut(index / 64) {
-                            *word |= 1_u64 << (index % 64);
-                        }
-                    }
-                }
-                Some(Cell { known: known.clone(), has, pace_ms: answer.took_ms.max(0.1), under_way: 0, down: false })
-            })
-            .collect();
-        Self { cells, chunks: ids.len() }
+    /// Takes in what the cells answered about `chunks` chunks. `answers` are in the order of `cells`.
+    pub(super) fn new(cells: &[KnownCell], answers: Vec<Option<Answer>>, chunks: usize) -> Self {
+        let cells = cells.iter().zip(answers).filter_map(|(known, answer)| {
+            let Answer { has, took_ms } = answer?;
+            Some(Cell { known: known.clone(), has, pace_ms: took_ms.max(0.1), under_way: 0, down: false })
+        });
+        Self { cells: cells.collect(), chunks }
     }
 
     /// Cells that answered.
@@ -59,23 +106,24 @@ impl Holders {
 
     /// Chunks that no cell has, by number, ascending.
     pub(super) fn missing(&self) -> Vec<usize> {
-        (0..self.chunks).filter(|&index| !self.cells.iter().any(|cell| cell.has(index))).collect()
+        (0..self.chunks).filter(|&index| !self.cells.iter().any(|cell| cell.has.has(index))).collect()
     }
 
     /// The URLs of the cells that have this chunk.
     pub(super) fn of(&self, index: usize) -> impl Iterator<Item = &str> {
-        self.cells.iter().filter(move |cell| cell.has(index)).map(|cell| cell.known.url.as_str())
+        self.cells.iter().filter(move |cell| cell.has.has(index)).map(|cell| cell.known.url.as_str())
     }
 
     /// How many cells have this chunk.
     pub(super) fn count(&self, index: usize) -> usize {
-        self.cells.iter().filter(|cell| cell.has(index)).count()
+        self.cells.iter().filter(|cell| cell.has.has(index)).count()
     }
 
     /// The holder that is likely to have it here first, none of `tried`; counts the fetch as under way. Cells that did not
     /// answer lately come last.
     pub(super) fn choose(&mut self, index: usize, tried: &[usize]) -> Option<(usize, KnownCell)> {
-        let holders = self.cells.iter().enumerate().filter(|(number, cell)| cell.has(index) && !tried.contains(number));
+        let holders =
+            self.cells.iter().enumerate().filter(|(number, cell)| cell.has.has(index) && !tried.contains(number));
         let expected = |cell: &Cell| cell.pace_ms * f64::from(cell.under_way + 1);
         let quickest = holders.min_by(|(_, a), (_, b)| a.down.cmp(&b.down).then(expected(a).total_cmp(&expected(b))));
         let number = quickest?.0;
@@ -102,14 +150,8 @@ impl Holders {
     }
 
     /// Some cells that may be asked to search among those that they know.
-    pub(super) fn entries(&self, most: usize) -> Vec<KnownCell> {
-        self.cells.iter().filter(|cell| !cell.down).take(most).map(|cell| cell.known.clone()).collect()
-    }
-}
-
-impl Cell {
-    fn has(&self, index: usize) -> bool {
-        self.has.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    pub(super) fn entries(&self) -> Vec<KnownCell> {
+        self.cells.iter().filter(|cell| !cell.down).take(MAX_ENTRIES).map(|cell| cell.known.clone()).collect()
     }
 }
 
@@ -130,11 +172,13 @@ mod tests {
             })
             .collect();
         // Cell n has every chunk but number n.
+        let index = Index::new(&ids);
         let answer = |(n, &took_ms): (usize, &f64)| {
-            let ids = ids.iter().enumerate().filter(|(index, _)| *index != n).map(|(_, id)| *id).collect();
-            Some(Answer { ids, took_ms })
+            let mut has = Has::nothing(chunks);
+            ids.iter().enumerate().filter(|(index, _)| *index != n).for_each(|(_, id)| has.add(&index, id));
+            Some(Answer { has, took_ms })
         };
-        Holders::new(&cells, paces.iter().enumerate().map(answer).collect(), &ids)
+        Holders::new(&cells, paces.iter().enumerate().map(answer).collect(), chunks)
     }
 
     #[test]
@@ -169,8 +213,18 @@ mod tests {
     fn one_id_in_several_places_is_one_chunk() {
         let id = ChunkId::of(b"same");
         let cell = holders(&[1.0], 1).cells[0].known.clone();
-        let holders =
-            Holders::new(&[cell], vec![Some(Answer { ids: vec![id], took_ms: 1.0 })], &[id, ChunkId::of(b"x"), id]);
+        let ids = [id, ChunkId::of(b"x"), id];
+        let mut has = Has::nothing(3);
+        assert!(has.is_nothing());
+        has.add(&Index::new(&ids), &id);
+        has.add(&Index::new(&ids), &ChunkId::of(b"never asked for"));
+        assert_eq!(Index::new(&ids).ids().len(), 2, "asked for once");
+        let mut other = Has::nothing(3);
+        other.add(&Index::new(&ids), &ids[1]);
+        assert!(!other.is_everything(3));
+        other.merge(&has);
+        assert!(other.is_everything(3));
+        let holders = Holders::new(&[cell], vec![Some(Answer { has, took_ms: 1.0 })], 3);
         assert_eq!(holders.missing(), [1]);
     }
 }

@@ -9,8 +9,8 @@
 //! that was cut off at any point is gone on with from what is really there. A line that was cut off is passed over.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use crate::chunk::ChunkId;
 use crate::pipeline::Key;
 
 const VERSION: u32 = 1;
+/// How far a block can be ahead of those before it that are not sealed yet; some more than there can be workers.
+const MAX_AHEAD: usize = 256;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -59,32 +61,60 @@ impl Journal {
     /// Opens the journal of a manifest, and tells what an earlier put of the same source left in it.
     pub(super) fn open(manifest: &Path, source: &Fingerprint) -> Result<(Self, Option<Earlier>), ClientError> {
         let path = journal_path(manifest);
+        if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_file()) {
+            return Err(ClientError::Usage(format!("{} is there and no regular file; move it away", path.display())));
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(ClientError::file("cannot write", &path))?;
+        let wrong = |error| ClientError::file("cannot write", &path)(error);
+        let file = options.open(&path).map_err(wrong)?;
+        // One that was there may have been open to others, by a careless copy.
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(wrong)?;
         // Not every file system can lock; on one that cannot, going on without is what its users expect.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(ClientError::Usage(format!(
-                "{} is in use: another cellsync-put is storing the same file; wait for it",
-                path.display()
-            )));
+            let source = io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "it is in use: another cellsync-put is storing the same file; wait for it",
+            );
+            return Err(wrong(source));
         }
         let mut journal = Self { path, file };
-        let earlier = journal.read(source);
+        let earlier = journal.read(source)?;
         Ok((journal, earlier))
     }
 
-    fn read(&mut self, source: &Fingerprint) -> Option<Earlier> {
+    fn read(&mut self, source: &Fingerprint) -> Result<Option<Earlier>, ClientError> {
         let mut lines = BufReader::new(&mut self.file).lines();
-        let head: Head = serde_json::from_str(&lines.next()?.ok()?).ok()?;
-        if head.version != VERSION || head.source != *source {
-            return None;
+        let Some(head) = lines.next() else { return Ok(None) };
+        let head = head.map_err(ClientError::file("cannot read", &self.path))?;
+        // One that was cut off in its first line says nothing.
+        let Ok(head) = serde_json::from_str::<Head>(&head) else { return Ok(None) };
+        if head.version != VERSION {
+            let what = format!(
+                "{} was written by another version of cellsync-put: finish it with that one, or remove it to begin anew",
+                self.path.display()
+            );
+            return Err(ClientError::Usage(what));
         }
-        let key = head.key.parse().ok()?;
-        let lines = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Line>(&line).ok());
-        Some(Earlier { key, ids: lines.map(|line| (line.index, line.id)).collect() })
+        if head.source != *source {
+            return Ok(None);
+        }
+        let Ok(key) = head.key.parse() else { return Ok(None) };
+        let mut ids = BTreeMap::new();
+        for line in lines {
+            let line = line.map_err(ClientError::file("cannot read", &self.path))?;
+            // What was cut off is passed over.
+            if let Ok(Line { index, id }) = serde_json::from_str(&line) {
+                ids.insert(index, id);
+            }
+        }
+        // Blocks are sealed nearly in order: one far beyond all others was never sealed by us.
+        let end = ids.len() + MAX_AHEAD;
+        ids.retain(|&index, _| index < end);
+        Ok(Some(Earlier { key, ids }))
     }
 
     /// Begins anew.
@@ -110,7 +140,7 @@ impl Journal {
 
     /// Removes the journal: its manifest is whole.
     pub(super) fn finish(self) -> Result<(), ClientError> {
-        std::fs::remove_file(&self.path).map_err(ClientError::file("cannot remove", &self.path))
+        fs::remove_file(&self.path).map_err(ClientError::file("cannot remove", &self.path))
     }
 }
 
@@ -131,7 +161,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("f"), b"x").unwrap();
+            fs::write(dir.path().join("f"), b"x").unwrap();
             let source = Source::named(&dir.path().join("f")).unwrap().fingerprint().unwrap().unwrap();
             Self { dir, source }
         }
@@ -164,6 +194,7 @@ mod tests {
         );
 
         journal.go_on().unwrap();
+        journal.note(1_000_000_000_000, ids[1]).unwrap();
         journal.note(3, ids[1]).unwrap();
         drop(journal);
         let (_, earlier) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
@@ -188,11 +219,25 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&journal.path).unwrap().permissions().mode();
+            let mode = fs::metadata(&journal.path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        assert!(matches!(Journal::open(&fixture.manifest(), &fixture.source), Err(ClientError::Usage(_))));
+        assert!(matches!(Journal::open(&fixture.manifest(), &fixture.source), Err(ClientError::File { .. })));
         journal.finish().unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::write(journal_path(&fixture.manifest()), b"").unwrap();
+            let open = PermissionsExt::from_mode(0o644);
+            fs::set_permissions(journal_path(&fixture.manifest()), open).unwrap();
+            let (journal, _) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
+            let mode = fs::metadata(&journal.path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "also one that was there and open to others");
+            journal.finish().unwrap();
+            std::os::unix::fs::symlink("elsewhere", journal_path(&fixture.manifest())).unwrap();
+            assert!(Journal::open(&fixture.manifest(), &fixture.source).is_err(), "a link is not followed");
+            fs::remove_file(journal_path(&fixture.manifest())).unwrap();
+        }
         assert!(!journal_path(&fixture.manifest()).exists());
     }
 }

@@ -1,7 +1,8 @@
 //! Finding the colony.
 //!
-//! A probe by broadcast is answered by every cell within milliseconds, and each answer says how many cells its sender knows:
-//! when so many have answered, all are found. If some do not, one cell's `GET /peers` names them. If nobody answers, the
+//! A probe by broadcast is answered by every cell within milliseconds, and each answer says how many cells its sender knows.
+//! When all of them say the same number, that many have answered, and they are as many as are wanted, they are taken to be
+//! all. Otherwise the late ones get a moment more, and then cells are asked for others by `GET /peers`. If nobody answers, the
 //! colony may be of older cells that only beacon: then beacons are listened for.
 
 // A shell: it waits for datagrams.
@@ -12,7 +13,9 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::net::client::Http;
+use super::ClientError;
+use crate::chunk::ChunkId;
+use crate::net::client::{Http, Patience};
 use crate::net::discovery;
 use crate::wire::CellId;
 use crate::wire::api::{CellView, Presence};
@@ -20,8 +23,15 @@ use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES, Role, Status};
 
 /// A probe that brought nothing is repeated after these times from the first, in milliseconds: datagrams get lost.
 const PROBE_AGAIN_MS: [u64; 3] = [100, 300, 1000];
-/// After the first answer, the others get this long before a cell is asked for the rest.
-const OTHERS: Duration = Duration::from_millis(60);
+/// After the first answer, the others get this long before cells are asked for the rest: Wi-Fi in its power-saving mode
+/// delivers only so often.
+const OTHERS: Duration = Duration::from_millis(150);
+/// Cells that one answer may name; a liar may name any number.
+const MAX_CELLS: usize = 4096;
+/// Cells that are asked for others.
+const MAX_ASKED: usize = 3;
+/// Datagrams read from one socket before the clock is looked at again: a flood must not keep us for ever.
+const MAX_AT_ONCE: usize = 256;
 /// When nobody has answered a probe for so long, plain beacons are listened for too. Not earlier: the socket for that
 /// would take the unicasts of a cell on the same machine.
 const LISTEN_AFTER: Duration = Duration::from_millis(400);
@@ -63,12 +73,25 @@ impl KnownCell {
     }
 }
 
-/// Finds the active cells: at least one, or none at all if nobody answers. Each is named once.
-pub fn locate(http: &Http, place: &Place) -> io::Result<Vec<KnownCell>> {
-    let mut found = if place.nodes.is_empty() { probe(http, place)? } else { ask(http, &place.nodes) };
+/// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all say
+/// that there are no others, no time is spent on looking for more.
+pub fn locate(http: &Http, place: &Place, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
+    let http = &http.with_patience(Patience::PROBE);
+    let mut found = if place.nodes.is_empty() {
+        probe(http, place, wanted)
+            .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?
+    } else {
+        ask(http, &place.nodes)
+    };
     found.sort_by(|a, b| a.url.cmp(&b.url));
     found.retain(|cell| cell.status != Status::Leaving);
     Ok(found)
+}
+
+/// Have all cells answered? `told` is how many cells each of those that answered knows, itself included. One quick answer
+/// from a cell that has just started and knows nobody yet must not pass for a colony of one.
+fn are_all(told: &[u32], found: usize, wanted: usize) -> bool {
+    found >= wanted.max(2) && told.len() >= found && told.iter().all(|&cells| cells as usize == found)
 }
 
 /// Cells by their address, so that none is counted twice.
@@ -112,6 +135,7 @@ impl Found {
         }
     }
 
+    /// A URL and nothing else, as older servers tell of their peers.
     fn named(&mut self, url: &str) {
         if let Some(address) = resolve(url) {
             self.0.entry(address).or_insert_with(|| stranger(url));
@@ -151,8 +175,11 @@ fn ask(http: &Http, nodes: &[String]) -> Vec<KnownCell> {
                     ..stranger(url)
                 },
             ),
-            // An older server has no such path; it is a cell all the same.
-            Err(error) if !error.is_unreachable() => found.insert(address, stranger(url)),
+            // An older server has no such path; it is a cell all the same, if it knows what a chunk is. A router's web page,
+            // which has an answer to everything, is none.
+            Err(error) if !error.is_unreachable() && !claims_anything(http, url) => {
+                found.insert(address, stranger(url));
+            }
             Err(_) => continue,
         }
         ask_for_peers(http, url, &mut found);
@@ -160,18 +187,26 @@ fn ask(http: &Http, nodes: &[String]) -> Vec<KnownCell> {
     found.into_cells()
 }
 
-fn ask_for_peers(http: &Http, url: &str, found: &mut Found) -> bool {
-    let Ok(peers) = http.peers(url) else { return false };
-    for cell in &peers.cells {
+fn ask_for_peers(http: &Http, url: &str, found: &mut Found) {
+    let Ok(peers) = http.peers(url) else { return };
+    for cell in peers.cells.iter().take(MAX_CELLS) {
         found.told(cell);
     }
-    for url in &peers.peers {
-        found.named(url);
+    // Those who tell of cells tell of all; their URLs would only name the same cells again, perhaps by other addresses.
+    if peers.cells.is_empty() {
+        for url in peers.peers.iter().take(MAX_CELLS) {
+            found.named(url);
+        }
     }
-    true
 }
 
-fn probe(http: &Http, place: &Place) -> io::Result<Vec<KnownCell>> {
+/// Does this server say that it has a chunk that cannot be?
+fn claims_anything(http: &Http, url: &str) -> bool {
+    let nobodys = ChunkId::of(&fastrand::u128(..).to_le_bytes());
+    http.head(url, &nobodys).unwrap_or(true)
+}
+
+fn probe(http: &Http, place: &Place, wanted: usize) -> io::Result<Vec<KnownCell>> {
     let mut found = Found::default();
     let probes = Probes::open(place)?;
     let started = Instant::now();
@@ -179,7 +214,7 @@ fn probe(http: &Http, place: &Place) -> io::Result<Vec<KnownCell>> {
     let mut next_probe = Some(Duration::ZERO);
     let mut ears = None;
     let mut first_answer = None;
-    let mut expected = 0;
+    let mut told = BTreeMap::new();
     while started.elapsed() < GIVE_UP {
         if first_answer.is_none() && next_probe.is_some_and(|at| started.elapsed() >= at) {
             probes.send(place.udp_port);
@@ -189,16 +224,15 @@ fn probe(http: &Http, place: &Place) -> io::Result<Vec<KnownCell>> {
             // Without it there is still the probe.
             ears = discovery::listener(place.udp_port).and_then(nonblocking).ok();
         }
-        let sockets = probes.sockets.iter().chain(&ears);
-        let mut heard_any = false;
-        for beacon in sockets.flat_map(receive_all) {
-            heard_any = true;
-            let (from, beacon) = beacon;
+        let beacons: Vec<_> = probes.sockets.iter().chain(&ears).flat_map(receive_some).collect();
+        let heard_any = !beacons.is_empty();
+        for (from, beacon) in beacons {
             first_answer.get_or_insert_with(Instant::now);
-            expected = expected.max(beacon.cells.unwrap_or(0) as usize);
+            told.insert(beacon.node_id, beacon.cells.unwrap_or(0));
             found.heard(from, &beacon);
         }
-        if expected > 0 && found.0.len() >= expected {
+        let numbers: Vec<u32> = told.values().copied().collect();
+        if are_all(&numbers, found.0.len(), wanted) {
             return Ok(found.into_cells());
         }
         let wait_for_others = if ears.is_some() { BEACONS } else { OTHERS };
@@ -210,8 +244,9 @@ fn probe(http: &Http, place: &Place) -> io::Result<Vec<KnownCell>> {
         }
     }
     let urls: Vec<String> = found.0.values().map(|cell| cell.url.clone()).collect();
-    // One that answers is enough.
-    let _ = urls.iter().take(3).any(|url| ask_for_peers(http, url, &mut found));
+    for url in urls.iter().take(MAX_ASKED) {
+        ask_for_peers(http, url, &mut found);
+    }
     Ok(found.into_cells())
 }
 
@@ -252,10 +287,11 @@ fn nonblocking(socket: UdpSocket) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn receive_all(socket: &UdpSocket) -> Vec<(SocketAddr, Beacon)> {
+fn receive_some(socket: &UdpSocket) -> Vec<(SocketAddr, Beacon)> {
     let mut beacons = Vec::new();
     let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
-    while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+    for _ in 0..MAX_AT_ONCE {
+        let Ok((len, from)) = socket.recv_from(&mut buffer) else { break };
         if let Ok(Datagram::Beacon(beacon)) = Datagram::parse(buffer.get(..len).unwrap_or_default()) {
             beacons.push((from, beacon));
         }
@@ -284,6 +320,30 @@ mod tests {
         found.insert("127.0.0.1:1".parse().unwrap(), cell("http://127.0.0.1:1"));
         found.insert("127.0.0.2:1".parse().unwrap(), cell("http://127.0.0.2:1"));
         found.named("http://127.0.0.1:1/");
+        let view = CellView {
+            node_id: CellId::from_bytes([1; 16]),
+            url: "http://127.0.0.3:1".into(),
+            role: Role::Stem,
+            status: Status::Active,
+            state: Presence::Active,
+            free: None,
+            chunks: None,
+            seen_ms: 0,
+        };
+        found.told(&view);
         assert_eq!(found.into_cells().len(), 1);
+    }
+
+    #[test]
+    fn only_cells_that_agree_and_suffice_are_taken_to_be_all() {
+        assert!(are_all(&[5; 5], 5, 5));
+        assert!(are_all(&[8; 8], 8, 5));
+        assert!(!are_all(&[1], 1, 5), "one that has just started and knows nobody");
+        assert!(!are_all(&[1], 1, 0), "not even if few are wanted");
+        assert!(!are_all(&[2, 2], 2, 5), "two that have just started");
+        assert!(!are_all(&[5, 5, 5, 5, 6], 5, 5), "one knows of another");
+        assert!(!are_all(&[5, 5, 5, 5, 4], 5, 5), "one has not heard all yet: who knows who else");
+        assert!(!are_all(&[0; 5], 5, 5), "older cells do not tell");
+        assert!(!are_all(&[5; 4], 5, 5), "not all found have answered");
     }
 }

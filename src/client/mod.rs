@@ -10,12 +10,14 @@
 //! want to see goes to a [`Progress`].
 
 mod download;
+mod flow;
 mod get;
 mod have;
 mod holders;
 mod journal;
 mod ledger;
 mod locate;
+mod manifest_file;
 mod output;
 mod placer;
 mod put;
@@ -32,8 +34,9 @@ pub use download::BadCopy;
 pub use get::{GetOptions, GetReport, default_output, get};
 pub use journal::journal_path;
 pub use locate::{KnownCell, Place, locate};
+pub use manifest_file::default_manifest;
 pub use output::Target;
-pub use put::{PutOptions, PutReport, default_manifest, put};
+pub use put::{PutOptions, PutReport, put};
 pub use source::Source;
 
 use crate::chunk::BLOCK_BYTES;
@@ -45,8 +48,12 @@ pub trait Progress {
     fn total(&self, bytes: Option<u64>);
     /// So many more of the user's bytes are done; for them, so many bytes were stored or fetched.
     fn advance(&self, plain: u64, sealed: u64);
-    /// Something that the user should know, though the work goes on.
+    /// Something that the user may like to know, though the work goes on.
     fn notice(&self, text: &str);
+    /// Something that the user must know: the result is less than was asked for.
+    fn warning(&self, text: &str) {
+        self.notice(text);
+    }
 }
 
 /// Tells a client that the user wants it to stop. Cheap to clone; all clones are one.

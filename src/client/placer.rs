@@ -15,6 +15,8 @@ const MAX_FAILURES: u32 = 3;
 pub(super) enum Failure {
     /// The cell does not answer.
     Unreachable,
+    /// It took too long: the cell or the link is slow.
+    Slow,
     /// The cell answered that it will not have the chunk; in words for people.
     Refused(String),
 }
@@ -62,7 +64,7 @@ pub(super) enum Next {
     Whole,
     /// It has as many copies as there can be now, and they are enough.
     Short,
-    /// Too few copies, and no cell left to try.
+    /// Cells failed it, or are gone, and none is left to try: only another look at the colony can help.
     Stuck,
 }
 
@@ -70,21 +72,18 @@ pub(super) enum Next {
 pub(super) struct Placer {
     cells: Vec<Cell>,
     copies: usize,
-    min_copies: Option<usize>,
+    enough: usize,
     rng: fastrand::Rng,
 }
 
 impl Placer {
     /// `min_copies` is the fewest that the user accepts. Without it a chunk may have fewer than `copies` only if there are
-    /// fewer living cells.
+    /// fewer living cells now, at the beginning: cells that are lost later make nothing less acceptable.
     pub(super) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: Option<u8>, seed: u64) -> Self {
-        let mut placer = Self {
-            cells: Vec::new(),
-            copies: copies.into(),
-            min_copies: min_copies.map(usize::from),
-            rng: fastrand::Rng::with_seed(seed),
-        };
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut placer = Self { cells: Vec::new(), copies: copies.into(), enough: 0, rng };
         placer.found(cells);
+        placer.enough = min_copies.map_or(placer.copies.min(placer.living()), usize::from).clamp(1, placer.copies);
         placer
     }
 
@@ -98,7 +97,12 @@ impl Placer {
                 other => Standing::Refusing(format!("reported {other}")),
             };
             let cell = Cell { known, standing, failures: 0 };
-            match self.cells.iter_mut().find(|other| other.known.url == cell.known.url) {
+            // A cell that has moved is the same cell: it must not hold a chunk twice.
+            let same = |other: &KnownCell| match (other.id, cell.known.id) {
+                (Some(other), Some(id)) => other == id,
+                _ => other.url == cell.known.url,
+            };
+            match self.cells.iter_mut().find(|other| same(&other.known)) {
                 Some(other) => *other = cell,
                 None => self.cells.push(cell),
             }
@@ -129,9 +133,14 @@ impl Placer {
         self.cells.iter().filter(|cell| cell.standing == Standing::Good).count()
     }
 
-    /// The fewest copies that are accepted now.
+    /// The fewest copies that are accepted.
     pub(super) fn enough(&self) -> usize {
-        self.min_copies.unwrap_or(self.copies.min(self.living())).clamp(1, self.copies)
+        self.enough
+    }
+
+    /// Are these as many copies as are accepted, with no cell left that could have another?
+    pub(super) fn suffice(&self, copies: usize) -> bool {
+        copies >= self.copies || (copies >= self.enough && copies >= self.copies.min(self.willing()))
     }
 
     /// Decides what is next for a chunk, and notes the cells of [`Next::Send`] as under way.
@@ -145,7 +154,8 @@ impl Placer {
         match copies.done.len() {
             _ if !copies.pending.is_empty() => Next::Wait,
             done if done >= self.copies => Next::Whole,
-            done if done >= self.enough() => Next::Short,
+            // Not before another look at the cells that failed it.
+            done if done >= self.enough && copies.failed.is_empty() => Next::Short,
             _ => Next::Stuck,
         }
     }
@@ -187,8 +197,9 @@ impl Placer {
         match failure {
             // Other uploads to it, under way at the same time, would fail too: each would take its time to do so.
             Failure::Unreachable => cell.standing = Standing::Down,
+            Failure::Slow if cell.failures >= MAX_FAILURES => cell.standing = Standing::Down,
             Failure::Refused(why) if cell.failures >= MAX_FAILURES => cell.standing = Standing::Refusing(why),
-            Failure::Refused(_) => {}
+            Failure::Slow | Failure::Refused(_) => {}
         }
         was_good && cell.standing != Standing::Good
     }
@@ -196,6 +207,11 @@ impl Placer {
     /// Gives the chunk a new chance at cells that failed it before.
     pub(super) fn forgive(copies: &mut Copies) {
         copies.failed.clear();
+    }
+
+    /// All looks have been taken: is what the chunk has enough?
+    pub(super) fn settle(&self, copies: &Copies) -> bool {
+        copies.pending.is_empty() && copies.done.len() >= self.enough
     }
 
     /// Why there are not enough cells: `3 of 5 cells do not answer, 1 answered 507 (no room)`.
@@ -287,11 +303,51 @@ mod tests {
             placer.succeeded(&mut copies, cell);
         }
         assert_eq!(placer.next(&mut copies), Next::Stuck);
-        placer.min_copies = Some(4);
-        assert_eq!(placer.next(&mut copies), Next::Short, "unless the user says so");
-        placer.min_copies = Some(5);
+        assert!(!placer.settle(&copies));
         Placer::forgive(&mut copies);
         assert_eq!(send(&mut placer, &mut copies), [chosen[0]], "a new chance");
+    }
+
+    #[test]
+    fn fewer_copies_are_accepted_when_the_user_says_so_but_not_before_another_look() {
+        let mut placer = Placer::new(cells(5), 5, Some(4), 1);
+        let mut copies = Copies::default();
+        let chosen = send(&mut placer, &mut copies);
+        placer.failed(&mut copies, chosen[0], Failure::Unreachable);
+        for &cell in &chosen[1..] {
+            placer.succeeded(&mut copies, cell);
+        }
+        assert_eq!(placer.next(&mut copies), Next::Stuck);
+        assert!(placer.settle(&copies), "in the end four are enough");
+    }
+
+    #[test]
+    fn cells_lost_on_the_way_do_not_lower_what_is_enough() {
+        let mut placer = Placer::new(cells(5), 5, None, 1);
+        for lost in 0..4 {
+            placer.failed(&mut Copies::default(), lost, Failure::Unreachable);
+        }
+        let mut copies = Copies::default();
+        assert_eq!(send(&mut placer, &mut copies), [4]);
+        placer.succeeded(&mut copies, 4);
+        assert_eq!((placer.next(&mut copies), placer.settle(&copies)), (Next::Stuck, false));
+    }
+
+    #[test]
+    fn a_slow_cell_is_not_given_up_on_at_once() {
+        let mut placer = Placer::new(cells(1), 1, None, 1);
+        assert!(!placer.failed(&mut Copies::default(), 0, Failure::Slow));
+        assert!(!placer.failed(&mut Copies::default(), 0, Failure::Slow));
+        assert!(placer.failed(&mut Copies::default(), 0, Failure::Slow));
+    }
+
+    #[test]
+    fn a_cell_that_has_moved_is_the_same_cell() {
+        let mut placer = Placer::new(cells(2), 2, None, 1);
+        let mut moved = cells(1);
+        moved[0].url = "http://10.9.9.9:9".into();
+        placer.found(moved);
+        assert_eq!((placer.living(), placer.number_of("http://10.9.9.9:9")), (2, Some(0)));
     }
 
     #[test]

@@ -7,12 +7,12 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::flow::{Flow, senders};
 use super::have::ask_all;
 use super::holders::Holders;
 use super::journal::{Earlier, Journal, journal_path};
@@ -20,7 +20,7 @@ use super::ledger::Ledger;
 use super::placer::{Copies, Failure, Next, Placer};
 use super::source::Fingerprint;
 use super::upload::{Crew, Event, Job, Work};
-use super::{ClientError, KnownCell, Place, Progress, Source, Stop, locate};
+use super::{ClientError, KnownCell, Place, Progress, Source, Stop, locate, manifest_file};
 use crate::chunk::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{CallError, Http, Patience, PutHints};
 use crate::pipeline::{Key, Level, Manifest, SealedChunk};
@@ -70,17 +70,10 @@ pub struct PutReport {
 /// How often the user's wish to stop is looked at.
 const STOP_LOOK: Duration = Duration::from_millis(100);
 /// A colony that vanished is looked for again so often, and with so much time between, before the put gives up.
-const MAX_LOOKS: u32 = 3;
+const MAX_LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// Copies are sent by so many threads for each copy that is wanted, up to a limit.
-const SENDERS_PER_COPY: usize = 4;
-const MAX_SENDERS: usize = 32;
 /// Chunks of an earlier run that are completed at the same time; each is in memory.
 const MAX_EARLIER_UNDER_WAY: usize = 4;
-
-fn senders(copies: u8) -> usize {
-    (usize::from(copies) * SENDERS_PER_COPY).min(MAX_SENDERS)
-}
 
 /// Puts `source` into the colony and writes its manifest.
 pub fn put(
@@ -90,13 +83,16 @@ pub fn put(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<PutReport, ClientError> {
-    check_manifest_can_be_written(source, manifest, options)?;
+    manifest_file::check(source, manifest, options.force)?;
     let fingerprint = source.fingerprint()?;
     progress.total(fingerprint.as_ref().filter(|_| matches!(source, Source::File(_))).map(|print| print.size));
 
     let senders = senders(options.copies);
     let http = Http::new(Patience::STORE, senders, 4 * senders);
-    let cells = find(&http, &options.place)?;
+    let cells = locate(&http, &options.place, options.copies.into())?;
+    if cells.is_empty() {
+        return Err(super::no_cells(&options.place));
+    }
     let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
     warn_of_few(&placer, options, progress)?;
 
@@ -109,20 +105,26 @@ pub fn put(
         ledger: Ledger::default(),
         under_way: BTreeMap::new(),
         earlier: VecDeque::new(),
+        flow: Flow::new(options.copies),
         report: PutReport::default(),
     };
     let mut key = Key::generate();
+    if fingerprint.is_none() && !manifest_file::may_write(manifest, options.force, None) {
+        return Err(manifest_file::exists(manifest));
+    }
     if let Some(fingerprint) = &fingerprint {
         let (mut journal, earlier) = Journal::open(manifest, fingerprint)?;
-        if let Some(earlier) = earlier {
-            put.resume(&earlier);
-            key = earlier.key;
-            journal.go_on()?;
-        } else if manifest.exists() && !options.force {
-            journal.finish()?;
-            return Err(exists(manifest));
-        } else {
-            journal.begin(&key, fingerprint)?;
+        match earlier {
+            Some(earlier) if manifest_file::may_write(manifest, options.force, Some(&earlier.key)) => {
+                put.resume(&earlier);
+                key = earlier.key;
+                journal.go_on()?;
+            }
+            // What is in the journal stays there, for the put that it belongs to.
+            _ if !manifest_file::may_write(manifest, options.force, None) => {
+                return Err(manifest_file::exists(manifest));
+            }
+            _ => journal.begin(&key, fingerprint)?,
         }
         put.journal = Some(journal);
     }
@@ -132,50 +134,6 @@ pub fn put(
         return Err(ClientError::SourceChanged { path: source.path().to_owned() });
     }
     put.finish(source, key, size, manifest)
-}
-
-fn exists(manifest: &Path) -> ClientError {
-    ClientError::Usage(format!(
-        "{} exists, and with it the key of an earlier upload; use --force to write over it, or -o FILE for another name",
-        manifest.display()
-    ))
-}
-
-/// Found out before hours of work, not after.
-fn check_manifest_can_be_written(source: &Source, manifest: &Path, options: &PutOptions) -> Result<(), ClientError> {
-    if super::output::names_a_directory(manifest) {
-        let what = format!("{} is a directory; the manifest is a file: name it with -o FILE", manifest.display());
-        return Err(ClientError::Usage(what));
-    }
-    let resumes = journal_path(manifest).exists() && *source != Source::StandardInput;
-    if manifest.exists() && !options.force && !resumes {
-        return Err(exists(manifest));
-    }
-    if let Source::Directory(root) = source {
-        let (root, folder) = (root.canonicalize(), super::output::folder_of(manifest).canonicalize());
-        if let (Ok(root), Ok(folder)) = (root, folder)
-            && folder.starts_with(&root)
-        {
-            let what = format!(
-                "{} would be inside the directory that is stored; choose a place outside with -o",
-                manifest.display()
-            );
-            return Err(ClientError::Usage(what));
-        }
-    }
-    temporary(manifest).map(drop)
-}
-
-fn temporary(manifest: &Path) -> Result<tempfile::NamedTempFile, ClientError> {
-    // Made private by the library: nobody else reads the key.
-    let made = tempfile::Builder::new().prefix(".cellsync-").tempfile_in(super::output::folder_of(manifest));
-    made.map_err(ClientError::file("cannot write", manifest))
-}
-
-fn find(http: &Http, place: &Place) -> Result<Vec<KnownCell>, ClientError> {
-    let cells =
-        locate(http, place).map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?;
-    if cells.is_empty() { Err(super::no_cells(place)) } else { Ok(cells) }
 }
 
 fn warn_of_few(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -> Result<(), ClientError> {
@@ -190,8 +148,8 @@ fn warn_of_few(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -
         return Err(ClientError::TooFew(what));
     }
     if willing < usize::from(options.copies) {
-        progress.notice(&format!(
-            "only {}: each chunk gets {} instead of {}; the colony makes the others when cells join",
+        progress.warning(&format!(
+            "only {}: each chunk gets {} instead of {}",
             take(willing),
             copies(willing),
             options.copies
@@ -251,6 +209,7 @@ struct Put<'a> {
     ledger: Ledger,
     under_way: BTreeMap<usize, UnderWay>,
     earlier: VecDeque<Incomplete>,
+    flow: Flow,
     report: PutReport,
 }
 
@@ -260,13 +219,12 @@ impl Put<'_> {
     fn resume(&mut self, earlier: &Earlier) {
         let (indices, ids): (Vec<usize>, Vec<ChunkId>) = earlier.ids.iter().map(|(&index, &id)| (index, id)).unzip();
         let cells: Vec<KnownCell> = (0..).map_while(|number| self.placer.cell(number).cloned()).collect();
-        let holders = Holders::new(&cells, ask_all(&self.http, &cells, &ids), &ids);
-        let enough = usize::from(self.options.copies).min(self.placer.willing());
+        let holders = Holders::new(&cells, ask_all(&self.http, &cells, &ids), ids.len());
         for (place, (&index, &id)) in indices.iter().zip(&ids).enumerate() {
             let holders: Vec<usize> = holders.of(place).filter_map(|url| self.placer.number_of(url)).collect();
             match holders.len() {
                 0 => {}
-                copies if copies >= enough => self.ledger.finish(index, id, copies),
+                copies if self.placer.suffice(copies) => self.ledger.finish(index, id, copies),
                 _ => self.earlier.push_back(Incomplete { index, id, holders }),
             }
         }
@@ -317,8 +275,14 @@ impl Put<'_> {
                 continue;
             }
             if !stuck.is_empty() {
-                self.look_again(&mut looks)?;
-                for index in std::mem::take(&mut stuck) {
+                let chunks = std::mem::take(&mut stuck);
+                if looks >= MAX_LOOKS {
+                    self.settle(chunks, crew)?;
+                    continue;
+                }
+                self.look_again(looks)?;
+                looks += 1;
+                for index in chunks {
                     self.go_on(index, crew, &mut stuck);
                 }
                 continue;
@@ -339,6 +303,8 @@ impl Put<'_> {
                 }
                 Ok(Event::Sent { index, cell, result }) => {
                     looks = if result.is_ok() { 0 } else { looks };
+                    self.flow.ended(result.as_ref().is_err_and(CallError::is_slow));
+                    self.flow.send(crew);
                     self.sent(index, cell, result);
                     self.go_on(index, crew, &mut stuck);
                 }
@@ -382,18 +348,12 @@ impl Put<'_> {
                 for cell in cells {
                     let Some(known) = self.placer.cell(cell) else { continue };
                     let (url, chunk, hints) = (known.url.clone(), Arc::clone(chunk), hints.clone());
-                    crew.send(Job { index, cell, url, chunk, hints });
+                    self.flow.add(Job { index, cell, url, chunk, hints });
                 }
+                self.flow.send(crew);
             }
             Next::Wait => {}
-            Next::Whole | Next::Short => {
-                self.progress.advance(under_way.plain, chunk.bytes.len() as u64);
-                self.ledger.finish(index, chunk.id, under_way.copies.done.len());
-                if under_way.holds_place {
-                    crew.give_place();
-                }
-                self.under_way.remove(&index);
-            }
+            Next::Whole | Next::Short => self.done_with(index, crew),
             Next::Stuck => {
                 stuck.insert(index);
             }
@@ -413,35 +373,58 @@ impl Put<'_> {
                     CallError::Refused { status, .. } => {
                         Failure::Refused(format!("answered {status} ({})", refusal_in_a_word(*status)))
                     }
+                    CallError::Unreachable { .. } if error.is_slow() => Failure::Slow,
                     CallError::Unreachable { .. } => Failure::Unreachable,
                     other => Failure::Refused(other.to_string()),
                 };
                 if self.placer.failed(&mut under_way.copies, cell, failure) {
-                    self.progress.notice(&format!("{error}; another cell takes its place"));
+                    self.progress.notice(&format!("{error}; it is not asked any more for now"));
                 }
             }
         }
     }
 
     /// No cell is left for some chunk: perhaps cells came back, or others joined.
-    fn look_again(&mut self, looks: &mut u32) -> Result<(), ClientError> {
-        if *looks >= MAX_LOOKS {
-            let enough = self.placer.enough();
-            let what = format!("the colony cannot take {}: {}", copies(enough), self.placer.complaints());
-            return Err(ClientError::TooFew(what));
-        }
+    fn look_again(&mut self, look: u32) -> Result<(), ClientError> {
         let began = Instant::now();
-        *looks += 1;
-        let found = locate(&self.http, &self.options.place).unwrap_or_default();
+        let found = locate(&self.http, &self.options.place, usize::MAX)?;
         let none = found.is_empty();
         self.placer.found(found);
         for chunk in self.under_way.values_mut() {
             Placer::forgive(&mut chunk.copies);
         }
-        if none || *looks > 1 {
+        if none || look > 0 {
             std::thread::sleep(LOOK_PAUSE.saturating_sub(began.elapsed()));
         }
         Ok(())
+    }
+
+    /// All looks have been taken: chunks with as many copies as are accepted are done with; for others there is no way.
+    fn settle(&mut self, stuck: BTreeSet<usize>, crew: &Crew) -> Result<(), ClientError> {
+        for index in stuck {
+            let Some(under_way) = self.under_way.get(&index) else { continue };
+            if !self.placer.settle(&under_way.copies) {
+                let (wanted, got) = (copies(self.placer.enough()), under_way.copies.done.len());
+                let what = format!(
+                    "the colony cannot take {wanted} of each chunk now ({}); add cells or make room, or accept fewer with --min-copies {}",
+                    self.placer.complaints(),
+                    got.max(1)
+                );
+                return Err(ClientError::TooFew(what));
+            }
+            self.done_with(index, crew);
+        }
+        Ok(())
+    }
+
+    /// A chunk has its copies, or as many as there can be.
+    fn done_with(&mut self, index: usize, crew: &Crew) {
+        let Some(UnderWay { copies, plain, chunk, holds_place }) = self.under_way.remove(&index) else { return };
+        self.progress.advance(plain, chunk.bytes.len() as u64);
+        self.ledger.finish(index, chunk.id, copies.done.len());
+        if holds_place {
+            crew.give_place();
+        }
     }
 
     /// Writes the manifest under its name, whole and safe, and only then forgets the journal.
@@ -455,13 +438,7 @@ impl Put<'_> {
         self.report.requests = self.http.requests();
         let manifest =
             Manifest { key, size: Some(size), copies: self.options.copies, content: source.content(), chunks };
-        let wrong = |source| ClientError::Manifest { path: path.to_owned(), source };
-        let mut file = temporary(path)?;
-        manifest.write(&mut file).map_err(wrong)?;
-        let synced = file.flush().and_then(|()| file.as_file().sync_all());
-        synced.map_err(ClientError::file("cannot write", path))?;
-        file.persist(path).map_err(|error| ClientError::file("cannot write", path)(error.error))?;
-        super::output::sync_folder(path);
+        manifest_file::write(&manifest, path, self.options.force)?;
         if let Some(journal) = self.journal {
             journal.finish()?;
         }
@@ -477,17 +454,4 @@ fn refusal_in_a_word(status: u16) -> &'static str {
         429 => "too many requests",
         other => crate::wire::problem::phrase(other),
     }
-}
-
-/// The name of the manifest of this source, beside it: `photo.raw.manifest`.
-pub fn default_manifest(source: &Source) -> Option<PathBuf> {
-    let path = match source {
-        Source::StandardInput => return None,
-        Source::File(path) | Source::Directory(path) => path,
-    };
-    // `dir/` and `dir` are the same directory; `.` and `..` have no name of their own.
-    let mut name =
-        path.file_name().map(ToOwned::to_owned).or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_owned()))?;
-    name.push(".manifest");
-    Some(path.parent().map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name)))
 }

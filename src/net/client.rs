@@ -23,19 +23,22 @@ use crate::wire::problem::Problem;
 pub struct Patience {
     /// For a connection. A board that was unplugged never answers at all: this is what its loss costs.
     pub connect_ms: u64,
-    /// For an answer to begin after the request was sent; an SD card can take long to have a chunk safe.
+    /// For the next bytes to move, while a body is sent or received. A link may be slow; it may not stand still.
+    pub stall_ms: u64,
+    /// For an answer to begin after the request was sent. Much of a body can be on its way then: the system takes it long
+    /// before it is there.
     pub answer_ms: u64,
     /// For the whole of one call.
     pub call_ms: u64,
 }
 
 impl Patience {
-    /// For storing chunks: an SD card can stall for many seconds before bytes are safe.
-    pub const STORE: Self = Self { connect_ms: 3_000, answer_ms: 40_000, call_ms: 120_000 };
+    /// For storing chunks: links are slow, and an SD card can stall for many seconds before bytes are safe.
+    pub const STORE: Self = Self { connect_ms: 3_000, stall_ms: 20_000, answer_ms: 30_000, call_ms: 600_000 };
     /// For fetching chunks: another holder is as good, so a hung cell is not waited for long.
-    pub const FETCH: Self = Self { connect_ms: 3_000, answer_ms: 15_000, call_ms: 60_000 };
+    pub const FETCH: Self = Self { connect_ms: 3_000, stall_ms: 15_000, answer_ms: 15_000, call_ms: 600_000 };
     /// For asking whether somebody lives.
-    pub const PROBE: Self = Self { connect_ms: 2_000, answer_ms: 3_000, call_ms: 5_000 };
+    pub const PROBE: Self = Self { connect_ms: 2_000, stall_ms: 3_000, answer_ms: 3_000, call_ms: 5_000 };
 }
 
 /// Why a call to a cell did not bring what was asked for.
@@ -71,9 +74,15 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Did the cell answer at all?
+    /// Did the cell not answer at all?
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
+    }
+
+    /// Did time run out after a connection was made? The cell may be there and slow, or the link.
+    pub fn is_slow(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else { return false };
+        matches!(**source, ureq::Error::Timeout(which) if which != ureq::Timeout::Connect)
     }
 }
 
@@ -112,12 +121,18 @@ impl Http {
             .max_idle_connections(idle_in_all)
             .max_idle_age(IDLE_AGE)
             .timeout_connect(Some(Duration::from_millis(patience.connect_ms)))
-            .timeout_send_body(Some(Duration::from_millis(patience.answer_ms)))
+            .timeout_per_write(Some(Duration::from_millis(patience.stall_ms)))
+            .timeout_per_read(Some(Duration::from_millis(patience.stall_ms.max(patience.answer_ms))))
             .timeout_recv_response(Some(Duration::from_millis(patience.answer_ms)))
-            .timeout_recv_body(Some(Duration::from_millis(patience.answer_ms)))
             .timeout_global(Some(Duration::from_millis(patience.call_ms)))
             .build();
         Self { agent: config.new_agent(), requests: Arc::default() }
+    }
+
+    /// The same client, less or more patient. Their requests are counted together.
+    #[must_use]
+    pub fn with_patience(&self, patience: Patience) -> Self {
+        Self { requests: Arc::clone(&self.requests), ..Self::new(patience, 1, 4) }
     }
 
     /// Requests made so far, by all clones together.
@@ -180,10 +195,9 @@ impl Http {
         }
     }
 
-    /// Which of these ids the cell has. Larger lists go in several requests. A server that knows no `/chunks/have` is
-    /// asked for each id by itself.
-    pub fn have(&self, url: &str, ids: &[ChunkId]) -> Result<Vec<ChunkId>, CallError> {
-        let mut here = Vec::new();
+    /// Tells `found` which of these ids the cell has. Larger lists go in several requests. A server that knows no
+    /// `/chunks/have` is asked for each id by itself. What was told before an error is as good as without one.
+    pub fn have(&self, url: &str, ids: &[ChunkId], found: &mut dyn FnMut(ChunkId)) -> Result<(), CallError> {
         for batch in ids.chunks(MAX_HAVE_IDS) {
             let lines = api::write_ids(batch);
             let answer = self.call(|| {
@@ -195,20 +209,21 @@ impl Http {
                     let lines = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
                     let ids = api::parse_ids(&lines)
                         .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
-                    here.extend(ids);
+                    ids.into_iter().for_each(&mut *found);
                 }
                 // Not there, or not for POST: an older server.
                 404 | 405 | 501 => {
                     body(url, &mut response, MAX_JSON_BYTES)?;
-                    return ids
-                        .iter()
-                        .filter_map(|id| self.head(url, id).map(|is| is.then_some(*id)).transpose())
-                        .collect();
+                    for id in batch {
+                        if self.head(url, id)? {
+                            found(*id);
+                        }
+                    }
                 }
                 _ => return Err(refused(url, &mut response)),
             }
         }
-        Ok(here)
+        Ok(())
     }
 
     /// Does the cell have this chunk?

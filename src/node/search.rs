@@ -66,7 +66,8 @@ pub(super) enum Found {
 
 impl Searches {
     pub(super) fn new(colony: Colony) -> Self {
-        let http = Http::new(Patience { connect_ms: 2_000, answer_ms: 15_000, call_ms: 30_000 }, 1, 32);
+        let http =
+            Http::new(Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 }, 1, 32);
         Self { colony, http, under_way: AtomicUsize::new(0), seen: Mutex::default() }
     }
 

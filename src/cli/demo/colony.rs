@@ -122,7 +122,14 @@ impl Colony {
 
     /// What each cell holds of these chunks, by its own word; in the order of the cells.
     pub(super) fn held(&self, ids: &[ChunkId]) -> Result<Vec<BTreeSet<ChunkId>>, DemoError> {
-        self.cells.iter().map(|cell| Ok(self.http.have(&cell.url, ids)?.into_iter().collect())).collect()
+        let have = |cell: &DemoCell| {
+            let mut here = BTreeSet::new();
+            self.http.have(&cell.url, ids, &mut |id| {
+                here.insert(id);
+            })?;
+            Ok(here)
+        };
+        self.cells.iter().map(have).collect()
     }
 
     /// The numbers of the cells that answer at their door.

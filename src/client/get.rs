@@ -211,17 +211,20 @@ impl Get<'_> {
         let Done { job, outcome, bad } = done;
         let bytes = bytes_of_block(job.index, self.manifest.size);
         for copy in bad {
-            self.tell_of(copy, &bytes);
+            if !self.report.bad_copies.contains(&copy) {
+                self.report.bad_copies.push(copy);
+            }
         }
         match outcome {
             Outcome::Block { bytes: block, sealed } => {
                 self.looks = 0;
+                self.tell_of_bad_copies(job.index, &bytes);
                 self.report.fetched_bytes += sealed;
                 self.progress.advance(block.len() as u64, sealed);
                 Ok(Some((job.index, block)))
             }
             Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes, what: error.to_string() }),
-            Outcome::Lost if self.looks < MAX_LOOKS => {
+            Outcome::Lost if self.looks < self.most_looks(job.index) => {
                 self.look_again(crew, stop);
                 crew.fetch(job);
                 Ok(None)
@@ -230,19 +233,24 @@ impl Get<'_> {
         }
     }
 
-    /// Each bad copy is told of once.
-    fn tell_of(&mut self, copy: BadCopy, bytes: &Range<u64>) {
-        if self.report.bad_copies.contains(&copy) {
-            return;
-        }
+    /// The copies of this block that were found to be bad.
+    fn bad_copies(&self, index: usize) -> impl Iterator<Item = &BadCopy> {
+        self.report.bad_copies.iter().filter(move |copy| copy.index == index)
+    }
+
+    fn tell_of_bad_copies(&self, index: usize, bytes: &Range<u64>) {
         let last = bytes.end.saturating_sub(1);
-        self.progress.notice(&format!(
-            "one copy was bad: chunk {} (bytes {}-{last}) from cell {}",
-            copy.chunk.short(),
-            bytes.start,
-            copy.cell
-        ));
-        self.report.bad_copies.push(copy);
+        for BadCopy { chunk, cell, .. } in self.bad_copies(index) {
+            let (chunk, start) = (chunk.short(), bytes.start);
+            self.progress.notice(&format!(
+                "one copy was bad: chunk {chunk} (bytes {start}-{last}) from cell {cell}; a good one was used"
+            ));
+        }
+    }
+
+    /// Cells that do not answer may come back; copies that are bad stay so.
+    fn most_looks(&self, index: usize) -> u32 {
+        if self.bad_copies(index).next().is_some() { 1 } else { MAX_LOOKS }
     }
 
     /// Perhaps cells came back, or the chunk is elsewhere by now.
@@ -261,20 +269,17 @@ impl Get<'_> {
         }
     }
 
-    /// No good copy. Are there no others, or do the cells that have them not answer?
+    /// No good copy.
     fn lost(&self, job: Job, bytes: Range<u64>) -> ClientError {
-        let bad: Vec<_> = self
-            .report
-            .bad_copies
-            .iter()
-            .filter(|copy| copy.index == job.index)
-            .map(|copy| copy.cell.as_str())
-            .collect();
-        let copies = usize::from(self.manifest.copies);
-        if bad.is_empty() || (bad.len() < copies && self.report.cells < copies) {
+        let bad: Vec<_> = self.bad_copies(job.index).map(|copy| copy.cell.as_str()).collect();
+        if bad.is_empty() {
             return self.missing(&[job.index], self.report.cells);
         }
-        let what = format!("all copies of chunk {} are bad, those of {}", job.id.short(), bad.join(", "));
+        let mut what =
+            format!("all copies of chunk {} that are found are bad, those of {}", job.id.short(), bad.join(", "));
+        if bad.len() < usize::from(self.manifest.copies) {
+            what += "; if cells are switched off that have others, start them and try again";
+        }
         ClientError::Corrupt { bytes, what }
     }
 

@@ -127,7 +127,7 @@ pub enum ClientError {
         missing: Vec<Range<u64>>,
     },
     /// What came from the colony is not what was put there.
-    #[error("bytes {}-{} are damaged beyond repair: {what}", bytes.start, bytes.end.saturating_sub(1))]
+    #[error("bytes {}-{} are damaged: {what}", bytes.start, bytes.end.saturating_sub(1))]
     Corrupt {
         /// The bytes of the file that are damaged.
         bytes: Range<u64>,

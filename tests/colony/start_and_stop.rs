@@ -1,0 +1,168 @@
+//! Cells that cannot start say why, and those that stop do so in order.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use cellsync::chunk::ChunkId;
+use cellsync::wire::api::Presence;
+
+use crate::house::{Cell, Colony, UdpPort, eventually, light_blocks, node, noise, run};
+use crate::raw;
+
+fn usual(data: &Path, port: &UdpPort) -> Command {
+    let mut command = node();
+    command.args(["--loopback", "--listen", "127.0.0.1:0", "--reserve", "1 MiB"]);
+    command.args(["--udp-port", &port.number.to_string()]).arg("--data").arg(data);
+    command
+}
+
+/// Goal: every failure at the start is one line that says what to do. Method: makes each of them happen.
+#[test]
+fn a_cell_that_cannot_start_says_why_in_one_line() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let data = folder.path().join("data");
+
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &["not a cell's folder", "--init"]);
+    assert!(!data.exists(), "a disk that is not mounted is not written to");
+    fs::create_dir(&data).unwrap();
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &["not a cell's folder", "mount", "--init"]);
+    assert!(fs::read_dir(&data).unwrap().next().is_none());
+    fs::write(data.join("photo.jpg"), b"x").unwrap();
+    run(usual(&data, &port).arg("--init")).fails_in_one_line(1, &["not empty"]);
+    fs::remove_file(data.join("photo.jpg")).unwrap();
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = node();
+    command.args(["--loopback", "--init", "--listen", &address, "--udp-port", &port.number.to_string()]);
+    run(command.arg("--data").arg(&data)).fails_in_one_line(1, &[&address, "in use", "--listen"]);
+
+    let _cell = Cell::start(&data, port.number, &[]);
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &["in use by another process"]);
+}
+
+/// Goal: settings that cannot be meant are found before anything happens. Method: files and options with mistakes.
+#[test]
+fn settings_that_cannot_be_meant_are_one_line_and_exit_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("node.toml");
+    let data = folder.path().join("data");
+    let with = |text: &str| {
+        fs::write(&config, text).unwrap();
+        let mut command = node();
+        command.arg("--config").arg(&config).arg("--data").arg(&data).args([
+            "--loopback",
+            "--init",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        run(&mut command)
+    };
+    with("loopback = true\ncolour = \"blue\"\n").fails_in_one_line(2, &["node.toml, line 2", "colour"]);
+    with("udp_port = 0\n").fails_in_one_line(2, &["udp_port", "fixed port"]);
+    fs::remove_file(&config).unwrap();
+    for words in [
+        &["--config", "/nowhere/node.toml"][..],
+        &["--udp-port", "0"],
+        &["--udp-port", "x"],
+        &["--listen", "8080"],
+        &["--reserve", "much"],
+        &["--quota", "-1"],
+        &["--log", "loud"],
+        &["--peer", "10.0.0.1"],
+        &["--colour"],
+        &["more"],
+    ] {
+        run(node().args(["--loopback", "--init", "--data"]).arg(&data).args(words))
+            .fails_in_one_line(2, &["cellsync-node: "]);
+    }
+    assert!(!data.exists());
+}
+
+/// Goal: a cell that is told to stop is gone for the others at once, and finishes what it has begun. Method: SIGTERM in
+/// the middle of an upload whose second half is sent only when the others know.
+#[test]
+fn a_stopping_cell_tells_the_others_and_finishes_an_upload_under_way() {
+    let mut colony = Colony::start(3);
+    let bytes = noise(1, 500_000);
+    let id = ChunkId::of(&bytes).to_string();
+    let mut stream = raw::connect(colony.cells[0].door());
+    let head = format!("PUT /chunk/{id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 500000\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&bytes[..250_000]).unwrap();
+    eventually("the cell takes the chunk", || colony.cells[0].is_taking_a_chunk());
+
+    colony.cells[0].terminate();
+    for other in &colony.cells[1..] {
+        // Not silent, which a cell that was killed becomes in time: it said so itself.
+        eventually("the others know", || colony.state(other, &colony.cells[0]) == Some(Presence::Left));
+        assert!(!colony.http.peers(&other.url).unwrap().peers.contains(&colony.cells[0].url));
+    }
+    stream.write_all(&bytes[250_000..]).unwrap();
+    assert_eq!(raw::answer(&mut stream).status, 200);
+    assert_eq!(colony.cells[0].ended(), Some(0));
+    assert_eq!(fs::read(colony.cells[0].chunk_file(&id)).unwrap(), bytes);
+
+    colony.cells[0].restart();
+    colony.know_each_other();
+    assert!(colony.cells[0].chunks().contains(&id));
+}
+
+/// Goal: a cell is its folder. Method: SIGKILL, then another process on the same folder and another port.
+#[test]
+fn a_killed_cell_comes_back_as_itself_with_all_its_chunks() {
+    let mut colony = Colony::start(2);
+    let bytes = light_blocks(1, 8);
+    let stored = colony.put_bytes("file", &bytes);
+    let before: Vec<_> = colony.cells.iter().map(|cell| (cell.id.clone(), cell.chunks())).collect();
+    for cell in &mut colony.cells {
+        cell.kill();
+        cell.restart();
+    }
+    colony.know_each_other();
+    let after: Vec<_> = colony.cells.iter().map(|cell| (cell.id.clone(), cell.chunks())).collect();
+    assert_eq!(after, before);
+    assert_eq!(colony.files(), ["file", "file.manifest"]);
+    assert!(colony.get_bytes(&stored.manifest) == bytes);
+    let told: Vec<_> = colony.cells.iter().map(|cell| colony.http.status(&cell.url).unwrap()).collect();
+    assert!(told.iter().zip(&colony.cells).all(|(told, cell)| told.beacon.node_id.to_string() == cell.id));
+}
+
+/// Goal: the cell's own port is what it prints, and its options are the ones of its file. Method: a node.toml with all that
+/// is needed.
+#[test]
+fn a_cell_runs_from_its_file_alone() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let config = folder.path().join("node.toml");
+    let data = folder.path().join("data");
+    let text = format!(
+        "data = {data:?}\nlisten = \"127.0.0.9:0\"\nloopback = true\nudp_port = {}\nreserve = \"1 MiB\"\nlog = \"off\"\n",
+        port.number
+    );
+    fs::write(&config, text).unwrap();
+    let mut child = node()
+        .arg("--init")
+        .arg("--config")
+        .arg(&config)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .map(Killed)
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.0.stdout.take().unwrap()), &mut line).unwrap();
+    let door = line.split(' ').nth(4).unwrap().strip_prefix("http://").unwrap();
+    assert!(door.starts_with("127.0.0.9:") && line.trim_end().ends_with("/data"), "{line}");
+    assert_eq!(raw::ask(door, "GET", "/health", &[], b"").status, 200);
+}
+
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::house::{Colony, light_blocks, mixed, noise, run};
+use crate::house::{Colony, light_blocks, mixed, noise, run, run_with_input};
 use crate::interrupted::half_way;
 
 /// Goal: a put without a colony says so and leaves nothing. Method: a port on which nobody lives, and a door behind which
@@ -185,4 +185,48 @@ fn mistakes_on_the_command_line_are_one_line_each_and_exit_2() {
     }
     run(colony.put().arg("missing")).fails_in_one_line(1, &["missing"]);
     assert_eq!(colony.files(), ["file"]);
+}
+
+/// Goal: cells that are lost on the way do not lower what is enough: a put that began with five copies never ends well with
+/// one. Method: four of five cells are killed in the middle of a put; they are started again, and it is gone on with.
+#[test]
+fn cells_lost_during_a_put_do_not_make_one_copy_enough() {
+    let mut colony = Colony::start(5);
+    let file = colony.file("file", &noise(8, 12 << 20));
+    let mut put = colony.put();
+    put.args(["--compress", "1", "--jobs", "1", "--json"]).arg(&file);
+    let mut first = half_way(&colony, &mut put, 3);
+    for cell in &mut colony.cells[..4] {
+        cell.kill();
+    }
+    first.signal(Signal::CONT);
+    first.ended().exits(3).says(&["4 of 5 did not answer", "--min-copies", "run the same command again"]);
+    assert_eq!(colony.files(), ["file", "file.manifest.part"]);
+    for cell in &mut colony.cells[..4] {
+        cell.restart();
+    }
+    colony.know_each_other();
+    assert_eq!(run(&mut put).succeeded().json()["fewest_copies"], 5);
+}
+
+/// Goal: no slip of the hand destroys the file or the only key. Method: manifests and outputs that are the source, the
+/// manifest itself, or the manifest of another upload, some with `--force`.
+#[test]
+fn neither_the_source_nor_a_manifest_is_written_over_by_mistake() {
+    let colony = Colony::start(5);
+    let file = colony.file("file", b"precious");
+    run(colony.put().arg(&file).args(["-o", "file", "--force"])).fails_in_one_line(2, &["file", "another name"]);
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+
+    let stored = colony.put_bytes("file", b"precious");
+    let manifest = fs::read(&stored.manifest).unwrap();
+    let itself = ["-o", "file.manifest", "--force"];
+    run(colony.get().arg(&stored.manifest).args(itself)).fails_in_one_line(2, &["the manifest itself"]);
+    let mut piped = colony.put();
+    run_with_input(piped.args(["-", "-o", "file.manifest"]), b"else").fails_in_one_line(2, &["file.manifest exists"]);
+    // The journal of some other put gives no right to it either.
+    colony.file("file.manifest.part", b"");
+    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest exists"]);
+    run_with_input(piped.args(["--json"]), b"else").fails_in_one_line(2, &["file.manifest exists"]);
+    assert_eq!(fs::read(&stored.manifest).unwrap(), manifest);
 }

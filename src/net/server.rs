@@ -20,8 +20,8 @@ use crate::wire::problem::{MEDIA_TYPE, Problem};
 /// Bytes of stack for a worker. Handlers keep their buffers on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How long a worker stays without a request, as long as another one is listening.
-const IDLE: Duration = Duration::from_secs(5);
+/// Workers that stay when they have nothing to do. Others end when they are done, so that a crowd leaves nothing behind.
+const SPARE: usize = 4;
 
 /// What answers the requests.
 pub trait Handler: Send + Sync {
@@ -228,14 +228,15 @@ impl Shared {
 
     fn work(this: &Arc<Self>) {
         loop {
-            match this.http.recv_timeout(IDLE) {
-                Ok(Some(request)) => this.serve(request),
-                Ok(None) if this.stopping.load(Ordering::SeqCst) => break,
-                Ok(None) => {
+            // Not recv_timeout(): it begins by waiting, whatever is queued already.
+            match this.http.recv() {
+                Ok(request) => {
+                    this.serve(request);
                     if this.may_leave() {
                         return;
                     }
                 }
+                Err(_) if this.stopping.load(Ordering::SeqCst) => break,
                 // tiny_http has stopped accepting and will not start again. The door holds below the descriptors, so
                 // this is a fault of ours: a cell that is deaf must end and be started anew.
                 Err(error) => panic!("the HTTP server has stopped listening: {error}"),
@@ -278,7 +279,7 @@ impl Shared {
     /// Does this worker leave, as others are listening?
     fn may_leave(&self) -> bool {
         let mut crew = self.crew();
-        let leaves = crew.listening > 1;
+        let leaves = crew.listening > SPARE && !self.stopping.load(Ordering::SeqCst);
         if leaves {
             crew.listening -= 1;
             crew.threads -= 1;

@@ -51,6 +51,9 @@
 //! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. A client that has heard so
 //!   many asks nobody for the rest.
 //! - `GET /peers` lists the other cells, not the one that answers: behind a wildcard address it cannot know its own URL.
+//! - `POST /join` takes numeric addresses of private networks only: a stranger must not make a cell call on the world. Others
+//!   are named in `node.toml`.
+//! - A put that began with enough cells and lost some ends with exit code 3 and what to do, not with fewer copies.
 //! - A manifest may say `"content": "tar"`: its bytes are the tar stream of a directory. Readers that do not know the key
 //!   restore the tar file.
 

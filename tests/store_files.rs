@@ -217,6 +217,78 @@ fn a_copy_of_the_wrong_length_is_replaced_by_the_good_bytes() {
     assert_eq!((store.usage().chunks, store.usage().bytes), (1, 5000));
 }
 
+/// Turns one bit of a chunk's file, as an ageing SD card does.
+fn damage(dir: &Path, id: &ChunkId) {
+    let file = File::options().read(true).write(true).open(file_of(dir, id)).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 5000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 5000).unwrap();
+}
+
+/// A put of a chunk that was here in a damaged copy was acknowledged, and the damaged copy was all there was.
+#[test]
+fn a_damaged_copy_of_the_right_length_is_set_aside_and_the_good_bytes_are_stored() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    counted(&store);
+    let bytes = bytes(1, 100_000);
+    let (id, _) = put(&store, &bytes).unwrap();
+    let usage = store.usage();
+    for (expected, quarantined) in [(Some(&id), 1), (None, 1)] {
+        damage(dir.path(), &id);
+        let again = store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::note()).unwrap();
+        assert_eq!(again, (id, Put::Stored), "{expected:?}");
+        assert_eq!(fs::read(file_of(dir.path(), &id)).unwrap(), bytes);
+        assert_eq!(count(&dir.path().join("quarantine")), quarantined);
+        assert_eq!((store.usage().chunks, store.usage().bytes), (usage.chunks, usage.bytes));
+        assert_eq!(put(&store, &bytes).unwrap().1, Put::AlreadyHere, "now it is good");
+    }
+    assert_eq!(count(&dir.path().join("tmp")), 0);
+}
+
+#[test]
+fn a_body_that_is_wrong_itself_does_not_bring_a_damaged_copy_back() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    counted(&store);
+    let bytes = bytes(1, 100_000);
+    let (id, _) = put(&store, &bytes).unwrap();
+    damage(dir.path(), &id);
+    let error = store.put(Some(&id), 100_000, &mut std::io::repeat(0), &store_common::note()).unwrap_err();
+    assert!(matches!(error, StoreError::WrongHash { .. }), "{error}");
+    assert!(!store.has(&id).unwrap());
+    assert_eq!((store.usage().chunks, store.usage().bytes), (0, 0));
+    assert_eq!(count(&dir.path().join("quarantine")), 1);
+}
+
+/// Of many that find the damage together, none may set aside what another has just stored.
+#[test]
+fn a_damaged_copy_is_set_aside_once_however_many_put_the_chunk() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    counted(&store);
+    let bytes = bytes(1, 100_000);
+    let (id, _) = put(&store, &bytes).unwrap();
+    for _ in 0..20 {
+        damage(dir.path(), &id);
+        fs::remove_dir_all(dir.path().join("quarantine")).unwrap();
+        fs::create_dir(dir.path().join("quarantine")).unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let (store, bytes) = (&store, &bytes);
+                let expected = (n % 2 == 0).then_some(&id);
+                scope.spawn(move || {
+                    store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::note()).unwrap();
+                    assert_all_good(store, &[id]);
+                });
+            }
+        });
+        assert_eq!((store.usage().chunks, store.usage().bytes), (1, 100_000));
+        let aside = fs::read(dir.path().join("quarantine").join(id.to_string())).unwrap();
+        assert_ne!(ChunkId::of(&aside), id, "a good copy was set aside");
+    }
+}
+
 #[test]
 fn a_chunk_cut_short_under_the_reader_is_an_error_not_an_end() {
     let dir = new_cell();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The file alone makes a chunk exist: `sha256sum` of it is its name, and `open`, `has` and `list` ask the folders,
-//! never the catalogue. Whatever becomes of the catalogue, it is made anew from the files.
+//! never the catalogue. A put of a chunk that is here hashes the file first: a damaged copy goes into quarantine, and the
+//! body is stored in its place. Whatever becomes of the catalogue, it is made anew from the files.
 
 mod catalogue;
 mod clean;
@@ -19,9 +20,9 @@ mod record;
 mod room;
 mod shard;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -147,6 +148,54 @@ impl Inner {
         shard.settle(named).map_err(|e| disk_or_full(e, len, "fsync of", &self.folder.shard(id.shard())))
     }
 
+    /// Is a good copy of this length here? Looks at every byte of it; a damaged one goes into quarantine.
+    fn has_good(&self, id: &ChunkId, len: u64) -> Result<bool, StoreError> {
+        let path = self.folder.chunk(id);
+        if shard::file_len(&path).map_err(StoreError::disk("looking for", &path))? != Some(len) {
+            return Ok(false);
+        }
+        let mut file = match open_quietly(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(StoreError::disk("opening", &path)(e)),
+        };
+        // What cannot be read is as bad as what is not what it should be.
+        if incoming::hash(&mut file, len, |_| Ok(())).is_ok_and(|found| found == *id) {
+            return Ok(true);
+        }
+        let seen = file.metadata().map_err(StoreError::disk("looking at", &path))?;
+        // While it was read another may have stored good bytes in its place. The open file keeps its number from being
+        // given to a new one.
+        if self.set_aside(id, |now| now.ino() == seen.ino() && now.dev() == seen.dev())? {
+            log::warn!("the copy of chunk {} was damaged and is in quarantine now", id.short());
+        }
+        Ok(false)
+    }
+
+    /// Moves a chunk's file into quarantine, durably, if it is here and `is` the one that is meant.
+    fn set_aside(&self, id: &ChunkId, is: impl FnOnce(&Metadata) -> bool) -> Result<bool, StoreError> {
+        let place = self.folder.quarantine();
+        let _changing =
+            self.clean.begin_change().map_err(StoreError::disk("beginning to change", self.folder.root()))?;
+        let shard = self.shard(id);
+        let moved = shard.take_out(id, |file| {
+            let meant = is(&fs::symlink_metadata(file)?);
+            if meant {
+                quarantine::admit(&place, file)?;
+                // In here, so that it comes before whatever a put of the chunk leaves from now on.
+                self.desk.leave(id, Change::Remove);
+            }
+            Ok(meant)
+        });
+        if !moved.map_err(StoreError::disk("moving a bad copy to", &place))? {
+            return Ok(false);
+        }
+        // The new name first: a power cut between the two leaves the copy in one place or the other.
+        sync_folder(&place).and_then(|()| shard.sync()).map_err(StoreError::disk("fsync of", &place))?;
+        quarantine::trim(&place).map_err(StoreError::disk("tidying", &place))?;
+        Ok(true)
+    }
+
     /// Reads and checks the body of a chunk that was found here.
     fn put_again(&self, id: &ChunkId, len: u64, body: &mut dyn Read) -> Result<(), StoreError> {
         check(Some(id), incoming::hash(body, len, |_| Ok(()))?)?;
@@ -162,6 +211,8 @@ impl Inner {
         let mut incoming = Incoming::create(&self.folder.tmp(), len)?;
         let id = check(expected, incoming.fill(body)?)?;
         incoming.sync()?;
+        // A copy that came meanwhile, or whose name nobody told: it stands for these bytes only if it is good.
+        self.has_good(&id, len)?;
         let path = self.folder.chunk(&id);
         let _changing =
             self.clean.begin_change().map_err(StoreError::disk("beginning to change", self.folder.root()))?;
@@ -198,10 +249,7 @@ impl Store for FileStore {
             return Err(StoreError::TooLarge { len });
         }
         let here = match expected {
-            Some(id) => shard::file_len(&inner.folder.chunk(id))
-                .map_err(StoreError::disk("looking for", &inner.folder.chunk(id)))?
-                .is_some_and(|there| there == len)
-                .then_some(id),
+            Some(id) => inner.has_good(id, len)?.then_some(id),
             None => None,
         };
         let (id, put) = match here {
@@ -279,20 +327,7 @@ impl Store for FileStore {
     }
 
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
-        let inner = &self.inner;
-        let place = inner.folder.quarantine();
-        let _changing =
-            inner.clean.begin_change().map_err(StoreError::disk("beginning to change", inner.folder.root()))?;
-        let shard = inner.shard(id);
-        let moved = shard.take_out(id, |file| quarantine::admit(&place, file));
-        if !moved.map_err(StoreError::disk("moving a bad copy to", &place))? {
-            return Ok(false);
-        }
-        inner.desk.leave(id, Change::Remove);
-        // The new name first: a power cut between the two leaves the copy in one place or the other.
-        sync_folder(&place).and_then(|()| shard.sync()).map_err(StoreError::disk("fsync of", &place))?;
-        quarantine::trim(&place).map_err(StoreError::disk("tidying", &place))?;
-        Ok(true)
+        self.inner.set_aside(id, |_| true)
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -135,9 +135,10 @@ pub trait Store: Send + Sync {
     /// is given.
     ///
     /// When this returns `Ok`, the bytes survive a power cut and every later `open`, `has` and `list` sees them. When
-    /// it returns an error, nothing of them is kept or counted. A chunk that is here already is not written again;
-    /// its body is read and checked all the same, and its note counts only where nothing better is known. At most a
-    /// buffer of the body is in memory at a time.
+    /// it returns an error, nothing of them is kept or counted. A chunk that is here already is not written again,
+    /// if its bytes are still good; its body is read and checked all the same, and its note counts only where nothing
+    /// better is known. A damaged copy is set aside, and the chunk counts as new. At most a buffer of the body is in
+    /// memory at a time.
     fn put(
         &self,
         expected: Option<&ChunkId>,

@@ -158,23 +158,25 @@ impl Shard {
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
                 for renamed in std::mem::take(&mut state.renamed) {
-                    let _ = self.remove(state, &renamed.id, |path| fs::remove_file(path));
+                    let _ = self.remove(state, &renamed.id, |path| fs::remove_file(path).map(|()| true));
                     let _ = renamed.outcome.set(Some(errno));
                 }
             }
         }
     }
 
-    /// Takes a chunk out of the folder by `how`; false if it is not here.
-    pub(super) fn take_out(&self, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<bool> {
+    /// Takes a chunk out of the folder by `how`, which tells whether it did; false if it is not here either.
+    pub(super) fn take_out(&self, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
         let mut state = locked(&self.state);
         self.remove(&mut state, id, how)
     }
 
-    fn remove(&self, state: &mut State, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<bool> {
+    fn remove(&self, state: &mut State, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
         let path = self.file(id);
         let Some(len) = file_len(&path)? else { return Ok(false) };
-        how(&path)?;
+        if !how(&path)? {
+            return Ok(false);
+        }
         state.subtract(&self.room, len);
         state.touch(id);
         Ok(true)

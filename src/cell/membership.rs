@@ -3,17 +3,18 @@
 //! ```text
 //!            beacon                      5 s of silence              probe fails
 //!   unknown ───────▶ active ─────────────────────────────▶ silent ───────────────▶ dead
-//!                      ▲ └── "leaving" ──▶ left               │ probe answered: stays silent
+//!                      ▲ └── "leaving" ──▶ left               │ any answer to it: stays silent
 //!                      └──────────── beacon ──────────────────┴──────────────────────┘
 //! ```
 //!
 //! Silence alone kills nobody: a Wi-Fi access point that swallows broadcasts for a while would otherwise set the whole
-//! colony to healing.
+//! colony to healing. A probe fails when nothing answers, or a cell with another name does. A busy cell's 503, or the 404 of an
+//! older server that knows no such path, is an answer: the door is open, and somebody is at home.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Event, Output, Settings, Time};
+use super::{Answer, Event, Output, Settings, Time};
 use crate::wire::CellId;
 use crate::wire::api::Presence;
 use crate::wire::beacon::{Beacon, Boot, Role, Status};
@@ -132,13 +133,18 @@ impl Membership {
         }
     }
 
-    /// Notes how a visit to this door ended: by whom it was answered, if at all.
-    pub(super) fn visited(&mut self, now: Time, door: &str, answered_by: Option<CellId>, out: &mut Vec<Output>) {
+    /// Notes how a visit to this door ended. Only when nobody answers, or another cell does, is the silent one dead.
+    pub(super) fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
         for (id, member) in &mut self.members {
             if !matches!(member.standing, Standing::Silent { .. }) || member.door.to_string() != door {
                 continue;
             }
-            if answered_by == Some(*id) {
+            let lives = match answer {
+                Answer::Nobody => false,
+                Answer::Somebody => true,
+                Answer::Cell(_, beacon) => beacon.node_id == *id,
+            };
+            if lives {
                 let next_visit = now.plus_ms(self.settings.visit_ms);
                 member.standing = Standing::Silent { next_visit, visiting: false };
             } else {

@@ -92,9 +92,8 @@ pub enum Input {
     Visited {
         /// The door that was visited, as the output named it.
         door: String,
-        /// Its address and what the cell there says of itself; `None` if nothing answered. An answer that is no cell's
-        /// status counts as none: something else has taken the port.
-        answer: Option<(SocketAddr, Beacon)>,
+        /// Who answered.
+        answer: Answer,
     },
     /// Somebody asked that the cell behind this door (`HOST:PORT`) be known as a static peer.
     Join {
@@ -103,6 +102,18 @@ pub enum Input {
     },
     /// The cell is asked to stop.
     Leave,
+}
+
+/// How a visit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// No connection, or no answer in time.
+    Nobody,
+    /// An HTTP answer that is no cell's status: a cell that is too busy (503), or one whose version knows no status. A
+    /// sign of life, but of nothing more.
+    Somebody,
+    /// A cell: the address of its door, and what it says of itself.
+    Cell(SocketAddr, Beacon),
 }
 
 /// What is to be done.
@@ -207,7 +218,7 @@ impl Cell {
             Input::Wake(store) => self.wake(now, store, out),
             Input::Heard { from, beacon } => self.heard(now, SocketAddr::new(from, beacon.port), &beacon, out),
             Input::Probed { by } => out.push(Output::Answer(by, self.beacon(now))),
-            Input::Visited { door, answer } => self.visited(now, &door, answer, out),
+            Input::Visited { door, answer } => self.visited(now, &door, &answer, out),
             Input::Join { door } => {
                 if self.peers.join(now, &door) {
                     self.peers.visits(now, &self.members, out);
@@ -316,16 +327,14 @@ impl Cell {
         }
     }
 
-    fn visited(&mut self, now: Time, door: &str, answer: Option<(SocketAddr, Beacon)>, out: &mut Vec<Output>) {
-        let is_peer = self.peers.visited(now, door, self.id, answer.as_ref());
-        match answer {
-            Some((_, beacon)) if beacon.node_id == self.id => {}
-            Some((address, beacon)) => {
-                self.members.visited(now, door, Some(beacon.node_id), out);
-                let how = if is_peer { Heard::Beacon } else { Heard::Visit };
-                self.members.heard(now, address, &beacon, how, out);
-            }
-            None => self.members.visited(now, door, None, out),
+    fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
+        let is_peer = self.peers.visited(now, door, self.id, answer);
+        self.members.visited(now, door, answer, out);
+        if let Answer::Cell(address, beacon) = answer
+            && beacon.node_id != self.id
+        {
+            let how = if is_peer { Heard::Beacon } else { Heard::Visit };
+            self.members.heard(now, *address, beacon, how, out);
         }
     }
 }

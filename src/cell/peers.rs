@@ -4,12 +4,11 @@
 //! the beacons; so a peer is as good a member as any other.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::membership::Membership;
-use super::{Output, Settings, Time};
+use super::{Answer, Output, Settings, Time};
 use crate::wire::CellId;
-use crate::wire::beacon::Beacon;
 
 /// The most static peers, those of the configuration and those that joined together.
 pub const MAX_PEERS: usize = 256;
@@ -76,24 +75,19 @@ impl Peers {
         }
     }
 
-    /// Notes how a visit ended. True if the door is a peer's and it answered.
-    pub(super) fn visited(
-        &mut self,
-        now: Time,
-        door: &str,
-        own: CellId,
-        answer: Option<&(SocketAddr, Beacon)>,
-    ) -> bool {
+    /// Notes how a visit ended. True if the door is a peer's and a cell answered. Another answer does not do: it does not
+    /// tell which cell it is.
+    pub(super) fn visited(&mut self, now: Time, door: &str, own: CellId, answer: &Answer) -> bool {
         let visit_ms = self.settings.visit_ms;
         let Some(peer) = self.peers.get_mut(door) else { return false };
         peer.visiting = false;
         match answer {
-            Some((_, beacon)) if beacon.node_id == own => {
+            Answer::Cell(_, beacon) if beacon.node_id == own => {
                 // It is this cell itself: one list of peers can serve all cells.
                 self.peers.remove(door);
                 false
             }
-            Some((address, beacon)) => {
+            Answer::Cell(address, beacon) => {
                 peer.failures = 0;
                 peer.is = Some((beacon.node_id, address.ip()));
                 if now >= peer.next_announce {
@@ -103,7 +97,7 @@ impl Peers {
                 peer.next_visit = now.plus_ms(visit_ms - visit_ms / 5);
                 true
             }
-            None => {
+            Answer::Nobody | Answer::Somebody => {
                 peer.failures = peer.failures.saturating_add(1);
                 // Twice as long after each failure, up to some 40 s: a peer that is switched off costs next to nothing.
                 peer.next_visit = now.plus_ms(visit_ms << peer.failures.min(4));

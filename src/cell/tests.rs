@@ -118,12 +118,12 @@ fn five_seconds_of_silence_end_activity_and_only_a_failed_probe_means_death() {
     assert!(visits(&world.pass(3 * SECOND)).is_empty(), "one visit at a time");
 
     // Alive, though not heard: it is not dead, takes no new chunks, and is asked again.
-    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Some((door, beacon(2, 1))) });
+    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Cell(door, beacon(2, 1)) });
     assert!(events(&out).is_empty());
     assert_eq!(world.presence_of(2), Some(Presence::Silent));
     assert_eq!(visits(&world.pass(4 * SECOND)), ["10.0.0.2:8002"]);
 
-    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: None });
+    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Nobody });
     assert_eq!(events(&out), [&Event::Dead(name(2))]);
     assert_eq!(world.presence_of(2), Some(Presence::Dead));
 
@@ -136,8 +136,35 @@ fn another_cell_that_took_over_the_address_is_no_sign_of_life() {
     world.hear(2, 1);
     world.pass(7 * SECOND);
     let door = SocketAddr::new(ip(2), 8002);
-    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Some((door, beacon(3, 1))) });
+    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Cell(door, beacon(3, 1)) });
     assert!(events(&out).contains(&&Event::Dead(name(2))), "{out:?}");
+}
+
+/// A cell that was too busy to tell its status was declared dead, and with it everything it holds.
+#[test]
+fn any_answer_is_a_sign_of_life_but_only_a_beacon_makes_a_silent_cell_active() {
+    let mut world = World::new(&[]);
+    world.hear(2, 1);
+    world.pass(7 * SECOND);
+    for _ in 0..5 {
+        let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Somebody });
+        assert_eq!(events(&out), [] as [&Event; 0]);
+        assert_eq!(world.presence_of(2), Some(Presence::Silent));
+        assert_eq!(visits(&world.pass(4 * SECOND)), ["10.0.0.2:8002"], "and it is asked again");
+    }
+    world.hear(2, 1);
+    assert_eq!(world.presence_of(2), Some(Presence::Active));
+}
+
+#[test]
+fn a_silent_cell_at_whose_door_we_answer_ourselves_is_dead() {
+    let mut world = World::new(&[]);
+    world.hear(2, 1);
+    world.pass(7 * SECOND);
+    let own = world.cell.beacon(world.now);
+    let answer = Answer::Cell(SocketAddr::new(ip(2), 8002), own);
+    let out = world.give(Input::Visited { door: "10.0.0.2:8002".into(), answer });
+    assert_eq!(events(&out), [&Event::Dead(name(2))]);
 }
 
 #[test]
@@ -216,7 +243,7 @@ fn a_static_peer_stays_active_by_visits_alone_and_gets_unicast_beacons() {
             if let Output::Visit { door, announce } = output {
                 announced += u32::from(announce);
                 assert_eq!(door, "10.9.9.9:8080");
-                let answer = Some((address, Beacon { port: 8080, ..beacon(9, 1) }));
+                let answer = Answer::Cell(address, Beacon { port: 8080, ..beacon(9, 1) });
                 world.give(Input::Visited { door, answer });
             }
         }
@@ -234,7 +261,7 @@ fn a_static_peer_that_does_not_answer_is_asked_less_and_less_but_for_ever() {
         for output in world.pass(SECOND) {
             if let Output::Visit { door, .. } = output {
                 asked += 1;
-                world.give(Input::Visited { door, answer: None });
+                world.give(Input::Visited { door, answer: Answer::Nobody });
             }
         }
     }
@@ -246,7 +273,7 @@ fn a_cell_that_is_its_own_static_peer_leaves_itself_out() {
     let mut world = World::new(&["10.0.0.1:8001"]);
     assert_eq!(visits(&world.pass(2 * SECOND)), ["10.0.0.1:8001"]);
     let own = world.cell.beacon(world.now);
-    let answer = Some((SocketAddr::new(ip(1), 8001), own));
+    let answer = Answer::Cell(SocketAddr::new(ip(1), 8001), own);
     world.give(Input::Visited { door: "10.0.0.1:8001".into(), answer });
     assert!(visits(&world.pass(60 * SECOND)).is_empty());
     assert_eq!(world.cell.members().count(), 0);
@@ -288,7 +315,7 @@ fn the_dead_are_forgotten_after_an_hour() {
     world.hear(2, 1);
     for output in world.pass(7 * SECOND) {
         if let Output::Visit { door, .. } = output {
-            world.give(Input::Visited { door, answer: None });
+            world.give(Input::Visited { door, answer: Answer::Nobody });
         }
     }
     world.pass(3500 * SECOND);

@@ -13,7 +13,7 @@ use smol::lock::Semaphore;
 use smol::{LocalExecutor, Timer};
 
 use super::radio::Radio;
-use crate::cell::{Cell, Event, Input, Output, StoreFacts, Time};
+use crate::cell::{Answer, Cell, Event, Input, Output, StoreFacts, Time};
 use crate::chunk::MAX_CHUNK_BYTES;
 use crate::net::client::{CallError, Http, Patience};
 use crate::net::discovery::own_address_towards;
@@ -243,17 +243,25 @@ impl Visit {
         drop(inbox.send(Message::Input(Input::Visited { door, answer })).await);
     }
 
-    fn ask(&self) -> Option<(SocketAddr, Beacon)> {
-        let address = self.door.to_socket_addrs().ok()?.next()?;
+    fn ask(&self) -> Answer {
+        let Some(address) = self.door.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
+            return Answer::Nobody;
+        };
         let url = format!("http://{address}");
-        let status = self.http.status(&url).map_err(|error| log::debug!("visit: {error}")).ok()?;
+        let status = match self.http.status(&url) {
+            Ok(status) => status,
+            Err(error) => {
+                log::debug!("visit: {error}");
+                return if error.is_unreachable() { Answer::Nobody } else { Answer::Somebody };
+            }
+        };
         if self.announce {
             match self.announce_to(&url, address) {
                 Ok(_) => {}
                 Err(error) => log::debug!("joining: {error}"),
             }
         }
-        Some((address, status.beacon))
+        Answer::Cell(address, status.beacon)
     }
 
     fn announce_to(&self, url: &str, address: SocketAddr) -> Result<Peers, CallError> {
@@ -278,5 +286,36 @@ fn tell(event: &Event) {
         Event::Crowded => {
             log::warn!("more than {} cells are heard: the newest are passed over", crate::cell::MAX_MEMBERS);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn visit(door: SocketAddr) -> Answer {
+        let http = Http::new(Patience::PROBE, 0, 0);
+        Visit { door: door.to_string(), announce: false, own_door: door, http }.ask()
+    }
+
+    #[test]
+    fn a_visit_tells_an_answer_that_is_no_status_from_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let door = listener.local_addr().unwrap();
+        for answer in ["503 Service Unavailable", "404 Not Found", "200 OK"] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut line, _) = listener.accept().unwrap();
+                    assert!(line.read(&mut [0; 4096]).unwrap() > 0);
+                    write!(line, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
+                });
+                assert_eq!(visit(door), Answer::Somebody, "{answer}");
+            });
+        }
+        drop(listener);
+        assert_eq!(visit(door), Answer::Nobody);
     }
 }

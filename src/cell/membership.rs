@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Answer, Event, Output, Settings, Time};
+use super::{Answer, CLONE_TOLD_MS, Event, Output, Settings, Time};
 use crate::wire::CellId;
 use crate::wire::api::Presence;
 use crate::wire::beacon::{Beacon, Boot, Role, Status};
@@ -238,7 +238,7 @@ impl Member {
         if self.standing != Standing::Active || now.since_ms(self.last_heard) > 5 * settings.beacon_ms / 2 {
             return true;
         }
-        let told_lately = self.cloned_at.is_some_and(|then| now.since_ms(then) < 60_000);
+        let told_lately = self.cloned_at.is_some_and(|then| now.since_ms(then) < CLONE_TOLD_MS);
         if beacon.boot != self.boot && beacon.status != Status::Leaving && !told_lately {
             self.cloned_at = Some(now);
             out.push(Output::Event(Event::Cloned(beacon.node_id, door.ip())));

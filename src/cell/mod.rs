@@ -169,6 +169,8 @@ pub enum Event {
 /// stray datagram of our own previous run is no clone.
 const CLONE_SIGHTINGS: u32 = 3;
 const CLONE_WINDOW_MS: u64 = 10_000;
+/// People are told of clones so often at the most, in milliseconds.
+const CLONE_TOLD_MS: u64 = 60_000;
 
 #[derive(Debug)]
 struct CloneWatch {
@@ -190,6 +192,9 @@ pub struct Cell {
     members: Membership,
     peers: Peers,
     clone_watch: Option<CloneWatch>,
+    clone_told: Option<Time>,
+    /// Has the cell taken another name since it started?
+    renamed: bool,
     rng: fastrand::Rng,
 }
 
@@ -208,6 +213,8 @@ impl Cell {
             members: Membership::new(settings),
             peers: Peers::new(doors, settings),
             clone_watch: None,
+            clone_told: None,
+            renamed: false,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -302,6 +309,9 @@ impl Cell {
     }
 
     /// Our own broadcast comes back to us; that is an echo. The same name with another boot is another cell.
+    ///
+    /// A new name is taken once after each start, which is all that a copied card needs. Who forges beacons could
+    /// otherwise make the cell rename itself, and write to its disk, for ever.
     fn heard_own_name(&mut self, now: Time, from: IpAddr, beacon: &Beacon, out: &mut Vec<Output>) {
         let Some(boot) = beacon.boot else { return };
         if boot == self.boot || beacon.status == Status::Leaving {
@@ -316,8 +326,12 @@ impl Cell {
             return;
         }
         self.clone_watch = None;
-        out.push(Output::Event(Event::Cloned(self.id, from)));
-        if self.boot > boot {
+        if self.clone_told.is_none_or(|then| now.since_ms(then) >= CLONE_TOLD_MS) {
+            self.clone_told = Some(now);
+            out.push(Output::Event(Event::Cloned(self.id, from)));
+        }
+        if self.boot > boot && !self.renamed {
+            self.renamed = true;
             let from = self.id;
             let mut bytes = [0; 16];
             self.rng.fill(&mut bytes);

@@ -222,6 +222,21 @@ fn of_two_cells_with_one_name_the_newer_takes_another() {
     }
 }
 
+/// Every few forged beacons brought another name, a write to the disk and two lines in the log.
+#[test]
+fn forged_clones_bring_one_new_name_and_a_line_a_minute() {
+    let mut world = World::new(&[]);
+    let mut out = Vec::new();
+    for _ in 0..600 {
+        let forged = Beacon { node_id: world.cell.id(), ..beacon(1, 99) };
+        out.extend(world.give(Input::Heard { from: ip(50), beacon: forged }));
+        out.extend(world.pass(SECOND));
+    }
+    assert_eq!(out.iter().filter(|o| matches!(o, Output::Rename(_))).count(), 1);
+    let told = events(&out).iter().filter(|event| matches!(event, Event::Cloned(..))).count();
+    assert!((9..=10).contains(&told), "{told}");
+}
+
 #[test]
 fn an_echo_of_our_own_beacon_is_neither_a_member_nor_a_clone() {
     let mut world = World::new(&[]);

@@ -166,9 +166,7 @@ impl Api {
             return Err(nowhere());
         }
         match self.searches.search(id, hops, exchange.field(REQUEST_ID_HEADER)) {
-            Found::Chunk(bytes) => {
-                Ok(Answer::Chunk { id: *id, len: bytes.len() as u64, bytes: Box::new(std::io::Cursor::new(bytes)) })
-            }
+            Found::Chunk(chunk) => Ok(Answer::Chunk { id: *id, len: chunk.len(), bytes: Box::new(chunk) }),
             Found::Nowhere => Err(nowhere()),
             Found::Busy => Err(Problem::new(503, "too many searches are under way; ask again in a few seconds")),
         }

@@ -62,6 +62,20 @@ pub(super) struct Colony {
 }
 
 impl Colony {
+    /// A colony that always looks the same, and does nothing.
+    #[cfg(test)]
+    pub(super) fn that_looks_like(look: Look) -> Self {
+        let (inbox, messages) = bounded(INBOX);
+        std::thread::spawn(move || {
+            while let Ok(message) = messages.recv_blocking() {
+                if let Message::Look(answer) = message {
+                    drop(answer.try_send(look.clone()));
+                }
+            }
+        });
+        Self { inbox }
+    }
+
     /// Looks at the colony; `None` if the driver does not answer.
     pub(super) fn look(&self) -> Option<Look> {
         let (answer, answered) = bounded(1);

@@ -1,20 +1,32 @@
 //! Looking for a chunk that is not here, on behalf of somebody who knows only this cell.
 //!
-//! First every active cell is asked whether it has the chunk itself. Only if none has, some are asked to search among the
-//! cells that they know, with one hop less; the search's id keeps it from going in circles. Whatever comes back is
-//! hashed here before it is passed on.
+//! First active cells, chosen at random in a large colony, are asked whether they have the chunk themselves. Only if none
+//! has, some are asked to search among the cells that they know, with one hop less; the search's id keeps it from going in
+//! circles. Whatever comes back is hashed here before it is passed on.
+//!
+//! A chunk that was found is in memory until it was sent, and its search keeps its place so long: clients that read slowly
+//! hold up other searches, but do not fill the memory.
+
+// A shell: a search ends by the clock.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::driver::Colony;
 use crate::chunk::ChunkId;
 use crate::net::client::{Http, Patience};
 use crate::wire::api::MAX_HOPS;
 
-/// Searches under way at once; each may hold a chunk in memory.
+/// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
 const MAX_SEARCHES: usize = 8;
+/// After so long no further cell is asked. Longer than one call to a cell that hangs, so that others still get their turn.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Cells that are asked whether they have the chunk, at the most.
+const MAX_ASKED: usize = 32;
 /// Cells asked at the same time.
 const AT_ONCE: usize = 8;
 /// Cells that are asked to search further, at the most: keeps one search from becoming a flood.
@@ -26,8 +38,10 @@ const MAX_SEARCH_ID: usize = 64;
 
 pub(super) struct Searches {
     colony: Colony,
-    http: Http,
-    under_way: AtomicUsize,
+    asks: Http,
+    fetches: Http,
+    deadline: Duration,
+    under_way: Arc<AtomicUsize>,
     seen: Mutex<Seen>,
 }
 
@@ -57,18 +71,55 @@ impl Seen {
 /// How a search ended.
 pub(super) enum Found {
     /// Good bytes.
-    Chunk(Vec<u8>),
+    Chunk(FoundChunk),
     /// Nobody who could be asked has it.
     Nowhere,
     /// Too many searches are under way.
     Busy,
 }
 
+/// A chunk that was found. Its search is under way until this is dropped, for it is in memory until then.
+pub(super) struct FoundChunk {
+    bytes: Cursor<Vec<u8>>,
+    _place: Place,
+}
+
+impl FoundChunk {
+    /// Length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.get_ref().len() as u64
+    }
+}
+
+impl Read for FoundChunk {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(buffer)
+    }
+}
+
+/// One of the searches under way; given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(under_way: &Arc<AtomicUsize>) -> Option<Self> {
+        // Counted first, so that two cannot take the last place; dropped again if there was none.
+        let place = Self(Arc::clone(under_way));
+        (under_way.fetch_add(1, Ordering::SeqCst) < MAX_SEARCHES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Searches {
     pub(super) fn new(colony: Colony) -> Self {
-        let http =
+        let fetches =
             Http::new(Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 }, 1, 32);
-        Self { colony, http, under_way: AtomicUsize::new(0), seen: Mutex::default() }
+        let asks = Http::new(Patience::PROBE, 1, 32);
+        Self { colony, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
     }
 
     /// Searches among the other cells. `search` names the search if it came from another cell; an unfit name counts as none.
@@ -76,25 +127,30 @@ impl Searches {
         let fit =
             |name: &&str| !name.is_empty() && name.len() <= MAX_SEARCH_ID && name.bytes().all(|b| b.is_ascii_graphic());
         let search = search.filter(fit).map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned);
+        // Before it is remembered: whoever was told to come again is not to hear then that the search was here before.
+        let Some(place) = Place::take(&self.under_way) else { return Found::Busy };
         if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).first_time(&search, *id) {
             return Found::Nowhere;
         }
-        if self.under_way.fetch_add(1, Ordering::SeqCst) >= MAX_SEARCHES {
-            self.under_way.fetch_sub(1, Ordering::SeqCst);
-            return Found::Busy;
+        match self.ask_around(id, hops.min(MAX_HOPS), &search) {
+            Some(bytes) => Found::Chunk(FoundChunk { bytes: Cursor::new(bytes), _place: place }),
+            None => Found::Nowhere,
         }
-        let found = self.ask_around(id, hops.min(MAX_HOPS), &search);
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
-        found.map_or(Found::Nowhere, Found::Chunk)
     }
 
     fn ask_around(&self, id: &ChunkId, hops: u8, search: &str) -> Option<Vec<u8>> {
+        let started = Instant::now();
+        let in_time = || started.elapsed() < self.deadline;
         let look = self.colony.look()?;
         let mut urls: Vec<&str> = look.active().map(|cell| cell.url.as_str()).collect();
         fastrand::shuffle(&mut urls);
-        let holders = in_parallel(&urls, |url| self.http.head(url, id).unwrap_or(false).then_some(url));
+        let asked = urls.get(..MAX_ASKED).unwrap_or(&urls);
+        let holders = in_parallel(asked, |url| (in_time() && self.asks.head(url, id).unwrap_or(false)).then_some(url));
         let fetch = |url: &str, hops: u8| -> Option<Vec<u8>> {
-            let bytes = self.http.get_chunk(url, id, hops, Some(search)).ok()??;
+            if !in_time() {
+                return None;
+            }
+            let bytes = self.fetches.get_chunk(url, id, hops, Some(search)).ok()??;
             if ChunkId::of(&bytes) == *id {
                 return Some(bytes);
             }
@@ -105,7 +161,8 @@ impl Searches {
         if direct.is_some() || hops <= 1 {
             return direct;
         }
-        urls.into_iter().take(FAN_OUT).find_map(|url| fetch(url, hops - 1))
+        // From the other end: in a large colony those have not been asked yet.
+        urls.into_iter().rev().take(FAN_OUT).find_map(|url| fetch(url, hops - 1))
     }
 }
 
@@ -123,7 +180,96 @@ fn in_parallel<'a, T: Send>(urls: &[&'a str], ask: impl Fn(&'a str) -> Option<T>
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::node::driver::Look;
+    use crate::wire::CellId;
+    use crate::wire::api::{CellView, Presence};
+    use crate::wire::beacon::{Beacon, Role, Status};
+
+    const CHUNK: &[u8] = b"a chunk that another cell has";
+
+    /// Searches in a colony of so many cells, all behind one door that has [`CHUNK`], and the count of its HEADs.
+    fn searches(cells: u8) -> (Searches, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let heads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&heads);
+        std::thread::spawn(move || {
+            for mut line in listener.incoming().flatten() {
+                let mut head = [0; 4096];
+                let len = line.read(&mut head).unwrap();
+                let text = String::from_utf8_lossy(&head[..len]);
+                let is_head = text.starts_with("HEAD ");
+                counted.fetch_add(usize::from(is_head), Ordering::SeqCst);
+                let status = if text.contains(&ChunkId::of(CHUNK).to_string()) { "200 OK" } else { "404 Not Found" };
+                let _ =
+                    write!(line, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", CHUNK.len());
+                let _ = line.write_all(if is_head { b"" } else { CHUNK });
+            }
+        });
+        let (role, status) = (Role::Storage, Status::Active);
+        let own = Beacon {
+            node_id: CellId::from_bytes([0; 16]),
+            port: 1,
+            status,
+            v: None,
+            boot: None,
+            role,
+            chunks: None,
+            free: None,
+            cells: None,
+        };
+        let cell = |n| CellView {
+            node_id: CellId::from_bytes([n; 16]),
+            url: url.clone(),
+            role,
+            status,
+            state: Presence::Active,
+            free: None,
+            chunks: None,
+            seen_ms: 0,
+        };
+        let look = Look { own, cells: (1..=cells).map(cell).collect() };
+        (Searches::new(Colony::that_looks_like(look)), heads)
+    }
+
+    /// Sixty clients that read slowly had sixty chunks in memory.
+    #[test]
+    fn a_search_is_under_way_until_its_answer_was_sent() {
+        let (searches, _) = searches(1);
+        let id = ChunkId::of(CHUNK);
+        let mut slow = Vec::new();
+        for _ in 0..MAX_SEARCHES {
+            let Found::Chunk(chunk) = searches.search(&id, 1, None) else { panic!("not found") };
+            slow.push(chunk);
+        }
+        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Busy));
+        let mut bytes = Vec::new();
+        slow.pop().unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, CHUNK);
+        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Chunk(_)), "the refused one may come again");
+        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Nowhere), "and has been here now");
+        drop(slow);
+        assert_eq!(searches.under_way.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_search_in_a_large_colony_asks_some_of_its_cells() {
+        let (searches, heads) = searches(200);
+        assert!(matches!(searches.search(&ChunkId::of(b"missing"), 1, None), Found::Nowhere));
+        assert_eq!(heads.load(Ordering::SeqCst), MAX_ASKED);
+    }
+
+    #[test]
+    fn after_its_deadline_a_search_asks_nobody_any_more() {
+        let (mut searches, heads) = searches(8);
+        searches.deadline = Duration::ZERO;
+        assert!(matches!(searches.search(&ChunkId::of(CHUNK), 2, None), Found::Nowhere));
+        assert_eq!(heads.load(Ordering::SeqCst), 0);
+    }
 
     #[test]
     fn a_search_is_taken_part_in_once_and_the_memory_of_it_is_bounded() {

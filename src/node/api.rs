@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use super::driver::{Colony, Look};
 use super::route::{Route, route};
@@ -23,6 +24,12 @@ use crate::wire::api::{
 };
 use crate::wire::problem::Problem;
 
+/// Long lists of ids that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent.
+const LONG_LISTS: usize = 3;
+/// Up to so many bytes a list of ids is a short one and waits for nobody: those who read slowly hold up only others with
+/// long lists. A thousand ids.
+const SHORT_LIST_BYTES: u64 = 64 << 10;
+
 /// The largest body of a call that carries JSON, in bytes.
 const MAX_JSON_BODY_BYTES: u64 = 4096;
 
@@ -30,6 +37,7 @@ pub(super) struct Api {
     store: Arc<dyn Store>,
     colony: Colony,
     searches: Searches,
+    long_lists: Arc<Semaphore>,
     door: OnceLock<Arc<DoorStats>>,
     started: Instant,
     leaving: AtomicBool,
@@ -55,12 +63,21 @@ impl Handler for Api {
     }
 }
 
+/// Header fields of an answer in lines.
+const LINES: [(&str, &str); 1] = [("Content-Type", "text/plain; charset=utf-8")];
+
 /// What a call answers with when it succeeds.
 enum Answer {
     Empty,
     Json(Vec<u8>),
     Lines(String),
-    Chunk { id: ChunkId, len: u64, bytes: Box<dyn Read> },
+    /// Which of the ids are here, and the place of a long list.
+    Have(String, Option<SemaphoreGuardArc>),
+    Chunk {
+        id: ChunkId,
+        len: u64,
+        bytes: Box<dyn Read>,
+    },
     NotModified(ChunkId),
 }
 
@@ -73,8 +90,10 @@ impl Answer {
         match self {
             Self::Empty => exchange.respond(200, &[], &[]),
             Self::Json(json) => exchange.respond(200, &[("Content-Type", "application/json")], &json),
-            Self::Lines(lines) => {
-                exchange.respond(200, &[("Content-Type", "text/plain; charset=utf-8")], lines.as_bytes());
+            Self::Lines(lines) => exchange.respond(200, &LINES, lines.as_bytes()),
+            Self::Have(lines, place) => {
+                exchange.respond(200, &LINES, lines.as_bytes());
+                drop(place);
             }
             Self::Chunk { id, len, bytes } => {
                 let etag = etag(&id);
@@ -99,7 +118,8 @@ impl Api {
     pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
         let searches = Searches::new(colony.clone());
         let (door, started) = (OnceLock::new(), Instant::now());
-        Self { store, colony, searches, door, started, leaving: AtomicBool::new(false) }
+        let long_lists = Arc::new(Semaphore::new(LONG_LISTS));
+        Self { store, colony, searches, long_lists, door, started, leaving: AtomicBool::new(false) }
     }
 
     /// Gives the door's counters to `GET /status`.
@@ -173,6 +193,8 @@ impl Api {
     }
 
     fn have(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
+        // Before anything of it is read: what waits here takes no memory.
+        let place = (exchange.body_bytes() > SHORT_LIST_BYTES).then(|| self.long_lists.acquire_arc_blocking());
         let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
         let ids = api::parse_ids(&body).map_err(|error| Problem::new(400, format!("each line is an id: {error}")))?;
         drop(body);
@@ -185,7 +207,7 @@ impl Api {
                 here.push(id);
             }
         }
-        Ok(Answer::Lines(api::write_ids(&here)))
+        Ok(Answer::Have(api::write_ids(&here), place))
     }
 
     fn join(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
@@ -305,7 +327,83 @@ fn refusal(error: &StoreError) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::DoorLimits;
+    use crate::net::{Door, Server};
+    use crate::store::MemoryStore;
+    use crate::wire::CellId;
+    use crate::wire::beacon::{Beacon, Role, Status};
+
+    /// Opens the door of a cell that is alone and has nothing, calls `visit`, and closes it again.
+    fn at_the_door(visit: impl FnOnce(SocketAddr)) {
+        let own = Beacon {
+            node_id: CellId::from_bytes([0; 16]),
+            port: 1,
+            status: Status::Active,
+            v: None,
+            boot: None,
+            role: Role::Storage,
+            chunks: None,
+            free: None,
+            cells: None,
+        };
+        let colony = Colony::that_looks_like(Look { own, cells: Vec::new() });
+        let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), colony));
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(folder.path(), api, 16).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stops) = smol::channel::bounded(1);
+        let lines = server.lines();
+        let door = std::thread::spawn(move || {
+            smol::block_on(async {
+                let listener = async_net::TcpListener::try_from(listener).unwrap();
+                Door::new(listener, lines, DoorLimits::default()).run(stops, Duration::ZERO).await;
+            });
+        });
+        visit(address);
+        drop(stop);
+        door.join().unwrap();
+        server.stop(Duration::from_secs(10));
+    }
+
+    /// Asks which of so many ids are here, and sends all but the last byte of the list.
+    fn ask(address: SocketAddr, ids: usize) -> TcpStream {
+        let lines = api::write_ids(&vec![ChunkId::of(b"x"); ids]);
+        let mut line = TcpStream::connect(address).unwrap();
+        write!(line, "POST /chunks/have HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", lines.len()).unwrap();
+        line.write_all(&lines.as_bytes()[..lines.len() - 1]).unwrap();
+        line
+    }
+
+    /// Sends the last byte; is it answered in this time?
+    fn is_answered(mut line: &TcpStream, wait: Duration) -> bool {
+        let _ = line.write_all(b"\n");
+        line.set_read_timeout(Some(wait)).unwrap();
+        let mut answer = [0; 12];
+        line.read_exact(&mut answer).is_ok_and(|()| answer == *b"HTTP/1.1 200")
+    }
+
+    /// Sixty lists of 2 MiB at once took 159 MB of memory.
+    #[test]
+    fn few_long_lists_of_ids_are_in_memory_at_once_and_short_ones_need_not_wait() {
+        const LONG: usize = 2_000;
+        at_the_door(|address| {
+            let slow: Vec<_> = (0..LONG_LISTS).map(|_| ask(address, LONG)).collect();
+            let next = ask(address, LONG);
+            assert!(!is_answered(&next, Duration::from_millis(500)), "one too many");
+            assert!(is_answered(&ask(address, 100), Duration::from_secs(10)));
+            for line in &slow {
+                assert!(is_answered(line, Duration::from_secs(10)));
+            }
+            next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert!((&next).read(&mut [0; 12]).unwrap() > 0, "now it is answered");
+        });
+    }
 
     #[test]
     fn only_private_addresses_may_join() {

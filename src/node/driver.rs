@@ -225,6 +225,8 @@ async fn listen(ears: async_net::UdpSocket, inbox: Sender<Message>) {
                 continue;
             }
         };
+        // Receiving does not wait while there is something to receive. In a flood the cell would do nothing else.
+        future::yield_now().await;
         let input = match Datagram::parse(buffer.get(..len).unwrap_or_default()) {
             Ok(Datagram::Beacon(beacon)) => Input::Heard { from: from.ip(), beacon },
             Ok(Datagram::Probe) => Input::Probed { by: from },
@@ -306,13 +308,31 @@ fn tell(event: &Event) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
     fn visit(door: SocketAddr) -> Answer {
         let http = Http::new(Patience::PROBE, 0, 0);
         Visit { door: door.to_string(), announce: false, own_door: door, http }.ask()
+    }
+
+    /// Under a flood of datagrams the loop that listens was the only one that ran: no beacon was sent any more.
+    #[test]
+    fn after_each_datagram_that_is_heard_the_others_get_their_turn() {
+        let ears = smol::Async::<UdpSocket>::bind(([127, 0, 0, 1], 0)).unwrap();
+        let (to, flood) = (ears.get_ref().local_addr().unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        for _ in 0..50 {
+            flood.send_to(&Datagram::Probe.encode(), to).unwrap();
+        }
+        let (inbox, heard) = bounded(INBOX);
+        let mut listening = std::pin::pin!(listen(ears.into(), inbox));
+        smol::block_on(async {
+            for taken_in in 0..3 {
+                assert!(future::poll_once(&mut listening).await.is_none());
+                assert_eq!(heard.len(), taken_in);
+            }
+        });
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Every setting's doc is its contract: what it does, unit, bounds, how to choose. `packaging/node.toml` shows them all to
 //! the user, and a test holds the two together.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -175,11 +176,16 @@ impl Config {
             let what = "beacons need a fixed port, the same for the whole colony".into();
             return Err(ConfigError::Value { name: "udp_port", value: "0".into(), what });
         }
-        if self.loopback && !self.listen.ip().is_loopback() {
-            let what = "with loopback the address must be one of 127.0.0.0/8".into();
-            return Err(ConfigError::Value { name: "listen", value: self.listen.to_string(), what });
-        }
-        Ok(())
+        let on_loopback = matches!(self.listen.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        let what = match (self.loopback, on_loopback) {
+            (true, false) => "with loopback the address must be one of 127.0.0.0/8",
+            // It would beacon to nobody, or to networks from which its door cannot be reached.
+            (false, _) if self.listen.ip().is_loopback() => {
+                "only this machine can reach that address; for a colony on one machine set loopback = true"
+            }
+            _ => return Ok(()),
+        };
+        Err(ConfigError::Value { name: "listen", value: self.listen.to_string(), what: what.into() })
     }
 }
 
@@ -193,11 +199,17 @@ fn size(name: &'static str, value: &str) -> Result<u64, ConfigError> {
 }
 
 fn check_peer(peer: &str) -> Result<(), ConfigError> {
-    let what = "a peer is HOST:PORT, such as 10.0.2.7:8080";
+    let what = "a peer is HOST:PORT, such as 10.0.2.7:8080 or [fd00::7]:8080";
     let wrong = || ConfigError::Value { name: "peers", value: peer.to_owned(), what: what.to_owned() };
     let (host, port) = peer.rsplit_once(':').ok_or_else(wrong)?;
-    let sane = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
-    if host.is_empty() || host.len() > 253 || !host.chars().all(sane) || port.parse::<u16>().is_err() {
+    let sane = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    // Without brackets nobody can tell where an IPv6 address ends and the port begins.
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.len() <= 253 && host.chars().all(sane),
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<NonZeroU16>().is_ok();
+    if !is_host || !is_port {
         return Err(wrong());
     }
     Ok(())
@@ -289,6 +301,29 @@ mod tests {
             read("loopback = true\nlisten = \"0.0.0.0:1\"").unwrap_err(),
             "listen = \"0.0.0.0:1\": with loopback the address must be one of 127.0.0.0/8"
         );
+        read("loopback = true\nlisten = \"[::1]:1\"").unwrap_err();
+    }
+
+    #[test]
+    fn a_door_on_loopback_needs_a_colony_on_loopback() {
+        for address in ["127.0.0.1:8080", "127.9.9.9:80", "[::1]:8080"] {
+            let error = read(&format!("listen = \"{address}\"")).unwrap_err();
+            assert!(error.starts_with(&format!("listen = \"{address}\": only this machine")), "{error}");
+            assert!(error.ends_with("set loopback = true"), "{error}");
+        }
+        read("listen = \"127.9.9.9:80\"\nloopback = true").unwrap();
+    }
+
+    #[test]
+    fn a_peer_has_a_host_and_a_port_that_can_be_told_apart() {
+        for good in ["10.0.0.1:80", "pi-7.local:8080", "[fd00::7]:8080", "my_pi:1"] {
+            read(&format!("peers = [\"{good}\"]")).unwrap();
+        }
+        for bad in
+            ["10.0.0.1:0", "fd00::7:8080", "::1:80", "[fd00::7]", "[pi]:80", "[::1:80", "::1]:80", ":80", "pi:+80"]
+        {
+            assert!(read(&format!("peers = [\"{bad}\"]")).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) struct Radio {
     hears: UdpSocket,
     senders: BTreeMap<Network, UdpSocket>,
     listed: Option<Instant>,
+    /// Were there no networks when they were last listed?
+    cut_off: bool,
 }
 
 impl Radio {
@@ -28,7 +30,7 @@ impl Radio {
         };
         let hears = discovery::listener(port)?;
         hears.set_nonblocking(true)?;
-        Ok(Self { port, loopback, only, hears, senders: BTreeMap::new(), listed: None })
+        Ok(Self { port, loopback, only, hears, senders: BTreeMap::new(), listed: None, cut_off: false })
     }
 
     /// The socket that hears, for the task that listens to it.
@@ -72,6 +74,9 @@ impl Radio {
             Ok(networks) => networks,
             Err(error) => return log::warn!("cannot list the network interfaces: {error}"),
         };
+        if self.newly_cut_off(&networks) {
+            log::warn!("no network with broadcast is found: cells find each other only by peers in node.toml");
+        }
         self.senders.retain(|network, _| networks.contains(network));
         for network in networks {
             if self.senders.contains_key(&network) {
@@ -85,5 +90,24 @@ impl Radio {
                 Err(error) => log::warn!("no beacons through {}: {error}", network.own),
             }
         }
+    }
+
+    /// Told once, until there is a network again.
+    fn newly_cut_off(&mut self, networks: &[Network]) -> bool {
+        let before = std::mem::replace(&mut self.cut_off, networks.is_empty());
+        self.cut_off && !before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_without_a_network_says_so_once_each_time() {
+        let mut radio = Radio::open(0, true, Ipv4Addr::LOCALHOST.into()).unwrap();
+        let network = Network { own: Ipv4Addr::LOCALHOST, broadcast: discovery::LOOPBACK_BROADCAST };
+        let told = [&[][..], &[], &[network], &[], &[]].map(|networks| radio.newly_cut_off(networks));
+        assert_eq!(told, [true, false, false, true, false]);
     }
 }

@@ -39,6 +39,9 @@ use radio::Radio;
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to others.
 const DESCRIPTORS_ELSEWHERE: u64 = 128;
 
+/// A cell that can hold fewer connections does not start: its clients would fail in ways that nobody could explain.
+const MIN_CONNECTIONS: usize = 16;
+
 /// How long requests under way may take to end when the cell stops. systemd waits 90 s before it kills.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,6 +70,16 @@ pub enum NodeError {
         port: u16,
         /// What the system said.
         source: io::Error,
+    },
+    /// The process may not have as many files and connections open as a cell needs.
+    #[error(
+        "only {have} open files are allowed and a cell needs {need}; raise the limit (ulimit -n {need}, or LimitNOFILE= in its service)"
+    )]
+    Descriptors {
+        /// The limit.
+        have: u64,
+        /// The least that a cell can do with.
+        need: u64,
     },
     /// The system refused something else that is needed.
     #[error("{doing}: {source}")]
@@ -182,9 +195,22 @@ fn abort_on_panic() {
 }
 
 /// As many connections as the limit on descriptors has room for.
-fn fit_descriptors(mut limits: DoorLimits) -> Result<DoorLimits, NodeError> {
-    let want = limits.connections as u64 * descriptors::PER_CONNECTION + DESCRIPTORS_ELSEWHERE;
+fn fit_descriptors(limits: DoorLimits) -> Result<DoorLimits, NodeError> {
+    let want = descriptors_for(limits.connections);
     let have = descriptors::raise(want).map_err(system("raising the limit on open files"))?;
+    fit(limits, have)
+}
+
+/// Descriptors that the process needs with so many connections.
+fn descriptors_for(connections: usize) -> u64 {
+    connections as u64 * descriptors::PER_CONNECTION + DESCRIPTORS_ELSEWHERE
+}
+
+fn fit(mut limits: DoorLimits, have: u64) -> Result<DoorLimits, NodeError> {
+    let need = descriptors_for(limits.connections.min(MIN_CONNECTIONS));
+    if have < need {
+        return Err(NodeError::Descriptors { have, need });
+    }
     let fit = descriptors::connections_that_fit(have, DESCRIPTORS_ELSEWHERE);
     if fit < limits.connections {
         log::warn!(
@@ -201,4 +227,23 @@ fn fit_descriptors(mut limits: DoorLimits) -> Result<DoorLimits, NodeError> {
 fn new_boot() -> Boot {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Boot(seconds << 32 | u64::from(fastrand::u32(..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_with_few_descriptors_takes_fewer_connections_and_with_too_few_it_does_not_start() {
+        let limits = DoorLimits::default();
+        let fits = |have| fit(limits, have).map(|limits| (limits.connections, limits.connections_per_address));
+        assert_eq!(fits(u64::MAX).unwrap(), (256, 64));
+        assert_eq!(fits(1024).unwrap(), (179, 64));
+        assert_eq!(fits(208).unwrap(), (16, 16));
+        for have in [207, 60, 0] {
+            let error = fits(have).unwrap_err().to_string();
+            assert!(error.contains(&format!("only {have} open files")) && error.contains("ulimit -n 208"), "{error}");
+        }
+        assert_eq!(fit(DoorLimits { connections: 2, ..limits }, 138).unwrap().connections, 2);
+    }
 }

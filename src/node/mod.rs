@@ -21,6 +21,7 @@ mod search;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::StreamExt;
@@ -28,12 +29,13 @@ use futures_lite::StreamExt;
 use crate::cell::{Cell, Settings};
 use crate::config::{Config, ConfigError, DoorLimits};
 use crate::net::descriptors;
-use crate::net::{Door, Server};
-use crate::store::{FileStore, OpenError, Options, panic_is_caught};
+use crate::net::lines::Lines;
+use crate::net::{Door, DoorStats, Server};
+use crate::store::{FileStore, OpenError, Options, Store, panic_is_caught};
 use crate::wire::CellId;
 use crate::wire::beacon::Boot;
 use api::Api;
-use driver::Driver;
+use driver::{Colony, Driver};
 use radio::Radio;
 
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to others.
@@ -131,35 +133,18 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)
         .map_err(system("starting the HTTP server"))?;
 
-    let (stop_door, door_stops) = smol::channel::bounded::<()>(1);
-    let lines = server.lines();
-    let (stats, door_stats) = std::sync::mpsc::sync_channel(1);
-    let door = std::thread::Builder::new().name("door".into()).spawn(move || {
-        smol::block_on(async move {
-            let listener = async_net::TcpListener::try_from(listener)?;
-            let door = Door::new(listener, lines, door_limits);
-            // Taken by the one that started this thread.
-            drop(stats.send(door.stats()));
-            door.run(door_stops, STOP_PATIENCE).await;
-            Ok::<(), io::Error>(())
-        })
-    });
-    let door = door.map_err(system("starting the door"))?;
-    if let Ok(stats) = door_stats.recv() {
-        api.count_connections(stats);
+    let door = OpenDoor::open(listener, server.lines(), door_limits)?;
+    if let Some(stats) = &door.stats {
+        api.count_connections(Arc::clone(stats));
     }
     started(Started { id, address });
 
     let stopped = smol::block_on(async {
         let signalled = async {
             signals.next().await;
-            log::info!("stopping: telling the colony and finishing what is under way");
-            api.leave();
-            colony.leave().await;
-            drop(stop_door);
-            smol::unblock(move || door.join()).await
+            Some(leave(&api, &colony, door).await)
         };
-        futures_lite::future::or(async { Some(signalled.await) }, async {
+        futures_lite::future::or(signalled, async {
             driver.run().await;
             None
         })
@@ -173,11 +158,53 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
             return Err(system("running the cell")(io::Error::other("a part of it ended by itself")));
         }
     }
-    if let Err(error) = crate::store::Store::flush(&*store) {
+    if let Err(error) = Store::flush(&*store) {
         log::warn!("the catalogue was not written out and will be rebuilt: {error}");
     }
     log::info!("stopped");
     Ok(())
+}
+
+/// The door, which runs on a thread of its own.
+struct OpenDoor {
+    thread: JoinHandle<io::Result<()>>,
+    /// None if it could not open; the thread tells why.
+    stats: Option<Arc<DoorStats>>,
+    /// The door closes when this is dropped.
+    stop: smol::channel::Sender<()>,
+}
+
+impl OpenDoor {
+    fn open(listener: TcpListener, lines: Arc<Lines>, limits: DoorLimits) -> Result<Self, NodeError> {
+        let (stop, stops) = smol::channel::bounded::<()>(1);
+        let (stats, door_stats) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("door".into()).spawn(move || {
+            smol::block_on(async move {
+                let listener = async_net::TcpListener::try_from(listener)?;
+                let door = Door::new(listener, lines, limits);
+                // Taken by the one that started this thread.
+                drop(stats.send(door.stats()));
+                door.run(stops, STOP_PATIENCE).await;
+                Ok(())
+            })
+        });
+        let thread = thread.map_err(system("starting the door"))?;
+        Ok(Self { thread, stats: door_stats.recv().ok(), stop })
+    }
+
+    /// Finishes what is under way and closes the door. Returns how its thread ended.
+    async fn close(self) -> std::thread::Result<io::Result<()>> {
+        drop(self.stop);
+        smol::unblock(move || self.thread.join()).await
+    }
+}
+
+/// Takes leave of the colony and closes the door.
+async fn leave(api: &Api, colony: &Colony, door: OpenDoor) -> std::thread::Result<io::Result<()>> {
+    log::info!("stopping: telling the colony and finishing what is under way");
+    api.leave();
+    colony.leave().await;
+    door.close().await
 }
 
 /// A panicked thread must not leave a ghost behind that looks alive: the process ends, and whoever watches over it starts

@@ -78,15 +78,20 @@ impl Colony {
 
     /// Looks at the colony; `None` if the driver does not answer.
     pub(super) fn look(&self) -> Option<Look> {
+        smol::block_on(self.look_async())
+    }
+
+    async fn look_async(&self) -> Option<Look> {
         let (answer, answered) = bounded(1);
         let ask = async {
             self.inbox.send(Message::Look(answer)).await.ok()?;
             answered.recv().await.ok()
         };
-        smol::block_on(future::or(ask, async {
+        future::or(ask, async {
             Timer::after(LOOK_PATIENCE).await;
             None
-        }))
+        })
+        .await
     }
 
     /// Makes the cell behind this door a static peer.
@@ -95,9 +100,11 @@ impl Colony {
         drop(self.inbox.send_blocking(Message::Input(Input::Join { door })));
     }
 
-    /// Tells the colony that this cell leaves.
+    /// Tells the colony that this cell leaves. Returns when that was sent.
     pub(super) async fn leave(&self) {
         drop(self.inbox.send(Message::Input(Input::Leave)).await);
+        // The driver takes one after the other: once it answers this, it has done that.
+        drop(self.look_async().await);
     }
 }
 

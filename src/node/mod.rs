@@ -204,7 +204,10 @@ async fn leave(api: &Api, colony: &Colony, door: OpenDoor) -> std::thread::Resul
     log::info!("stopping: telling the colony and finishing what is under way");
     api.leave();
     colony.leave().await;
-    door.close().await
+    let ended = door.close().await;
+    // Once more, for whom the first did not reach: datagrams get lost.
+    colony.leave().await;
+    ended
 }
 
 /// A panicked thread must not leave a ghost behind that looks alive: the process ends, and whoever watches over it starts

@@ -1,7 +1,7 @@
 //! `node.toml` and the command line become one [`Config`]: the only place where a cell's defaults live.
 //!
-//! Every setting's doc is its contract: what it does, unit, bounds, how to choose. `packaging/node.toml` shows them all to
-//! the user, and a test holds the two together.
+//! Every setting's doc is its contract: what it does, unit, bounds, how to choose. `packaging/node.toml` shows them
+//! all to the user, and a test holds the two together.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -21,13 +21,14 @@ pub const DEFAULT_UDP_PORT: u16 = 5000;
 pub struct Config {
     /// The folder that holds everything the cell keeps. It must carry the cell's marker.
     pub data: PathBuf,
-    /// Make `data` a cell's folder first, if it is empty or not there yet. Not for every start: the marker is what keeps an
-    /// unmounted disk from being taken for an empty one.
+    /// Make `data` a cell's folder first, if it is empty or not there yet. Not for every start: the marker is what
+    /// keeps an unmounted disk from being taken for an empty one.
     pub init: bool,
-    /// Address and TCP port of the HTTP door; port 0 takes a free one. With an address of one interface, beacons go out on
-    /// that interface only.
+    /// Address and TCP port of the HTTP door; port 0 takes a free one. With an address of one interface, beacons go
+    /// out on that interface only.
     pub listen: SocketAddr,
-    /// UDP port of beacons and probes; the same for a whole colony. Colonies with different ports do not see each other.
+    /// UDP port of beacons and probes; the same for a whole colony. Colonies with different ports do not see each
+    /// other.
     pub udp_port: u16,
     /// Live on the loopback interface only: many cells on one machine. Nothing is sent to any network.
     pub loopback: bool,

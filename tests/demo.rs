@@ -1,7 +1,7 @@
 //! `cellsync demo` as a user runs it: the real program, real cells, and nothing left behind whatever happens.
 //!
-//! Each test gives the demo a temporary folder of its own. What is in that folder afterwards, and which of the processes
-//! that the story names still work in it, is what was left behind.
+//! Each test gives the demo a temporary folder of its own. What is in that folder afterwards, and which of the
+//! processes that the story names still work in it, is what was left behind.
 // These are tests, though clippy knows so only inside of a `#[test]`.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg(target_os = "linux")]

@@ -513,8 +513,8 @@ fn the_name_of_a_cell_is_in_the_marker() {
 }
 
 /// Goal: reading chunks wears no card out. Method: a chunk that was last read long ago is read through the store; the
-/// file system has noted nothing of it, where an ordinary read would have been noted (`relatime` notes the first read in
-/// a day).
+/// file system has noted nothing of it, where an ordinary read would have been noted (`relatime` notes the first read
+/// in a day).
 #[test]
 fn reading_a_chunk_writes_nothing() {
     let dir = new_cell();

@@ -7,9 +7,9 @@
 //!                      └──────────── beacon ──────────────────┴──────────────────────┘
 //! ```
 //!
-//! Silence alone kills nobody: a Wi-Fi access point that swallows broadcasts for a while would otherwise set the whole
-//! colony to healing. A probe fails when nothing answers, or a cell with another name does. A busy cell's 503, or the 404 of an
-//! older server that knows no such path, is an answer: the door is open, and somebody is at home.
+//! Silence alone kills nobody: a Wi-Fi access point that swallows broadcasts for a while would otherwise set the
+//! whole colony to healing. A probe fails when nothing answers, or a cell with another name does. A busy cell's 503,
+//! or the 404 of an older server that knows no such path, is an answer: the door is open, and somebody is at home.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -225,8 +225,8 @@ impl Member {
         self.boot = beacon.boot;
     }
 
-    /// A cell is at one address. One that is heard at two of them (two network cards, or a cloned SD card) stays where it was
-    /// first heard until it has been quiet there for some beacons; a clone is told of once a minute.
+    /// A cell is at one address. One that is heard at two of them (two network cards, or a cloned SD card) stays
+    /// where it was first heard until it has been quiet there for some beacons; a clone is told of once a minute.
     fn may_move(
         &mut self,
         now: Time,

@@ -1,8 +1,8 @@
 //! The protocol of the colony: what a cell decides.
 //!
-//! [`Cell::handle`] is the only way in: it gets the time and one [`Input`], and appends the [`Output`]s to be performed. What an
-//! output brings about comes back as another input. So the same code runs in the daemon (`node::driver` performs the outputs
-//! on real sockets) and in a simulation (which performs them in virtual time).
+//! [`Cell::handle`] is the only way in: it gets the time and one [`Input`], and appends the [`Output`]s to be
+//! performed. What an output brings about comes back as another input. So the same code runs in the daemon
+//! (`node::driver` performs the outputs on real sockets) and in a simulation (which performs them in virtual time).
 //!
 //! Pure: no clock, socket, disk or thread; randomness comes from the seed given at the start. Chunk bytes never pass
 //! through here, only decisions about them.
@@ -44,8 +44,8 @@ impl Time {
 pub struct Settings {
     /// Time between two beacons, in milliseconds. All cells of a colony should have the same.
     pub beacon_ms: u64,
-    /// A cell not heard for longer than this leaves the active list, in milliseconds; at least three beacons long, so that
-    /// one lost datagram is no silence.
+    /// A cell not heard for longer than this leaves the active list, in milliseconds; at least three beacons long, so
+    /// that one lost datagram is no silence.
     pub silent_after_ms: u64,
     /// Time between two HTTP probes of a cell that is silent, and of a static peer whose beacons do not arrive, in
     /// milliseconds; at most half of `silent_after_ms`, so that a static peer stays active by them.
@@ -165,8 +165,8 @@ pub enum Event {
     Crowded,
 }
 
-/// Beacons of a foreign cell with our own name: how often and how long it must be heard before that is believed. A single
-/// stray datagram of our own previous run is no clone.
+/// Beacons of a foreign cell with our own name: how often and how long it must be heard before that is believed. A
+/// single stray datagram of our own previous run is no clone.
 const CLONE_SIGHTINGS: u32 = 3;
 const CLONE_WINDOW_MS: u64 = 10_000;
 /// People are told of clones so often at the most, in milliseconds.
@@ -199,7 +199,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell that is about to start: everything it needs to know of itself. `doors` are its static peers, as `HOST:PORT`.
+    /// A cell that is about to start: everything it needs to know of itself. `doors` are its static peers, as
+    /// `HOST:PORT`.
     pub fn new(id: CellId, boot: Boot, port: u16, doors: &[String], settings: Settings, seed: u64) -> Self {
         Self {
             id,

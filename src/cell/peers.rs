@@ -1,7 +1,7 @@
 //! Static peers: cells that broadcast does not reach, named in the configuration or by `POST /join`.
 //!
-//! A static peer gets a beacon by unicast each second. Where UDP does not get through at all, visits over HTTP stand for
-//! the beacons; so a peer is as good a member as any other.
+//! A static peer gets a beacon by unicast each second. Where UDP does not get through at all, visits over HTTP stand
+//! for the beacons; so a peer is as good a member as any other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,7 +58,8 @@ impl Peers {
         self.peers.values().filter_map(|peer| peer.is.map(|(_, address)| address))
     }
 
-    /// Asks for the visits that are due: to peers that are not heard by themselves, and to those who should hear of us again.
+    /// Asks for the visits that are due: to peers that are not heard by themselves, and to those who should hear of
+    /// us again.
     pub(super) fn visits(&mut self, now: Time, members: &Membership, out: &mut Vec<Output>) {
         let visit_ms = self.settings.visit_ms;
         for (door, peer) in &mut self.peers {
@@ -75,8 +76,8 @@ impl Peers {
         }
     }
 
-    /// Notes how a visit ended. True if the door is a peer's and a cell answered. Another answer does not do: it does not
-    /// tell which cell it is.
+    /// Notes how a visit ended. True if the door is a peer's and a cell answered. Another answer does not do: it does
+    /// not tell which cell it is.
     pub(super) fn visited(&mut self, now: Time, door: &str, own: CellId, answer: &Answer) -> bool {
         let visit_ms = self.settings.visit_ms;
         let Some(peer) = self.peers.get_mut(door) else { return false };

@@ -17,8 +17,8 @@ pub struct Candidate {
 /// The room that a cell is taken to have if it did not tell, in bytes.
 const UNTOLD_FREE_BYTES: u64 = 8 << 30;
 
-/// Puts the candidates in the order in which they should be asked to take a chunk, as indices into `candidates`: storage
-/// cells first, then the others, each kind at random, weighted by room.
+/// Puts the candidates in the order in which they should be asked to take a chunk, as indices into `candidates`:
+/// storage cells first, then the others, each kind at random, weighted by room.
 ///
 /// Weighted sampling without replacement: every candidate draws `-ln(u) / weight`, and the smallest win (Efraimidis and
 /// Spirakis, "Weighted random sampling with a reservoir", 2006).

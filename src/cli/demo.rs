@@ -39,8 +39,8 @@ const MAX_KILLED: usize = DEFAULT_COPIES as usize - 1;
 const MAX_LISTED: usize = 12;
 const NAMED_IN_A_LINE: usize = 4;
 
-/// Watch a colony of real cells on this machine lose some of them, and a file come back from the others. Nothing leaves this
-/// machine, and nothing stays on it.
+/// Watch a colony of real cells on this machine lose some of them, and a file come back from the others. Nothing
+/// leaves this machine, and nothing stays on it.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "demo")]
 pub(super) struct Args {

@@ -1,5 +1,5 @@
-//! The command lines. Each command is a file: what it understands (argh), how it runs, what it prints. Nothing else in the
-//! library prints.
+//! The command lines. Each command is a file: what it understands (argh), how it runs, what it prints. Nothing else
+//! in the library prints.
 
 // It is here that users are spoken to.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -34,8 +34,8 @@ const USAGE: u8 = 2;
 /// Exit code for whatever has none of its own.
 const FAILED: u8 = 1;
 
-/// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an option. No
-/// word of a command line can have this character.
+/// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an
+/// option. No word of a command line can have this character.
 const DASH: &str = "\0";
 
 /// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
@@ -66,7 +66,8 @@ fn path_or_dash(word: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(if word == DASH { "-" } else { word }))
 }
 
-/// Prints what was asked for. Who closes the pipe early has seen enough; any other failure to print is one of the program.
+/// Prints what was asked for. Who closes the pipe early has seen enough; any other failure to print is one of the
+/// program.
 fn say(name: &str, text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -91,8 +91,8 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     }
 }
 
-/// The kernel ends this process when its parent ends, whatever the parent dies of. (Exactly: when the thread that started it
-/// ends.)
+/// The kernel ends this process when its parent ends, whatever the parent dies of. (Exactly: when the thread that
+/// started it ends.)
 fn die_with(parent: i32) -> Result<(), String> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| error.to_string())?;

@@ -14,8 +14,8 @@ use crate::wire::api::DEFAULT_COPIES;
 
 const NAME: &str = "cellsync-put";
 
-/// Store a file or a directory in the colony. What stays here is a small manifest: keep it, and keep it private; it holds
-/// the only key. An interrupted put goes on where it was when the same command is run again.
+/// Store a file or a directory in the colony. What stays here is a small manifest: keep it, and keep it private; it
+/// holds the only key. An interrupted put goes on where it was when the same command is run again.
 #[derive(FromArgs)]
 struct Args {
     /// what to store: a file, a directory, or - for standard input

@@ -15,8 +15,8 @@ use crate::wire::beacon::Beacon;
 
 const NAME: &str = "cellsync status";
 
-/// What each cell says of itself; those that do not answer are left out. Some are asked at a time, so that one that hangs
-/// holds up few.
+/// What each cell says of itself; those that do not answer are left out. Some are asked at a time, so that one that
+/// hangs holds up few.
 fn own_words<'a>(http: &Http, found: &'a [KnownCell]) -> Vec<(&'a KnownCell, Beacon)> {
     let ask = |cell: &'a KnownCell| Some((cell, http.status(&cell.url).ok()?.beacon));
     let mut words = Vec::new();

@@ -1,5 +1,5 @@
-//! The threads of a get: each fetches a chunk from the quickest holder, verifies and opens it, and tries the next holder
-//! when that fails.
+//! The threads of a get: each fetches a chunk from the quickest holder, verifies and opens it, and tries the next
+//! holder when that fails.
 
 // A shell: it measures how quickly cells answer.
 #![allow(clippy::disallowed_methods)]
@@ -60,7 +60,8 @@ pub(super) struct Crew {
     holders: Arc<Mutex<Generation>>,
 }
 
-/// The holders as they were found by one look. A job keeps to those that it began with: their numbers mean nothing in others.
+/// The holders as they were found by one look. A job keeps to those that it began with: their numbers mean nothing in
+/// others.
 type Generation = Arc<Mutex<Holders>>;
 
 impl Crew {

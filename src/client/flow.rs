@@ -12,8 +12,8 @@ pub(super) fn senders(copies: u8) -> usize {
     (usize::from(copies) * SENDERS_PER_COPY).min(MAX_SENDERS)
 }
 
-/// How many copies are on their way at once. On a slow link fewer are more: each has its share of the time that a cell is
-/// waited for. Every success allows one more, every copy that took too long halves them.
+/// How many copies are on their way at once. On a slow link fewer are more: each has its share of the time that a
+/// cell is waited for. Every success allows one more, every copy that took too long halves them.
 pub(super) struct Flow {
     waiting: VecDeque<Job>,
     under_way: usize,

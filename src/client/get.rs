@@ -51,8 +51,8 @@ pub struct GetReport {
 
 /// How often the user's wish to stop is looked at.
 const STOP_LOOK: Duration = Duration::from_millis(100);
-/// How often in a row the colony is looked at again when a chunk was not to be had, and with how much time between: cells
-/// restart, and Wi-Fi comes back.
+/// How often in a row the colony is looked at again when a chunk was not to be had, and with how much time between:
+/// cells restart, and Wi-Fi comes back.
 const MAX_LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Chunks without a known holder that the colony is asked to search for before anything is written.

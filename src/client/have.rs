@@ -16,7 +16,8 @@ use crate::net::client::Http;
 
 /// Cells asked at the same time.
 const AT_ONCE: usize = 32;
-/// When every chunk has a holder, the other cells get this long to answer: one that hangs must not keep all others waiting.
+/// When every chunk has a holder, the other cells get this long to answer: one that hangs must not keep all others
+/// waiting.
 const LATE: Duration = Duration::from_secs(1);
 
 /// What one cell answered.
@@ -27,8 +28,9 @@ pub(super) struct Answer {
     pub(super) took_ms: f64,
 }
 
-/// Asks every cell for all ids. `None` for a cell that does not answer, or is late when the others have all of them. In the
-/// order of `cells`. What a cell answers becomes one bit for each id as it comes, so that the answers of many cells are small.
+/// Asks every cell for all ids. `None` for a cell that does not answer, or is late when the others have all of them.
+/// In the order of `cells`. What a cell answers becomes one bit for each id as it comes, so that the answers of many
+/// cells are small.
 pub(super) fn ask_all(http: &Http, cells: &[KnownCell], ids: &[ChunkId]) -> Vec<Option<Answer>> {
     let index = Arc::new(Index::new(ids));
     let each_once = Arc::new(index.ids());

@@ -119,8 +119,8 @@ impl Holders {
         self.cells.iter().filter(|cell| cell.has.has(index)).count()
     }
 
-    /// The holder that is likely to have it here first, none of `tried`; counts the fetch as under way. Cells that did not
-    /// answer lately come last.
+    /// The holder that is likely to have it here first, none of `tried`; counts the fetch as under way. Cells that
+    /// did not answer lately come last.
     pub(super) fn choose(&mut self, index: usize, tried: &[usize]) -> Option<(usize, KnownCell)> {
         let holders =
             self.cells.iter().enumerate().filter(|(number, cell)| cell.has.has(index) && !tried.contains(number));

@@ -5,8 +5,9 @@
 //! {"index":0,"id":"…"}                                            for each chunk, before its first copy is sent
 //! ```
 //!
-//! A line says under which id a block was sealed, not that its copies are safe: what is safe, the cells are asked. So a put
-//! that was cut off at any point is gone on with from what is really there. A line that was cut off is passed over.
+//! A line says under which id a block was sealed, not that its copies are safe: what is safe, the cells are asked. So
+//! a put that was cut off at any point is gone on with from what is really there. A line that was cut off is passed
+//! over.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};

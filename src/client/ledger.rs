@@ -1,4 +1,5 @@
-//! What is done of a put: each block's chunk, and how many copies it has. Pure, and small: a terabyte is a million blocks.
+//! What is done of a put: each block's chunk, and how many copies it has. Pure, and small: a terabyte is a million
+//! blocks.
 
 use crate::chunk::ChunkId;
 

@@ -1,9 +1,9 @@
 //! Finding the colony.
 //!
-//! A probe by broadcast is answered by every cell within milliseconds, and each answer says how many cells its sender knows.
-//! When all of them say the same number, that many have answered, and they are as many as are wanted, they are taken to be
-//! all. Otherwise the late ones get a moment more, and then cells are asked for others by `GET /peers`. If nobody answers, the
-//! colony may be of older cells that only beacon: then beacons are listened for.
+//! A probe by broadcast is answered by every cell within milliseconds, and each answer says how many cells its sender
+//! knows. When all of them say the same number, that many have answered, and they are as many as are wanted, they are
+//! taken to be all. Otherwise the late ones get a moment more, and then cells are asked for others by `GET /peers`.
+//! If nobody answers, the colony may be of older cells that only beacon: then beacons are listened for.
 
 // A shell: it waits for datagrams.
 #![allow(clippy::disallowed_methods)]
@@ -73,8 +73,8 @@ impl KnownCell {
     }
 }
 
-/// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all say
-/// that there are no others, no time is spent on looking for more.
+/// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all
+/// say that there are no others, no time is spent on looking for more.
 pub fn locate(http: &Http, place: &Place, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
     let http = &http.with_patience(Patience::PROBE);
     let mut found = if place.nodes.is_empty() {
@@ -88,8 +88,8 @@ pub fn locate(http: &Http, place: &Place, wanted: usize) -> Result<Vec<KnownCell
     Ok(found)
 }
 
-/// Have all cells answered? `told` is how many cells each of those that answered knows, itself included. One quick answer
-/// from a cell that has just started and knows nobody yet must not pass for a colony of one.
+/// Have all cells answered? `told` is how many cells each of those that answered knows, itself included. One quick
+/// answer from a cell that has just started and knows nobody yet must not pass for a colony of one.
 fn are_all(told: &[u32], found: usize, wanted: usize) -> bool {
     found >= wanted.max(2) && told.len() >= found && told.iter().all(|&cells| cells as usize == found)
 }
@@ -175,8 +175,8 @@ fn ask(http: &Http, nodes: &[String]) -> Vec<KnownCell> {
                     ..stranger(url)
                 },
             ),
-            // An older server has no such path; it is a cell all the same, if it knows what a chunk is. A router's web page,
-            // which has an answer to everything, is none.
+            // An older server has no such path; it is a cell all the same, if it knows what a chunk is. A router's
+            // web page, which has an answer to everything, is none.
             Err(error) if !error.is_unreachable() && !claims_anything(http, url) => {
                 found.insert(address, stranger(url));
             }

@@ -1,5 +1,5 @@
-//! Where a put's manifest goes: it is checked before the work, and written when all is done. It holds the only key, so that
-//! nothing is ever written over by mistake.
+//! Where a put's manifest goes: it is checked before the work, and written when all is done. It holds the only key,
+//! so that nothing is ever written over by mistake.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -30,8 +30,8 @@ pub(super) fn exists(manifest: &Path) -> ClientError {
     ))
 }
 
-/// May a manifest be written under this name? It may if there is none, by force, or if the one there has this very key: then
-/// it is of the put that is gone on with, which was cut off after it was written.
+/// May a manifest be written under this name? It may if there is none, by force, or if the one there has this very
+/// key: then it is of the put that is gone on with, which was cut off after it was written.
 pub(super) fn may_write(manifest: &Path, force: bool, key: Option<&Key>) -> bool {
     force || fs::symlink_metadata(manifest).is_err() || key.is_some_and(|key| is_written(manifest, key))
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Both are bounded pipelines: what is in memory depends on the number of workers, not on the size of the file. The
-//! decisions (`placer`, `holders`) are pure; threads, sockets and files are around them. Nothing here prints: what a user may
-//! want to see goes to a [`Progress`].
+//! decisions (`placer`, `holders`) are pure; threads, sockets and files are around them. Nothing here prints: what a
+//! user may want to see goes to a [`Progress`].
 
 mod download;
 mod flow;

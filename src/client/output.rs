@@ -1,5 +1,5 @@
-//! Where restored bytes go. Nothing half-written is ever seen under the real name: files and directories are made beside it
-//! under a temporary one and renamed when they are whole.
+//! Where restored bytes go. Nothing half-written is ever seen under the real name: files and directories are made
+//! beside it under a temporary one and renamed when they are whole.
 
 use std::fs::{self, File};
 use std::io::{self, PipeWriter, Read, Write};

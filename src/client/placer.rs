@@ -77,8 +77,8 @@ pub(super) struct Placer {
 }
 
 impl Placer {
-    /// `min_copies` is the fewest that the user accepts. Without it a chunk may have fewer than `copies` only if there are
-    /// fewer living cells now, at the beginning: cells that are lost later make nothing less acceptable.
+    /// `min_copies` is the fewest that the user accepts. Without it a chunk may have fewer than `copies` only if
+    /// there are fewer living cells now, at the beginning: cells that are lost later make nothing less acceptable.
     pub(super) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: Option<u8>, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         let mut placer = Self { cells: Vec::new(), copies: copies.into(), enough: 0, rng };

@@ -1,7 +1,7 @@
 //! Putting a file into the colony.
 //!
-//! One thread, the caller's, decides: it takes what the crew tells, asks the placer what is next for each chunk, and keeps
-//! the journal. A chunk is done with when it has its copies; the manifest is written when all are.
+//! One thread, the caller's, decides: it takes what the crew tells, asks the placer what is next for each chunk, and
+//! keeps the journal. A chunk is done with when it has its copies; the manifest is written when all are.
 
 // A shell: it looks at the clock so as not to look for lost cells too often.
 #![allow(clippy::disallowed_methods)]
@@ -214,8 +214,8 @@ struct Put<'a> {
 }
 
 impl Put<'_> {
-    /// Asks the colony what is there of an earlier put. Chunks with copies are gone on with under their ids; those without
-    /// any are made anew.
+    /// Asks the colony what is there of an earlier put. Chunks with copies are gone on with under their ids; those
+    /// without any are made anew.
     fn resume(&mut self, earlier: &Earlier) {
         let (indices, ids): (Vec<usize>, Vec<ChunkId>) = earlier.ids.iter().map(|(&index, &id)| (index, id)).unzip();
         let cells: Vec<KnownCell> = (0..).map_while(|number| self.placer.cell(number).cloned()).collect();
@@ -235,8 +235,8 @@ impl Put<'_> {
         }
     }
 
-    /// Does the work, in as many passes as it takes: chunks of an earlier run that turn out to be unreadable are made anew
-    /// in the next one. Returns the size of the source.
+    /// Does the work, in as many passes as it takes: chunks of an earlier run that turn out to be unreadable are made
+    /// anew in the next one. Returns the size of the source.
     fn run(&mut self, source: &Source, key: &Key, stop: &Stop) -> Result<u64, ClientError> {
         self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {
@@ -318,12 +318,12 @@ impl Put<'_> {
         }
     }
 
-    /// A chunk of an earlier run that lacks copies gets them from one that is there. False if none of those can be read: the
-    /// chunk is forgotten then.
+    /// A chunk of an earlier run that lacks copies gets them from one that is there. False if none of those can be
+    /// read: the chunk is forgotten then.
     fn complete_earlier(&mut self, chunk: Incomplete, crew: &Crew, stuck: &mut BTreeSet<usize>) -> bool {
         let Incomplete { index, id, mut holders } = chunk;
-        // The first that can be read; those before it are no copies. The others are taken at the cells' word, as in every
-        // answer to `have`.
+        // The first that can be read; those before it are no copies. The others are taken at the cells' word, as in
+        // every answer to `have`.
         let readable = holders.iter().enumerate().find_map(|(at, &cell)| {
             let bytes = self.http.get_chunk(&self.placer.cell(cell)?.url, &id, 0, None).ok()??;
             (ChunkId::of(&bytes) == id).then_some((at, bytes))

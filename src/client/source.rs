@@ -77,8 +77,8 @@ impl Source {
         }
     }
 
-    /// Hands each block that is `needed` to `take`, in order, until `take` wants no more. Returns how many blocks and bytes
-    /// the source has, those that were not needed included; `None` if it was stopped before the end.
+    /// Hands each block that is `needed` to `take`, in order, until `take` wants no more. Returns how many blocks and
+    /// bytes the source has, those that were not needed included; `None` if it was stopped before the end.
     pub(super) fn read(
         &self,
         needed: &dyn Fn(usize) -> bool,
@@ -146,8 +146,8 @@ fn read_stream(
     Ok(Some((blocks, bytes)))
 }
 
-/// As [`read_stream`], but blocks that are not needed are not read. A file that ends before its length, as one does that is
-/// being cut short, is an error.
+/// As [`read_stream`], but blocks that are not needed are not read. A file that ends before its length, as one does
+/// that is being cut short, is an error.
 fn read_file(
     file: &mut File,
     needed: &dyn Fn(usize) -> bool,
@@ -212,9 +212,9 @@ fn directory_fingerprint(root: &Path) -> io::Result<Fingerprint> {
     Ok(fingerprint)
 }
 
-/// Writes a directory as a tar stream: itself, and files, directories and symbolic links in it. Sockets, pipes and devices are
-/// left out, as they hold no bytes. A file is written whole, with its holes: where they are is not in its fingerprint, and the
-/// stream must be the same each time.
+/// Writes a directory as a tar stream: itself, and files, directories and symbolic links in it. Sockets, pipes and
+/// devices are left out, as they hold no bytes. A file is written whole, with its holes: where they are is not in its
+/// fingerprint, and the stream must be the same each time.
 fn pack(root: &Path, writer: impl io::Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(writer);
     archive.follow_symlinks(false);

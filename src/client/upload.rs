@@ -1,5 +1,5 @@
-//! The threads of a put: one that reads, some that seal, some that send. Each waits on a bounded channel, so the slowest of
-//! them sets the pace and memory stays as it is.
+//! The threads of a put: one that reads, some that seal, some that send. Each waits on a bounded channel, so the
+//! slowest of them sets the pace and memory stays as it is.
 //!
 //! ```text
 //!   reader ─▶ blocks ─▶ sealers ─▶ events ─▶ (put decides) ─▶ jobs ─▶ senders ─▶ events

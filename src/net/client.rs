@@ -25,8 +25,8 @@ pub struct Patience {
     pub connect_ms: u64,
     /// For the next bytes to move, while a body is sent or received. A link may be slow; it may not stand still.
     pub stall_ms: u64,
-    /// For an answer to begin after the request was sent. Much of a body can be on its way then: the system takes it long
-    /// before it is there.
+    /// For an answer to begin after the request was sent. Much of a body can be on its way then: the system takes it
+    /// long before it is there.
     pub answer_ms: u64,
     /// For the whole of one call.
     pub call_ms: u64,
@@ -140,8 +140,9 @@ impl Http {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As many
-    /// tries as there may be stale connections to one cell would be too many: one more is made, and then it counts.
+    /// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As
+    /// many tries as there may be stale connections to one cell would be too many: one more is made, and then it
+    /// counts.
     fn call(&self, call: impl Fn() -> Answer) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match call() {

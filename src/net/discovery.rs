@@ -24,8 +24,9 @@ pub struct Network {
 
 /// Lists the networks to which beacons and probes go.
 ///
-/// With `loopback` it is the loopback interface and nothing else. Otherwise: every interface that is up, has an IPv4 address
-/// and a broadcast address, and is not loopback. `only` restricts the list to the interface with that address.
+/// With `loopback` it is the loopback interface and nothing else. Otherwise: every interface that is up, has an IPv4
+/// address and a broadcast address, and is not loopback. `only` restricts the list to the interface with that
+/// address.
 pub fn networks(loopback: bool, only: Option<Ipv4Addr>) -> io::Result<Vec<Network>> {
     if loopback {
         return Ok(vec![Network { own: only.unwrap_or(Ipv4Addr::LOCALHOST), broadcast: LOOPBACK_BROADCAST }]);
@@ -47,8 +48,8 @@ pub fn networks(loopback: bool, only: Option<Ipv4Addr>) -> io::Result<Vec<Networ
 
 /// A socket that hears what is broadcast to this port.
 ///
-/// `SO_REUSEADDR` lets several cells and clients of one machine, also under different users, share the port: each hears every
-/// broadcast. (A unicast to a shared port reaches only the one that bound it last.)
+/// `SO_REUSEADDR` lets several cells and clients of one machine, also under different users, share the port: each
+/// hears every broadcast. (A unicast to a shared port reaches only the one that bound it last.)
 pub fn listener(port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;

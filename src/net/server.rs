@@ -20,7 +20,8 @@ use crate::wire::problem::{MEDIA_TYPE, Problem};
 /// Bytes of stack for a worker. Handlers keep their buffers on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Workers that stay when they have nothing to do. Others end when they are done, so that a crowd leaves nothing behind.
+/// Workers that stay when they have nothing to do. Others end when they are done, so that a crowd leaves nothing
+/// behind.
 const SPARE: usize = 4;
 
 /// What answers the requests.

@@ -26,8 +26,8 @@ use crate::wire::problem::Problem;
 
 /// Long lists of ids that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent.
 const LONG_LISTS: usize = 3;
-/// Up to so many bytes a list of ids is a short one and waits for nobody: those who read slowly hold up only others with
-/// long lists. A thousand ids.
+/// Up to so many bytes a list of ids is a short one and waits for nobody: those who read slowly hold up only others
+/// with long lists. A thousand ids.
 const SHORT_LIST_BYTES: u64 = 64 << 10;
 
 /// The largest body of a call that carries JSON, in bytes.

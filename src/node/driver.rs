@@ -1,7 +1,7 @@
 //! The one loop that owns the cell's core: receive, handle, perform.
 //!
-//! Everything reaches the core through one bounded inbox. Datagrams that find it full are lost, as datagrams may be; all
-//! others wait for a place.
+//! Everything reaches the core through one bounded inbox. Datagrams that find it full are lost, as datagrams may be;
+//! all others wait for a place.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;

@@ -38,7 +38,8 @@ use api::Api;
 use driver::{Colony, Driver};
 use radio::Radio;
 
-/// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to others.
+/// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to
+/// others.
 const DESCRIPTORS_ELSEWHERE: u64 = 128;
 
 /// A cell that can hold fewer connections does not start: its clients would fail in ways that nobody could explain.
@@ -210,8 +211,8 @@ async fn leave(api: &Api, colony: &Colony, door: OpenDoor) -> std::thread::Resul
     ended
 }
 
-/// A panicked thread must not leave a ghost behind that looks alive: the process ends, and whoever watches over it starts
-/// it again. The one exception is the catalogue's, which is caught where it is opened.
+/// A panicked thread must not leave a ghost behind that looks alive: the process ends, and whoever watches over it
+/// starts it again. The one exception is the catalogue's, which is caught where it is opened.
 fn abort_on_panic() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,11 +1,11 @@
 //! Looking for a chunk that is not here, on behalf of somebody who knows only this cell.
 //!
-//! First active cells, chosen at random in a large colony, are asked whether they have the chunk themselves. Only if none
-//! has, some are asked to search among the cells that they know, with one hop less; the search's id keeps it from going in
-//! circles. Whatever comes back is hashed here before it is passed on.
+//! First active cells, chosen at random in a large colony, are asked whether they have the chunk themselves. Only if
+//! none has, some are asked to search among the cells that they know, with one hop less; the search's id keeps it
+//! from going in circles. Whatever comes back is hashed here before it is passed on.
 //!
-//! A chunk that was found is in memory until it was sent, and its search keeps its place so long: clients that read slowly
-//! hold up other searches, but do not fill the memory.
+//! A chunk that was found is in memory until it was sent, and its search keeps its place so long: clients that read
+//! slowly hold up other searches, but do not fill the memory.
 
 // A shell: a search ends by the clock.
 #![allow(clippy::disallowed_methods)]
@@ -23,7 +23,8 @@ use crate::wire::api::MAX_HOPS;
 
 /// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
 const MAX_SEARCHES: usize = 8;
-/// After so long no further cell is asked. Longer than one call to a cell that hangs, so that others still get their turn.
+/// After so long no further cell is asked. Longer than one call to a cell that hangs, so that others still get their
+/// turn.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Cells that are asked whether they have the chunk, at the most.
 const MAX_ASKED: usize = 32;
@@ -122,7 +123,8 @@ impl Searches {
         Self { colony, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
     }
 
-    /// Searches among the other cells. `search` names the search if it came from another cell; an unfit name counts as none.
+    /// Searches among the other cells. `search` names the search if it came from another cell; an unfit name counts
+    /// as none.
     pub(super) fn search(&self, id: &ChunkId, hops: u8, search: Option<&str>) -> Found {
         let fit =
             |name: &&str| !name.is_empty() && name.len() <= MAX_SEARCH_ID && name.bytes().all(|b| b.is_ascii_graphic());

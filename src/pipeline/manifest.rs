@@ -13,9 +13,9 @@
 //! ```
 //!
 //! It holds the key and so must be kept as secret as the file; it holds no name, path, address or time, so that it
-//! tells nothing else to whoever finds it. Unknown keys are passed over, for newer writers; an unknown version or content is
-//! refused, since restoring it by the rules of this one would give a wrong file. Older writers gave what every reader
-//! needs and no more.
+//! tells nothing else to whoever finds it. Unknown keys are passed over, for newer writers; an unknown version or
+//! content is refused, since restoring it by the rules of this one would give a wrong file. Older writers gave what
+//! every reader needs and no more.
 //!
 //! A manifest has a chunk for each mebibyte, and a client's memory must not grow with the file by more than it has to:
 //! ids are kept as 32 bytes each, and the text is never held as a whole, neither when reading nor when writing.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The file alone makes a chunk exist: `sha256sum` of it is its name, and `open`, `has` and `list` ask the folders,
-//! never the catalogue. A put of a chunk that is here hashes the file first: a damaged copy goes into quarantine, and the
-//! body is stored in its place. Whatever becomes of the catalogue, it is made anew from the files.
+//! never the catalogue. A put of a chunk that is here hashes the file first: a damaged copy goes into quarantine, and
+//! the body is stored in its place. Whatever becomes of the catalogue, it is made anew from the files.
 
 mod catalogue;
 mod clean;
@@ -226,8 +226,8 @@ impl Inner {
     }
 }
 
-/// Opens for reading without noting the time of it in the file system, which would be a write. Only the owner of a file may
-/// ask for that; others read it in the ordinary way.
+/// Opens for reading without noting the time of it in the file system, which would be a write. Only the owner of a
+/// file may ask for that; others read it in the ordinary way.
 fn open_quietly(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(rustix::fs::OFlags::NOATIME.bits()).map_err(io::Error::other)?;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {

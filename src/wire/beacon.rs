@@ -1,13 +1,13 @@
 //! The datagrams of discovery: JSON, each under [`MAX_DATAGRAM_BYTES`].
 //!
 //! ```text
-//! beacon  {"node_id":"<uuid>","port":8080,"status":"active",                        needed
+//! beacon  {"node_id":"<uuid>","port":8080,"status":"active",                           needed
 //!          "v":1,"boot":"<hex>","role":"storage","chunks":1234,"free":5678,"cells":6}  told by us, optional
-//! probe   {"type":"probe"}                                                           every cell answers with its beacon
+//! probe   {"type":"probe"}                                   every cell answers with its beacon
 //! ```
 //!
-//! Keys that are not known are passed over, so that newer cells can say more. `cells` is how many active cells the sender
-//! knows, itself included: a client that has heard so many knows that it has heard them all.
+//! Keys that are not known are passed over, so that newer cells can say more. `cells` is how many active cells the
+//! sender knows, itself included: when all that answered agree on it, a client knows that it has heard them all.
 
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,8 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// A number that changes at each start of a cell: 16 hexadecimal digits on the wire. The larger one started later, as far
-/// as its board's clock knew.
+/// A number that changes at each start of a cell: 16 hexadecimal digits on the wire. The larger one started later, as
+/// far as its board's clock knew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot(pub u64);
 

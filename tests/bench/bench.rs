@@ -5,9 +5,9 @@
 //! cargo bench -- put small    some sections: put, get, small, memory, idle
 //! ```
 //!
-//! A time says little: the same program takes twice as long on a busy machine. So every speed is given as a ratio to a
-//! reference that does the same work in the same run on the same disk, the two taking turns, by the medians. Only sizes and
-//! counts stand by themselves. This is no test: it ends with success even where a bar is missed.
+//! A time says little: the same program takes twice as long on a busy machine. So every speed is given as a ratio to
+//! a reference that does the same work in the same run on the same disk, the two taking turns, by the medians. Only
+//! sizes and counts stand by themselves. This is no test: it ends with success even where a bar is missed.
 //!
 //! Real cells and real clients, as `cargo` built them, on the loopback interface. Files go to `CELLSYNC_BENCH_DIR`, by
 //! default into the build folder; it should be on a real disk, as what is measured there is fsynced.

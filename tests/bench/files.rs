@@ -93,7 +93,8 @@ fn write_stream(path: &Path, bytes: &[u8]) -> f64 {
     seconds
 }
 
-/// Seconds to write all copies as cells keep them: each block in a file of its own, on the disk before the next is begun.
+/// Seconds to write all copies as cells keep them: each block in a file of its own, on the disk before the next is
+/// begun.
 fn write_files(folder: &Path, bytes: &[u8]) -> f64 {
     fs::create_dir(folder).unwrap();
     let started = Instant::now();

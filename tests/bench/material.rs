@@ -34,8 +34,8 @@ fn write(path: PathBuf, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Text that a compressor takes for English: a few words are frequent and most are rare (Zipf's law), and a word has its
-/// usual followers. `xz -9e` leaves between a quarter and a third of it, as it does of books.
+/// Text that a compressor takes for English: a few words are frequent and most are rare (Zipf's law), and a word has
+/// its usual followers. `xz -9e` leaves between a quarter and a third of it, as it does of books.
 fn text(len: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(7);
     let words = vocabulary(&mut rng);

@@ -14,8 +14,8 @@ const TICKS_PER_S: f64 = 100.0;
 /// What a program that ended took.
 pub(crate) struct Took {
     pub(crate) seconds: f64,
-    /// The most memory that was resident at any time. The kernel keeps that figure and is asked for it again and again: only
-    /// what grew in the last few milliseconds of the program is not in it.
+    /// The most memory that was resident at any time. The kernel keeps that figure and is asked for it again and
+    /// again: only what grew in the last few milliseconds of the program is not in it.
     pub(crate) peak_bytes: f64,
     pub(crate) stdout: Vec<u8>,
 }

@@ -47,8 +47,8 @@ fn a_chunk_is_put_asked_for_and_fetched() {
     assert_eq!(ask(door, "GET", &named(&other), &[], b"").body, other);
 }
 
-/// Goal: a cell keeps nothing that is not what its name says, and says what was wrong in a form that programs read. Method:
-/// every kind of wrong put.
+/// Goal: a cell keeps nothing that is not what its name says, and says what was wrong in a form that programs read.
+/// Method: every kind of wrong put.
 #[test]
 fn what_is_wrong_is_refused_as_a_problem_and_not_kept() {
     let colony = Colony::start(1);

@@ -57,8 +57,8 @@ fn a_chunk_with_only_bad_copies_is_exit_5_and_no_file() {
     run(colony.get().arg(&stored.manifest).arg("--check")).fails_in_one_line(5, &["damaged"]);
 }
 
-/// Goal: what is missing is said by its bytes, and is no file. Method: one chunk's file is deleted on all cells; then the
-/// last one's too, which is shorter.
+/// Goal: what is missing is said by its bytes, and is no file. Method: one chunk's file is deleted on all cells; then
+/// the last one's too, which is shorter.
 #[test]
 fn a_chunk_that_is_nowhere_is_exit_4_and_its_bytes_are_named() {
     let colony = Colony::start(3);

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::house::{Colony, light_blocks, noise, run};
 
-/// May this user make namespaces of its own? If not, what needs them is passed over, and it is said; on machines that are
-/// made for tests, `CELLSYNC_REQUIRE_ROOT_TESTS=1` forbids that.
+/// May this user make namespaces of its own? If not, what needs them is passed over, and it is said; on machines that
+/// are made for tests, `CELLSYNC_REQUIRE_ROOT_TESTS=1` forbids that.
 pub(crate) fn namespaces_are_permitted() -> bool {
     let permitted = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|output| output.status.success());
     if !permitted {
@@ -27,8 +27,8 @@ pub(crate) fn in_namespace(command: &Command, script: &str) -> Command {
     unshare
 }
 
-/// Goal: what is no manifest is told apart from what is damaged, in one line. Method: cuts a real one short, and hands in
-/// others' JSON, a newer version, noise, a folder and nothing at all.
+/// Goal: what is no manifest is told apart from what is damaged, in one line. Method: cuts a real one short, and
+/// hands in others' JSON, a newer version, noise, a folder and nothing at all.
 #[test]
 fn what_is_no_manifest_is_one_line_and_exit_1() {
     let colony = Colony::start(1);
@@ -62,8 +62,8 @@ fn what_is_no_manifest_is_one_line_and_exit_1() {
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: another file's key is found out, not trusted. Method: a manifest with the key of another put, and one that tells
-/// another size.
+/// Goal: another file's key is found out, not trusted. Method: a manifest with the key of another put, and one that
+/// tells another size.
 #[test]
 fn a_manifest_that_does_not_fit_its_chunks_is_exit_5_and_no_file() {
     let colony = Colony::start(1);
@@ -113,8 +113,8 @@ fn without_a_cell_a_get_is_exit_3_and_no_file() {
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: a full disk is said to be full, and what was written is taken away again. Method: a disk of 1 MiB in memory, in a
-/// namespace of its own; the file has 3 MiB.
+/// Goal: a full disk is said to be full, and what was written is taken away again. Method: a disk of 1 MiB in memory,
+/// in a namespace of its own; the file has 3 MiB.
 #[test]
 fn a_full_disk_is_exit_1_and_nothing_is_left_on_it() {
     let colony = Colony::start(1);

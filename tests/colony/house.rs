@@ -29,8 +29,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A UDP port for one colony. As long as this lives, no other test of this machine takes the same number: the TCP port of
-/// that number is held for it.
+/// A UDP port for one colony. As long as this lives, no other test of this machine takes the same number: the TCP
+/// port of that number is held for it.
 pub(crate) struct UdpPort {
     pub(crate) number: u16,
     _held: TcpListener,

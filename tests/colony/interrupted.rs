@@ -13,8 +13,8 @@ fn noted(journal: &Path) -> usize {
     fs::read_to_string(journal).unwrap_or_default().matches('\n').count().saturating_sub(1)
 }
 
-/// Starts a put, lets it go on until it has noted so many chunks, and makes it stand still there: what is done to it or to
-/// the colony then is done in the middle. `None` if it was quicker than we are.
+/// Starts a put, lets it go on until it has noted so many chunks, and makes it stand still there: what is done to it
+/// or to the colony then is done in the middle. `None` if it was quicker than we are.
 fn put_until(command: &mut Command, journal: &Path, lines: usize) -> Option<Running> {
     let mut put = Running::start(command);
     eventually("the put notes its chunks", || noted(journal) >= lines || !put.is_running());

@@ -1,7 +1,8 @@
 //! The programs as a user runs them: real cells, real puts and gets, on the loopback interface; and what happens when
 //! processes are killed, disks lie, colonies vanish and people mistype.
 //!
-//! [`house`] starts the processes and ends them. Nothing here sleeps for an effect: conditions are polled until they hold.
+//! [`house`] starts the processes and ends them. Nothing here sleeps for an effect: conditions are polled until they
+//! hold.
 #![cfg(target_os = "linux")]
 // Waiting for a process takes a clock.
 #![allow(clippy::disallowed_methods)]

@@ -70,8 +70,8 @@ impl Chain {
     }
 }
 
-/// Goal: a chunk is found through cells that know cells, and no bad byte is passed on. Method: a chain in which only the
-/// last one has it; the hops are counted down; then its copy goes bad.
+/// Goal: a chunk is found through cells that know cells, and no bad byte is passed on. Method: a chain in which only
+/// the last one has it; the hops are counted down; then its copy goes bad.
 #[test]
 fn a_chunk_is_found_through_a_chain_of_static_peers_but_not_past_its_hops_and_never_a_bad_one() {
     let chain = Chain::start();
@@ -118,7 +118,8 @@ fn a_get_that_knows_one_cell_finds_what_only_a_far_one_has() {
     assert!(std::fs::read(colony.path("x")).unwrap() == bytes);
 }
 
-/// Goal: nobody can make a cell call on the world, and cells of the own network can join. Method: `POST /join` with both.
+/// Goal: nobody can make a cell call on the world, and cells of the own network can join. Method: `POST /join` with
+/// both.
 #[test]
 fn only_a_cell_of_a_private_network_can_join() {
     let colony = Colony::start(1);

@@ -1,5 +1,5 @@
-//! Servers that are not ours, of which the clients ask no more than the source documents tell of: `GET /peers` with a list
-//! of URLs, and `PUT`, `GET`, `HEAD /chunk/{id}`.
+//! Servers that are not ours, of which the clients ask no more than the source documents tell of: `GET /peers` with a
+//! list of URLs, and `PUT`, `GET`, `HEAD /chunk/{id}`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use crate::house::{Colony, light_blocks, mixed, noise, run, run_with_input};
 use crate::interrupted::half_way;
 
-/// Goal: a put without a colony says so and leaves nothing. Method: a port on which nobody lives, and a door behind which
-/// nobody does.
+/// Goal: a put without a colony says so and leaves nothing. Method: a port on which nobody lives, and a door behind
+/// which nobody does.
 #[test]
 fn without_a_cell_a_put_is_exit_3() {
     let colony = Colony::start(0);
@@ -19,8 +19,8 @@ fn without_a_cell_a_put_is_exit_3() {
     assert_eq!(colony.files(), ["file"]);
 }
 
-/// Goal: never fewer copies than the user accepts; as many as there can be otherwise, and it is said. Method: two and three
-/// cells where five copies are wanted.
+/// Goal: never fewer copies than the user accepts; as many as there can be otherwise, and it is said. Method: two and
+/// three cells where five copies are wanted.
 #[test]
 fn with_too_few_cells_a_put_makes_fewer_copies_or_refuses() {
     let mut colony = Colony::start(3);
@@ -40,8 +40,8 @@ fn with_too_few_cells_a_put_makes_fewer_copies_or_refuses() {
     run(colony.put().arg(&file).args(["--min-copies", "2"])).succeeded();
 }
 
-/// Goal: a full colony is said to be full. Method: cells whose quota is less than a chunk; then cells that fill up on the
-/// way.
+/// Goal: a full colony is said to be full. Method: cells whose quota is less than a chunk; then cells that fill up on
+/// the way.
 #[test]
 fn without_room_a_put_is_exit_3() {
     let colony = Colony::start_with(2, &["--quota", "100 KiB"]);
@@ -59,8 +59,8 @@ fn without_room_a_put_is_exit_3() {
     colony.assert_all_chunks_are_what_they_are_named();
 }
 
-/// Goal: a colony that goes away in the middle costs only time. Method: kills all cells while a put is under way, starts
-/// them again on the same folders, and puts again.
+/// Goal: a colony that goes away in the middle costs only time. Method: kills all cells while a put is under way,
+/// starts them again on the same folders, and puts again.
 #[test]
 fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back() {
     let mut colony = Colony::start(5);
@@ -88,8 +88,8 @@ fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 }
 
-/// Goal: a cell that dies is replaced, for the chunks under way and for those to come. Method: of six cells, one is killed
-/// in the middle; five copies are wanted.
+/// Goal: a cell that dies is replaced, for the chunks under way and for those to come. Method: of six cells, one is
+/// killed in the middle; five copies are wanted.
 #[test]
 fn a_cell_that_dies_during_a_put_is_replaced_by_another() {
     let mut colony = Colony::start(6);
@@ -109,8 +109,8 @@ fn a_cell_that_dies_during_a_put_is_replaced_by_another() {
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 }
 
-/// Goal: that the manifest cannot be written is found out before anything is sent. Method: folders that are not there, that
-/// are files, and that are mounted read-only in a namespace of its own.
+/// Goal: that the manifest cannot be written is found out before anything is sent. Method: folders that are not
+/// there, that are files, and that are mounted read-only in a namespace of its own.
 #[test]
 fn a_manifest_that_cannot_be_written_is_one_line_and_nothing_is_sent() {
     let colony = Colony::start(1);
@@ -187,8 +187,9 @@ fn mistakes_on_the_command_line_are_one_line_each_and_exit_2() {
     assert_eq!(colony.files(), ["file"]);
 }
 
-/// Goal: cells that are lost on the way do not lower what is enough: a put that began with five copies never ends well with
-/// one. Method: four of five cells are killed in the middle of a put; they are started again, and it is gone on with.
+/// Goal: cells that are lost on the way do not lower what is enough: a put that began with five copies never ends
+/// well with one. Method: four of five cells are killed in the middle of a put; they are started again, and it is
+/// gone on with.
 #[test]
 fn cells_lost_during_a_put_do_not_make_one_copy_enough() {
     let mut colony = Colony::start(5);

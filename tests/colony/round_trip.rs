@@ -8,8 +8,8 @@ use cellsync::chunk::BLOCK_BYTES;
 
 use crate::house::{Colony, Stored, light_blocks, mixed, noise, run, run_with_input};
 
-/// Goal: five copies of each chunk, bytes that anybody can check, a manifest that tells nothing but what it must. Method:
-/// puts mixed bytes over eight cells, looks at every file that this made, and gets them back.
+/// Goal: five copies of each chunk, bytes that anybody can check, a manifest that tells nothing but what it must.
+/// Method: puts mixed bytes over eight cells, looks at every file that this made, and gets them back.
 #[test]
 fn every_chunk_is_on_five_cells_under_its_own_hash_and_the_file_comes_back() {
     let colony = Colony::start(8);
@@ -46,8 +46,8 @@ fn every_chunk_is_on_five_cells_under_its_own_hash_and_the_file_comes_back() {
     assert!(fs::read(&file).unwrap() == bytes, "under the name that the manifest's name says");
 }
 
-/// Goal: no size is special. Method: none, one byte, a block exactly, and one byte more; compressed as hard as can be and
-/// not at all.
+/// Goal: no size is special. Method: none, one byte, a block exactly, and one byte more; compressed as hard as can be
+/// and not at all.
 #[test]
 fn files_of_every_awkward_size_come_back() {
     let colony = Colony::start(3);
@@ -135,8 +135,8 @@ fn one_cell_of_five_is_enough_to_get_a_file_back() {
     assert!(colony.get_bytes(&stored.manifest) == bytes);
 }
 
-/// Goal: the same where no cell has everything. Method: of eight cells, four holders of the first chunk are killed; each
-/// other chunk has one left too.
+/// Goal: the same where no cell has everything. Method: of eight cells, four holders of the first chunk are killed;
+/// each other chunk has one left too.
 #[test]
 fn four_holders_of_a_chunk_may_die() {
     let mut colony = Colony::start(8);

@@ -131,8 +131,8 @@ fn a_killed_cell_comes_back_as_itself_with_all_its_chunks() {
     assert!(told.iter().zip(&colony.cells).all(|(told, cell)| told.beacon.node_id.to_string() == cell.id));
 }
 
-/// Goal: the cell's own port is what it prints, and its options are the ones of its file. Method: a node.toml with all that
-/// is needed.
+/// Goal: the cell's own port is what it prints, and its options are the ones of its file. Method: a node.toml with
+/// all that is needed.
 #[test]
 fn a_cell_runs_from_its_file_alone() {
     let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());

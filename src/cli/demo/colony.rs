@@ -1,8 +1,8 @@
 //! A real colony on this machine: each cell is a process of this very program (`cellsync node`, which runs what
 //! `cellsync-node` runs), with its own folder, its own port and its own life to lose.
 //!
-//! Cells die with their guard here. If the demo itself is killed, the kernel kills its cells (`--parent`). Each is ended by
-//! its own id; nothing is done to any other process.
+//! Cells die with their guard here. If the demo itself is killed, the kernel kills its cells (`--parent`). Each is
+//! ended by its own id; nothing is done to any other process.
 
 // A shell: it waits for processes, each time for a condition and up to a deadline.
 #![allow(clippy::disallowed_methods)]
@@ -24,8 +24,8 @@ use crate::net::client::{Http, Patience};
 use crate::wire::CellId;
 use crate::wire::api::Presence;
 
-/// How long the cells may take to start, and then to know each other. A small board with fifty of them is slow; a cell that
-/// cannot start says so at once.
+/// How long the cells may take to start, and then to know each other. A small board with fifty of them is slow; a
+/// cell that cannot start says so at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);

@@ -36,8 +36,7 @@
 //!
 //! 1. A `PUT` is answered with 200 only when the bytes would survive a power cut ([`store::Store::put`]).
 //! 2. A chunk's file is exactly its bytes, so its name can be checked by anyone: `sha256sum`. The file alone makes a
-//! chunk
-//!    exist; the catalogue can be deleted at any time and is made again.
+//!    chunk exist; the catalogue can be deleted at any time and is made again.
 //! 3. No byte from a cell is used before it was hashed, and none from the network is trusted for more than its form.
 //! 4. A cell is dead only when it is silent *and* does not answer a probe.
 //! 5. Nothing half-written is ever seen under a real name: not a chunk, a manifest, a marker, or a restored file.
@@ -46,21 +45,18 @@
 //!
 //! # Where it differs from what one might expect
 //!
-//! - The panic hook aborts the process, yet panics unwind: opening a damaged sled catalogue can panic, and that one is
-//!   caught (`store`).
+//! - The panic hook aborts the process, yet panics unwind: opening a damaged sled catalogue can panic, and that one
+//!   is caught (`store`).
 //! - `--loopback` restricts a cell to the loopback interface; it does not add it to the others.
 //! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. A client that has
-//!   heard so
-//!   many asks nobody for the rest.
+//!   heard so many asks nobody for the rest.
 //! - `GET /peers` lists the other cells, not the one that answers: behind a wildcard address it cannot know its own
 //!   URL.
 //! - `POST /join` takes numeric addresses of private networks only: a stranger must not make a cell call on the
-//!   world. Others
-//!   are named in `node.toml`.
+//!   world. Others are named in `node.toml`.
 //! - A put that began with enough cells and lost some ends with exit code 3 and what to do, not with fewer copies.
 //! - A manifest may say `"content": "tar"`: its bytes are the tar stream of a directory. Readers that do not know the
-//!   key
-//!   restore the tar file.
+//!   key restore the tar file.
 
 pub mod cell;
 pub mod chunk;

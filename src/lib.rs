@@ -48,8 +48,8 @@
 //! - The panic hook aborts the process, yet panics unwind: opening a damaged sled catalogue can panic, and that one
 //!   is caught (`store`).
 //! - `--loopback` restricts a cell to the loopback interface; it does not add it to the others.
-//! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. A client that has
-//!   heard so many asks nobody for the rest.
+//! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. When all that answer
+//!   agree on it, a client asks nobody for the rest.
 //! - `GET /peers` lists the other cells, not the one that answers: behind a wildcard address it cannot know its own
 //!   URL.
 //! - `POST /join` takes numeric addresses of private networks only: a stranger must not make a cell call on the

@@ -149,6 +149,7 @@ impl Driver {
 
     async fn receive(&mut self, tasks: &LocalExecutor<'_>) {
         let mut outputs = Vec::new();
+        let mut log = EventLog { since: Instant::now(), told: 0 };
         let mut wake_at = self.now();
         loop {
             let due = self.started + Duration::from_millis(wake_at.0);
@@ -183,7 +184,7 @@ impl Driver {
                             );
                         }
                     }
-                    Output::Event(event) => tell(&event),
+                    Output::Event(event) => log.tell(&event),
                 }
             }
         }
@@ -291,6 +292,31 @@ impl Visit {
         let own = self.own_door.ip();
         let own: IpAddr = if own.is_unspecified() { own_address_towards(address).unwrap_or(own) } else { own };
         self.http.join(url, &format!("http://{}", SocketAddr::new(own, self.own_door.port())))
+    }
+}
+
+/// Writes events to the log, so many in a while: forged beacons must not fill a card with it.
+struct EventLog {
+    since: Instant,
+    told: u32,
+}
+
+/// Events written in one window, and its length. A colony of fifty that starts together is within it.
+const MAX_EVENTS: u32 = 200;
+const EVENTS_WINDOW: Duration = Duration::from_secs(60);
+
+impl EventLog {
+    fn tell(&mut self, event: &Event) {
+        if self.since.elapsed() >= EVENTS_WINDOW {
+            if let Some(unsaid) = self.told.checked_sub(MAX_EVENTS).filter(|&unsaid| unsaid > 0) {
+                log::warn!("{unsaid} more events of the colony were not written to the log");
+            }
+            (self.since, self.told) = (Instant::now(), 0);
+        }
+        self.told = self.told.saturating_add(1);
+        if self.told <= MAX_EVENTS {
+            tell(event);
+        }
     }
 }
 

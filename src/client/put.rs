@@ -72,6 +72,9 @@ const STOP_LOOK: Duration = Duration::from_millis(100);
 /// A colony that vanished is looked for again so often, and with so much time between, before the put gives up.
 const MAX_LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// How often, and with how much time between, an interrupted put is looked at until its copies grow no more.
+const MAX_SETTLING_LOOKS: u32 = 10;
+const SETTLING_PAUSE: Duration = Duration::from_millis(500);
 /// Chunks of an earlier run that are completed at the same time; each is in memory.
 const MAX_EARLIER_UNDER_WAY: usize = 4;
 
@@ -219,7 +222,7 @@ impl Put<'_> {
     fn resume(&mut self, earlier: &Earlier) {
         let (indices, ids): (Vec<usize>, Vec<ChunkId>) = earlier.ids.iter().map(|(&index, &id)| (index, id)).unzip();
         let cells: Vec<KnownCell> = (0..).map_while(|number| self.placer.cell(number).cloned()).collect();
-        let holders = Holders::new(&cells, ask_all(&self.http, &cells, &ids), ids.len());
+        let holders = self.settled_holders(&cells, &ids);
         for (place, (&index, &id)) in indices.iter().zip(&ids).enumerate() {
             let holders: Vec<usize> = holders.of(place).filter_map(|url| self.placer.number_of(url)).collect();
             match holders.len() {
@@ -233,6 +236,27 @@ impl Put<'_> {
         if there > 0 {
             self.progress.notice(&format!("going on: {there} chunks are in the colony already"));
         }
+    }
+
+    /// Who has what, when that has come to rest: cells may still be writing copies that were on their way when the earlier
+    /// put was cut off, and those need not be sent again.
+    fn settled_holders(&self, cells: &[KnownCell], ids: &[ChunkId]) -> Holders {
+        let look = || Holders::new(cells, ask_all(&self.http, cells, ids), ids.len());
+        let copies = |holders: &Holders| (0..ids.len()).map(|place| holders.count(place)).sum::<usize>();
+        let whole = ids.len() * usize::from(self.options.copies).min(self.placer.willing());
+        let mut holders = look();
+        for _ in 0..MAX_SETTLING_LOOKS {
+            let before = copies(&holders);
+            if before >= whole {
+                break;
+            }
+            std::thread::sleep(SETTLING_PAUSE);
+            holders = look();
+            if copies(&holders) == before {
+                break;
+            }
+        }
+        holders
     }
 
     /// Does the work, in as many passes as it takes: chunks of an earlier run that turn out to be unreadable are made

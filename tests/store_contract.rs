@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cellsync::chunk::{ChunkId, MAX_CHUNK_BYTES};
+use cellsync::store::{Checked, MAX_FACTS_BYTES, MAX_HOLDERS, MemoryStore, Note, Put, Store, StoreError};
 #[cfg(target_os = "linux")]
 use cellsync::store::{FileStore, Options};
-use cellsync::store::{MAX_HOLDERS, MemoryStore, Note, Put, Store, StoreError};
 use cellsync::wire::CellId;
 
 const QUOTA: u64 = 8 << 20;
@@ -228,6 +228,14 @@ fn what_is_not_here_is_said_not_to_be() {
         assert!(!store.has(&id).unwrap());
         assert_eq!(store.record(&id).unwrap(), None);
         assert!(!store.quarantine(&id).unwrap());
+        assert!(!store.remove(&id).unwrap());
+        assert_eq!(store.verify(&id).unwrap(), Checked::Missing);
+        store.note_holders(&id, &note().holders);
+        for _ in 0..2 {
+            assert_eq!(store.record(&id).unwrap(), None);
+            assert_eq!(store.records(None, 10).unwrap(), []);
+            store.flush().unwrap();
+        }
         assert_empty(store);
     });
 }
@@ -256,6 +264,30 @@ fn a_list_is_in_order_and_goes_on_after_any_id() {
         let after: Vec<_> = ids.iter().filter(|id| **id > between).copied().collect();
         assert_eq!(store.list(Some(&between), 600).unwrap(), after);
         assert_eq!(store.list(Some(&ChunkId::from_bytes([0xff; 32])), 600).unwrap(), []);
+    });
+}
+
+#[test]
+fn records_come_in_the_same_order_in_pages() {
+    on_each(|store| {
+        let ids: BTreeSet<_> = (0..600).map(|n| put(store, &bytes(n, 16)).unwrap().0).collect();
+        for page in [1, 7, 600, usize::MAX] {
+            let mut listed: Vec<(ChunkId, _)> = Vec::new();
+            loop {
+                let next = store.records(listed.last().map(|(id, _)| id), page).unwrap();
+                assert!(next.len() <= page);
+                if next.is_empty() {
+                    break;
+                }
+                listed.extend(next);
+            }
+            assert!(listed.iter().map(|(id, _)| id).eq(&ids), "in pages of {page}");
+            for (id, record) in listed {
+                assert_eq!(Some(&record), store.record(&id).unwrap().as_ref());
+                assert_eq!((record.len, record.note), (16, note()));
+            }
+        }
+        assert_eq!(store.records(None, 0).unwrap(), []);
     });
 }
 
@@ -348,6 +380,130 @@ fn a_bad_copy_set_aside_is_gone_and_may_come_again() {
         assert_eq!(read, bytes);
         assert_eq!(put(store, &bytes).unwrap(), (id, Put::Stored));
         assert_eq!(store.record(&id).unwrap().unwrap().note, note());
+    });
+}
+
+#[test]
+fn a_good_copy_is_found_good_and_when_is_noted() {
+    on_each(|store| {
+        let (id, _) = put(store, &bytes(10, 100_000)).unwrap();
+        let now_s = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let before_s = now_s();
+        assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+        let after_s = now_s();
+        for _ in 0..2 {
+            let record = store.record(&id).unwrap().unwrap();
+            assert!((before_s..=after_s).contains(&record.scrubbed_at_s), "{}", record.scrubbed_at_s);
+            assert_eq!(record.note, note());
+            store.flush().unwrap();
+        }
+        let (empty, _) = put(store, &[]).unwrap();
+        assert_eq!(store.verify(&empty).unwrap(), Checked::Good);
+    });
+}
+
+#[test]
+fn a_removed_copy_is_gone_and_may_come_again() {
+    on_each(|store| {
+        let bytes = bytes(11, 70_000);
+        let (id, _) = put(store, &bytes).unwrap();
+        let mut open = store.open(&id).unwrap().unwrap();
+        assert!(store.remove(&id).unwrap());
+        assert!(!store.has(&id).unwrap());
+        assert_eq!(store.verify(&id).unwrap(), Checked::Missing);
+        // Nothing that is said of it now brings its record back.
+        store.note_holders(&id, &note().holders);
+        for _ in 0..2 {
+            assert_eq!(store.record(&id).unwrap(), None);
+            assert_eq!(store.records(None, 10).unwrap(), []);
+            store.flush().unwrap();
+        }
+        assert_empty(store);
+        assert!(!store.remove(&id).unwrap());
+        // An open chunk stays readable while others come and go.
+        let mut read = Vec::new();
+        open.reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+        let other = Note { copies: 2, holders: Vec::new(), owner: None, stored_at_s: 5 };
+        assert_eq!(store.put(Some(&id), 70_000, &mut &*bytes, &other).unwrap(), (id, Put::Stored));
+        for _ in 0..2 {
+            assert_eq!(store.record(&id).unwrap().unwrap().note, other);
+            store.flush().unwrap();
+        }
+    });
+}
+
+#[test]
+fn noted_holders_take_the_place_of_those_before_and_nothing_else() {
+    on_each(|store| {
+        let bytes = bytes(12, 1000);
+        let holders: Vec<_> = (50..150).map(|n| CellId::from_random([n; 16])).collect();
+        // With and without the put's own record written down, and with other changes that wait.
+        for flushed in [false, true] {
+            let (id, _) = put(store, &bytes).unwrap();
+            if flushed {
+                store.flush().unwrap();
+            }
+            store.note_holders(&id, &holders[..3]);
+            assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+            put(store, &bytes).unwrap();
+            let expected = Note { holders: holders[..3].to_vec(), ..note() };
+            for _ in 0..2 {
+                let record = store.record(&id).unwrap().unwrap();
+                assert_eq!(record.note, expected);
+                assert_ne!(record.scrubbed_at_s, 0);
+                assert_eq!(store.records(None, 1).unwrap(), [(id, record)]);
+                store.flush().unwrap();
+            }
+            store.note_holders(&id, &holders);
+            for _ in 0..2 {
+                assert_eq!(store.record(&id).unwrap().unwrap().note.holders, holders[..MAX_HOLDERS]);
+                store.flush().unwrap();
+            }
+            store.remove(&id).unwrap();
+        }
+    });
+}
+
+/// Of a chunk that came without a word, healing knows the holders before its owner puts it again.
+#[test]
+fn what_the_cell_found_out_does_not_keep_a_put_from_telling_the_rest() {
+    on_each(|store| {
+        let bytes = bytes(13, 1000);
+        let silent = Note { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let holders = [CellId::from_random([77; 16])];
+        for flushed in [false, true] {
+            let (id, _) = store.put(None, 1000, &mut &*bytes, &silent).unwrap();
+            store.note_holders(&id, &holders);
+            if flushed {
+                store.flush().unwrap();
+            }
+            put(store, &bytes).unwrap();
+            let other = Note { owner: Some([1; 32]), ..note() };
+            store.put(Some(&id), 1000, &mut &*bytes, &other).unwrap();
+            for _ in 0..2 {
+                let expected = Note { holders: holders.to_vec(), ..note() };
+                assert_eq!(store.record(&id).unwrap().unwrap().note, expected);
+                store.flush().unwrap();
+            }
+            store.remove(&id).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_last_facts_are_kept() {
+    on_each(|store| {
+        assert_eq!(store.kept().unwrap(), None);
+        let largest = bytes(14, MAX_FACTS_BYTES);
+        for facts in [b"one".as_slice(), b"", b"two\n", b"two\n", &largest] {
+            store.keep(facts).unwrap();
+            assert_eq!(store.kept().unwrap().unwrap(), facts);
+        }
+        let error = store.keep(&bytes(14, MAX_FACTS_BYTES + 1)).unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+        assert_eq!(store.kept().unwrap().unwrap(), largest);
+        assert_empty(store);
     });
 }
 

@@ -11,7 +11,9 @@
 //! the body is stored in its place. Whatever becomes of the catalogue, it is made anew from the files.
 
 mod catalogue;
+mod change;
 mod clean;
+mod facts;
 mod folder;
 mod incoming;
 mod keeper;
@@ -19,22 +21,27 @@ mod quarantine;
 mod record;
 mod room;
 mod shard;
+mod verify;
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
 use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
 use crate::wire::CellId;
 
-use super::{MAX_HOLDERS, Note, OpenChunk, Put, Record, Store, StoreError, Usage};
-use catalogue::{Catalogue, CatalogueError, Change};
+use super::{Checked, MAX_HOLDERS, Note, OpenChunk, Put, Record, Store, StoreError, Usage};
+use catalogue::{Catalogue, CatalogueError};
+use change::Change;
 use clean::Clean;
+use facts::Facts;
 use folder::{Folder, sync_folder};
 use incoming::{Incoming, disk_or_full};
+use record::Known;
 use room::Room;
 use shard::{Held, Named, Shard};
 
@@ -70,6 +77,7 @@ struct Inner {
     desk: keeper::Desk,
     shards: Vec<Shard>,
     clean: Clean,
+    facts: Facts,
     room: Arc<Room>,
     folder: Folder,
 }
@@ -107,7 +115,8 @@ impl FileStore {
         if let Err(e) = &started {
             log::warn!("the catalogue in {} is shut for now: {e}", dir.display());
         }
-        let inner = Arc::new(Inner { catalogue, desk: keeper::Desk::default(), shards, clean, room, folder });
+        let facts = Facts::new(dir);
+        let inner = Arc::new(Inner { catalogue, desk: keeper::Desk::default(), shards, clean, facts, room, folder });
         let keeper = thread::Builder::new().name("store-keeper".to_owned()).spawn({
             let inner = Arc::clone(&inner);
             move || keeper::run(&inner, started.is_ok())
@@ -148,52 +157,49 @@ impl Inner {
         shard.settle(named).map_err(|e| disk_or_full(e, len, "fsync of", &self.folder.shard(id.shard())))
     }
 
-    /// Is a good copy of this length here? Looks at every byte of it; a damaged one goes into quarantine.
-    fn has_good(&self, id: &ChunkId, len: u64) -> Result<bool, StoreError> {
-        let path = self.folder.chunk(id);
-        if shard::file_len(&path).map_err(StoreError::disk("looking for", &path))? != Some(len) {
-            return Ok(false);
-        }
-        let mut file = match open_quietly(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(StoreError::disk("opening", &path)(e)),
+    /// What the catalogue and what waits for it tell of each of these.
+    fn known(&self, ids: &[ChunkId]) -> Vec<Option<Record>> {
+        // Asked first: what is written down in between is in the catalogue then.
+        let left = self.desk.left(ids);
+        let known = match self.catalogue.get(ids) {
+            Ok(known) => known,
+            Err(CatalogueError::Closed) => vec![None; ids.len()],
+            Err(e) => {
+                self.desk.report(e);
+                vec![None; ids.len()]
+            }
         };
-        // What cannot be read is as bad as what is not what it should be.
-        if incoming::hash(&mut file, len, |_| Ok(())).is_ok_and(|found| found == *id) {
-            return Ok(true);
-        }
-        let seen = file.metadata().map_err(StoreError::disk("looking at", &path))?;
-        // While it was read another may have stored good bytes in its place. The open file keeps its number from being
-        // given to a new one.
-        if self.set_aside(id, |now| now.ino() == seen.ino() && now.dev() == seen.dev())? {
-            log::warn!("the copy of chunk {} was damaged and is in quarantine now", id.short());
-        }
-        Ok(false)
+        let now = |((id, left), known): ((&ChunkId, Option<Change>), Option<Known>)| match left {
+            Some(change) => change.after(known, || keeper::found(self, id)),
+            None => known,
+        };
+        ids.iter().zip(left).zip(known).map(now).map(|known| Some(known?.record)).collect()
     }
 
-    /// Moves a chunk's file into quarantine, durably, if it is here and `is` the one that is meant.
-    fn set_aside(&self, id: &ChunkId, is: impl FnOnce(&Metadata) -> bool) -> Result<bool, StoreError> {
-        let place = self.folder.quarantine();
-        let _changing =
-            self.clean.begin_change().map_err(StoreError::disk("beginning to change", self.folder.root()))?;
+    /// To be held until what is changed is durable: until then no note of a clean stop may be written.
+    fn begin_change(&self) -> Result<RwLockReadGuard<'_, bool>, StoreError> {
+        self.clean.begin_change().map_err(StoreError::disk("beginning to change", self.folder.root()))
+    }
+
+    /// Takes a chunk out of its folder by `how`, which tells whether it did. The caller has begun a change, and fsyncs
+    /// the folder.
+    fn take_out(
+        &self,
+        id: &ChunkId,
+        doing: &str,
+        how: impl FnOnce(&Path) -> io::Result<bool>,
+    ) -> Result<Option<&Shard>, StoreError> {
         let shard = self.shard(id);
-        let moved = shard.take_out(id, |file| {
-            let meant = is(&fs::symlink_metadata(file)?);
-            if meant {
-                quarantine::admit(&place, file)?;
+        let taken = shard.take_out(id, |file| {
+            let taken = how(file)?;
+            if taken {
                 // In here, so that it comes before whatever a put of the chunk leaves from now on.
                 self.desk.leave(id, Change::Remove);
             }
-            Ok(meant)
+            Ok(taken)
         });
-        if !moved.map_err(StoreError::disk("moving a bad copy to", &place))? {
-            return Ok(false);
-        }
-        // The new name first: a power cut between the two leaves the copy in one place or the other.
-        sync_folder(&place).and_then(|()| shard.sync()).map_err(StoreError::disk("fsync of", &place))?;
-        quarantine::trim(&place).map_err(StoreError::disk("tidying", &place))?;
-        Ok(true)
+        let taken = taken.map_err(StoreError::disk(doing, &self.folder.chunk(id)))?;
+        Ok(taken.then_some(shard))
     }
 
     /// Reads and checks the body of a chunk that was found here.
@@ -214,8 +220,7 @@ impl Inner {
         // A copy that came meanwhile, or whose name nobody told: it stands for these bytes only if it is good.
         self.has_good(&id, len)?;
         let path = self.folder.chunk(&id);
-        let _changing =
-            self.clean.begin_change().map_err(StoreError::disk("beginning to change", self.folder.root()))?;
+        let _changing = self.begin_change()?;
         let published = self.shard(&id).publish(&id, len, incoming.path());
         let (put, named) = published.map_err(|e| disk_or_full(e, len, "renaming to", &path))?;
         if put == Put::Stored {
@@ -259,7 +264,7 @@ impl Store for FileStore {
         let mut note = note.clone();
         note.holders.truncate(MAX_HOLDERS);
         let record = Record { len, note, scrubbed_at_s: 0 };
-        let change = if put == Put::Stored { Change::Put(record) } else { Change::Fill(record) };
+        let change = if put == Put::Stored { Change::put(record) } else { Change::fill(record) };
         inner.desk.leave(&id, change);
         Ok((id, put))
     }
@@ -302,32 +307,60 @@ impl Store for FileStore {
         let Some(len) = shard::file_len(&path).map_err(StoreError::disk("looking for", &path))? else {
             return Ok(None);
         };
-        let left = self.inner.desk.left(id);
-        if let Some(Change::Put(record)) = left {
-            return Ok(Some(record));
-        }
-        let known = match self.inner.catalogue.get(id) {
-            Ok(known) => known,
-            Err(CatalogueError::Closed) => None,
-            Err(e) => {
-                self.inner.desk.report(e);
-                None
-            }
-        };
-        let known = match (known, left) {
-            (Some(known), Some(Change::Fill(record))) if catalogue::only_found(&known) => Some(record),
-            (None, Some(Change::Fill(record))) => Some(record),
-            (known, _) => known,
-        };
+        let known = self.inner.known(slice::from_ref(id)).pop().flatten();
         Ok(known.map(|record| Record { len, ..record }))
+    }
+
+    fn records(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<(ChunkId, Record)>, StoreError> {
+        let mut after = after.copied();
+        loop {
+            let ids = self.list(after.as_ref(), limit)?;
+            let Some(last) = ids.last().copied() else { return Ok(Vec::new()) };
+            let known = self.inner.known(&ids);
+            // One whose file is gone by now is left out.
+            let record = |(id, known): (ChunkId, Option<Record>)| {
+                known.or_else(|| keeper::found(&self.inner, &id)).map(|record| (id, record))
+            };
+            let records: Vec<_> = ids.into_iter().zip(known).filter_map(record).collect();
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            after = Some(last);
+        }
+    }
+
+    fn note_holders(&self, id: &ChunkId, holders: &[CellId]) {
+        let holders = holders.iter().take(MAX_HOLDERS).copied().collect();
+        self.inner.desk.leave(id, Change::holders(holders));
     }
 
     fn usage(&self) -> Usage {
         self.inner.room.usage()
     }
 
+    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+        self.inner.verify(id)
+    }
+
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
         self.inner.set_aside(id, |_| true)
+    }
+
+    fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        let _changing = self.inner.begin_change()?;
+        let removed = self.inner.take_out(id, "removing", |file| fs::remove_file(file).map(|()| true))?;
+        if let Some(shard) = removed {
+            shard.sync().map_err(StoreError::disk("fsync of", &self.inner.folder.shard(id.shard())))?;
+        }
+        Ok(removed.is_some())
+    }
+
+    fn keep(&self, facts: &[u8]) -> Result<(), StoreError> {
+        self.inner.facts.keep(facts, &self.inner.room)
+    }
+
+    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.facts.kept()
     }
 
     fn flush(&self) -> Result<(), StoreError> {

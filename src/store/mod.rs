@@ -36,6 +36,9 @@ pub const MAX_HOLDERS: usize = 32;
 /// Copies that a chunk is taken to want when nothing is known about it but its bytes.
 pub const DEFAULT_COPIES: u8 = 5;
 
+/// The most that [`Store::keep`] takes, in bytes.
+pub const MAX_FACTS_BYTES: usize = 64 << 10;
+
 /// Did a put bring something new?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -43,6 +46,17 @@ pub enum Put {
     Stored,
     /// The chunk was here already; nothing was written.
     AlreadyHere,
+}
+
+/// What a look at every byte of a copy told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// The copy is whole.
+    Good,
+    /// It was damaged, or the disk could not give it. It is set aside now: the chunk is no longer here.
+    Bad,
+    /// The chunk is not here.
+    Missing,
 }
 
 /// A chunk opened for reading. The reader yields exactly `len` bytes, or an error.
@@ -100,10 +114,10 @@ pub enum StoreError {
     /// Reading the body from the sender failed; nothing was kept.
     #[error("reading the body: {0}")]
     Body(#[source] io::Error),
-    /// The chunk is larger than a chunk may be; nothing was read.
-    #[error("a chunk of {len} bytes is over the limit")]
+    /// The chunk, or what is to be kept of facts, is larger than it may be; nothing was read or written.
+    #[error("{len} bytes are over the limit")]
     TooLarge {
-        /// Declared length, in bytes.
+        /// Length, in bytes.
         len: u64,
     },
     /// The reserve or the quota would be touched, or the disk is full; nothing was kept.
@@ -160,11 +174,40 @@ pub trait Store: Send + Sync {
     /// is here all the same.
     fn record(&self, id: &ChunkId) -> Result<Option<Record>, StoreError>;
 
+    /// Up to `limit` chunks in ascending order, those greater than `after`, with what is known about each; of one
+    /// without a record that is what its file alone tells. An empty page is the last; a shorter one need not be, as chunks
+    /// go meanwhile. Costs no more than reading the page's ids and records.
+    fn records(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<(ChunkId, Record)>, StoreError>;
+
+    /// Notes who is believed to have a copy of a chunk, this cell included, in place of who was believed to; no more
+    /// than [`MAX_HOLDERS`]. A hint: it does not wait for the disk, can be lost, and says nothing if it is. Of a chunk
+    /// that is not here nothing is noted.
+    fn note_holders(&self, id: &ChunkId, holders: &[CellId]);
+
     /// How full the store is. Cheap: touches no more than the file system's own counters.
     fn usage(&self) -> Usage;
 
+    /// Hashes the copy that is here, from the disk and not from memory where that can be told apart, and notes when, if
+    /// it is good; that note is a hint like those of [`Store::note_holders`]. A bad copy, also one that the disk cannot
+    /// give, is set aside as [`Store::quarantine`] does it, but never one that a put brings meanwhile. An error means
+    /// that nobody knows; the copy is left as it is.
+    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError>;
+
     /// Sets a bad copy aside, durably: the chunk is no longer here and may be put again. False if it is not here.
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError>;
+
+    /// Removes a copy that is one too many, durably: the chunk is no longer here, nor set aside. False if it is not
+    /// here. After an error it can be here or not, and after a power cut again.
+    fn remove(&self, id: &ChunkId) -> Result<bool, StoreError>;
+
+    /// Keeps up to [`MAX_FACTS_BYTES`] that the cell must not forget, in place of what was kept before. When this
+    /// returns `Ok` they survive a power cut, and the loss of all records; until then what was kept before does. The
+    /// same facts again write nothing.
+    fn keep(&self, facts: &[u8]) -> Result<(), StoreError>;
+
+    /// What was kept last. `None` if nothing ever was, or if it was damaged since, which the log tells: a cell that
+    /// has forgotten is better than one that does not start.
+    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Writes out what was not yet written of the catalogue. For a clean stop; no promise of `put` waits for it.
     fn flush(&self) -> Result<(), StoreError>;

@@ -16,7 +16,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use super::record;
+use super::change::Change;
+use super::record::{self, Known};
 use super::room::{BALLAST_BYTES, Room};
 use crate::chunk::ChunkId;
 use crate::store::Record;
@@ -72,17 +73,6 @@ impl CatalogueError {
             Self::Sled(_) | Self::Damaged | Self::Panicked | Self::Layout => true,
         }
     }
-}
-
-/// What is to become of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    /// A new chunk: this is its record.
-    Put(Record),
-    /// A chunk that was here: its record, if what is known is no more than its file told.
-    Fill(Record),
-    /// The chunk is gone.
-    Remove,
 }
 
 /// The records of one folder.
@@ -205,27 +195,32 @@ impl Catalogue {
         result
     }
 
-    pub(super) fn get(&self, id: &ChunkId) -> Result<Option<Record>, CatalogueError> {
-        self.with(|open| Ok(open.chunks.get(id.as_bytes())?.and_then(|bytes| record::decode(&bytes))))
+    /// What is known about each of these.
+    pub(super) fn get(&self, ids: &[ChunkId]) -> Result<Vec<Option<Known>>, CatalogueError> {
+        self.with(|open| {
+            let get = |id: &ChunkId| Ok(open.chunks.get(id.as_bytes())?.and_then(|bytes| record::decode(&bytes)));
+            ids.iter().map(get).collect()
+        })
     }
 
-    pub(super) fn apply(&self, id: &ChunkId, change: &Change) -> Result<(), CatalogueError> {
+    /// Makes a change and tells whether there was anything to write. `found` tells what the chunk's file tells.
+    pub(super) fn apply(
+        &self,
+        id: &ChunkId,
+        change: &Change,
+        found: impl FnOnce() -> Option<Record>,
+    ) -> Result<bool, CatalogueError> {
         self.with(|open| {
-            match change {
-                Change::Put(record) => {
-                    open.chunks.insert(id.as_bytes(), record::encode(record))?;
-                }
-                Change::Fill(record) => {
-                    let known = open.chunks.get(id.as_bytes())?.and_then(|bytes| record::decode(&bytes));
-                    if known.is_none_or(|known| only_found(&known)) {
-                        open.chunks.insert(id.as_bytes(), record::encode(record))?;
-                    }
-                }
-                Change::Remove => {
-                    open.chunks.remove(id.as_bytes())?;
-                }
+            let before = open.chunks.get(id.as_bytes())?;
+            let known = before.as_ref().and_then(|bytes| record::decode(bytes));
+            let after = change.after(known, found).map(|known| record::encode(&known));
+            let changed = before.as_deref() != after.as_deref();
+            match after {
+                Some(bytes) if changed => drop(open.chunks.insert(id.as_bytes(), bytes)?),
+                None if changed => drop(open.chunks.remove(id.as_bytes())?),
+                _ => {}
             }
-            Ok(())
+            Ok(changed)
         })
     }
 
@@ -257,11 +252,6 @@ impl Catalogue {
             Ok(open.log.sync_data()?)
         })
     }
-}
-
-/// Does the record say no more than the chunk's file told?
-pub(super) fn only_found(record: &Record) -> bool {
-    record.note.holders.is_empty() && record.note.owner.is_none() && record.scrubbed_at_s == 0
 }
 
 fn caught<T>(work: impl FnOnce() -> Result<T, CatalogueError>) -> Result<T, CatalogueError> {

@@ -4,9 +4,10 @@
 //! DATA/cellsync.cell   the marker, with the cell's name; without it the folder is no cell's
 //!      lock            held by the one process that uses the folder
 //!      chunks/00…ff/   a file for each chunk, exactly its bytes, named by their SHA-256
-//!      tmp/            chunks that are still coming; emptied at every start
+//!      tmp/            chunks and facts that are still coming; emptied at every start
 //!      quarantine/     bad copies, for people to look at
 //!      catalogue/      the rebuildable index; catalogue.bad is the last one that was set aside
+//!      facts           what the cell must not forget, behind a line with its hash
 //!      clean           what the shard folders hold, written at a clean stop and removed before the first change
 //!      ballast         room that is given up so that the catalogue opens on a full disk
 //! ```

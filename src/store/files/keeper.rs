@@ -11,7 +11,8 @@ use std::fs;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::catalogue::{CatalogueError, Change};
+use super::catalogue::CatalogueError;
+use super::change::Change;
 use super::room::BALLAST_BYTES;
 use super::{Inner, locked};
 use crate::chunk::ChunkId;
@@ -19,6 +20,10 @@ use crate::store::{DEFAULT_COPIES, Note, Record, StoreError};
 
 /// Records are hints and a flush costs a small board's card dearly, so they may wait this long for the disk.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
+
+/// The time of a scrub is worth less still. A slow scrub looks at a copy every few seconds, for ever: with a flush for
+/// each, no card would rest.
+const SCRUBS_DURABLE_EVERY: Duration = Duration::from_secs(3600);
 
 /// A catalogue that cannot be used now (the disk is full, most likely) is tried again after this.
 const RETRY_EVERY: Duration = Duration::from_secs(60);
@@ -69,21 +74,20 @@ impl Desk {
         let mut state = locked(&self.state);
         state.changes += 1;
         let number = state.changes;
-        // A hint about a chunk that was here must not hide the record of its first put.
-        if matches!((&change, state.waiting.get(id)), (Change::Fill(_), Some((_, Change::Put(_))))) {
-            return;
-        }
-        if state.waiting.len() < MAX_WAITING || state.waiting.contains_key(id) {
+        if let Some((_, first)) = state.waiting.remove(id) {
+            state.waiting.insert(*id, (number, first.then(change)));
+        } else if state.waiting.len() < MAX_WAITING {
             state.waiting.insert(*id, (number, change));
         } else {
-            state.overflowed = true;
+            state.overflowed |= !change.is_hint();
         }
         self.wake.notify_one();
     }
 
-    /// What is left for the keeper about a chunk.
-    pub(super) fn left(&self, id: &ChunkId) -> Option<Change> {
-        locked(&self.state).waiting.get(id).map(|(_, change)| change.clone())
+    /// What is left for the keeper about each of these.
+    pub(super) fn left(&self, ids: &[ChunkId]) -> Vec<Option<Change>> {
+        let state = locked(&self.state);
+        ids.iter().map(|id| state.waiting.get(id).map(|(_, change)| change.clone())).collect()
     }
 
     /// The catalogue failed in a reader's hands.
@@ -129,8 +133,8 @@ struct Keeper<'a> {
     next_shard: Option<u8>,
     /// Could every folder be read since the first one of this round?
     all_read: bool,
-    /// When the oldest change was written down that is not durable.
-    dirty_since: Option<Instant>,
+    /// When what was written down is to be made durable, if anything was.
+    durable_due: Option<Instant>,
     /// The catalogue is left alone until then.
     shut_until: Option<Instant>,
     restarted_at: Option<Instant>,
@@ -150,7 +154,7 @@ enum Work {
 pub(super) fn run(inner: &Inner, started: bool) {
     let shut_until = (!started).then(|| Instant::now() + RETRY_EVERY);
     let mut keeper =
-        Keeper { inner, next_shard: Some(0), all_read: true, dirty_since: None, shut_until, restarted_at: None };
+        Keeper { inner, next_shard: Some(0), all_read: true, durable_due: None, shut_until, restarted_at: None };
     loop {
         let result = match keeper.next() {
             Work::Stop => break,
@@ -198,11 +202,10 @@ impl Keeper<'_> {
             if let Some(shard) = self.next_shard {
                 return Work::Compare(shard);
             }
-            let due = self.dirty_since.map(|since| since + DURABLE_EVERY);
-            if !shut && due.is_some_and(|due| due <= now) {
+            if !shut && self.durable_due.is_some_and(|due| due <= now) {
                 return Work::MakeDurable;
             }
-            state = match self.shut_until.or(due) {
+            state = match self.shut_until.or(self.durable_due) {
                 Some(until) => {
                     let wait = until.saturating_duration_since(now);
                     desk.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
@@ -226,9 +229,8 @@ impl Keeper<'_> {
 
     fn write(&mut self, batch: &[(ChunkId, (u64, Change))]) -> Result<(), CatalogueError> {
         self.check_room()?;
-        self.dirty_since.get_or_insert_with(Instant::now);
         for (id, (_, change)) in batch {
-            self.inner.catalogue.apply(id, change)?;
+            self.apply(id, change)?;
         }
         let mut state = locked(&self.inner.desk.state);
         for (id, (number, _)) in batch {
@@ -239,10 +241,23 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    fn apply(&mut self, id: &ChunkId, change: &Change) -> Result<(), CatalogueError> {
+        if self.inner.catalogue.apply(id, change, || found(self.inner, id))? {
+            self.written(if change.is_scrub() { SCRUBS_DURABLE_EVERY } else { DURABLE_EVERY });
+        }
+        Ok(())
+    }
+
+    /// Something was written that is to be durable within this time.
+    fn written(&mut self, within: Duration) {
+        let due = Instant::now() + within;
+        self.durable_due = Some(self.durable_due.map_or(due, |earlier| earlier.min(due)));
+    }
+
     fn make_durable(&mut self) -> Result<(), CatalogueError> {
         self.check_room()?;
         self.inner.catalogue.durable()?;
-        self.dirty_since = None;
+        self.durable_due = None;
         Ok(())
     }
 
@@ -285,17 +300,17 @@ impl Keeper<'_> {
         let records: BTreeSet<_> = listed.ids.iter().collect();
         if !listed.junk.is_empty() || files != records {
             self.check_room()?;
-            self.dirty_since.get_or_insert_with(Instant::now);
         }
         for key in &listed.junk {
             self.inner.catalogue.remove_junk(key)?;
+            self.written(DURABLE_EVERY);
         }
         for id in records.difference(&files) {
-            self.inner.catalogue.apply(id, &Change::Remove)?;
+            self.apply(id, &Change::Remove)?;
         }
         for id in files.difference(&records) {
             if let Some(record) = found(self.inner, id) {
-                self.inner.catalogue.apply(id, &Change::Fill(record))?;
+                self.apply(id, &Change::fill(record))?;
             }
         }
         Ok(())
@@ -312,7 +327,7 @@ impl Keeper<'_> {
     /// After a failure: makes a catalogue that is damaged anew, and leaves it alone for a while where that fails, or
     /// is not the trouble, or did not help.
     fn recover(&mut self, error: &CatalogueError) {
-        self.dirty_since = None;
+        self.durable_due = None;
         let just_now = self.restarted_at.is_some_and(|at| at.elapsed() < RETRY_EVERY);
         let again = error.blames_files() && !just_now && self.restart(true).is_ok();
         if !again {

@@ -4,11 +4,12 @@
 //! down without writing out its journal, which loses all that was not fsynced, and mounted again. Killing the child
 //! would prove nothing: the system writes out what a dead process left.
 // These are tests, though clippy knows so only inside of a `#[test]`; they wait with deadlines.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, clippy::exit)]
 #![cfg(target_os = "linux")]
 
 mod store_common;
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use cellsync::chunk::ChunkId;
@@ -91,10 +92,70 @@ fn a_name_and_a_quarantine_survive_a_power_cut() {
     assert_eq!(open(&dir).cell_id(), cell(2));
 }
 
+/// A copy that was removed stays away, and the counts are those of what is left.
+#[test]
+fn a_removal_survives_a_power_cut() {
+    let Some(disk) = Disk::new(64) else { return };
+    let dir = disk.path().join("cell");
+    FileStore::init(&dir, cell(1)).unwrap();
+    let mut store = open(&dir);
+    let ids: Vec<_> = (0..10_u8).map(|n| put(&store, &[n; 100]).unwrap().0).collect();
+    store.flush().unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        assert!(store.remove(id).unwrap());
+        // With and without a clean stop after it.
+        if n % 2 == 0 {
+            store.flush().unwrap();
+        }
+        disk.cut();
+        drop(store);
+        disk.mount_again();
+        store = open(&dir);
+        assert!(!store.has(id).unwrap(), "{n}");
+        until("it is counted", || store.usage().counted);
+        let left = 9 - n as u64;
+        assert_eq!((store.usage().chunks, store.usage().bytes), (left, left * 100), "{n}");
+        until("no record is left", || store.records(None, 100).unwrap().len() as u64 == left);
+    }
+}
+
+/// The facts that were acknowledged last are there, or the ones that were on their way; never none and never a mixture.
+#[test]
+fn facts_survive_power_cuts() {
+    let Some(disk) = Disk::new(64) else { return };
+    let dir = disk.path().join("cell");
+    FileStore::init(&dir, cell(1)).unwrap();
+    for round in 1..=6 {
+        let Some(mut writer) = child("keep", &dir) else { return };
+        let lines = BufReader::new(writer.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut said = lines.filter_map(|line| line.strip_prefix("kept ")?.parse::<usize>().ok());
+        let mut last = said.by_ref().nth(round * 7).unwrap();
+        disk.cut();
+        writer.0.kill().unwrap();
+        last = said.last().unwrap_or(last);
+        drop(writer);
+        disk.mount_again();
+        let kept = open(&dir).kept().unwrap().unwrap();
+        assert!((last..=last + 1).any(|n| kept == facts(n)), "round {round}: {last} was acknowledged");
+    }
+}
+
+fn facts(n: usize) -> Vec<u8> {
+    format!("{n} ").repeat(1 + n % 3000).into_bytes()
+}
+
 /// Not a test of its own: what the children run.
 #[test]
 fn child_process() {
     let Ok(role) = std::env::var("CELLSYNC_STORE_CHILD") else { return };
     let store = open(&PathBuf::from(std::env::var_os("CELLSYNC_STORE_DIR").unwrap()));
+    if role == "keep" {
+        for n in 0.. {
+            if store.keep(&facts(n)).is_err() {
+                std::process::exit(0);
+            }
+            std::io::stdout().lock().write_all(format!("\nkept {n}\n").as_bytes()).unwrap();
+        }
+    }
     write_for_ever(&store, if role == "write" { 8 } else { 1 });
 }

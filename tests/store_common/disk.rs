@@ -57,7 +57,8 @@ impl Disk {
         self.dir.path().join("mnt")
     }
 
-    fn image(&self) -> PathBuf {
+    /// The file that the disk is in.
+    pub(crate) fn image(&self) -> PathBuf {
         self.dir.path().join("image")
     }
 
@@ -71,11 +72,25 @@ impl Disk {
         run(Command::new("perl").args(["-e", SHUT_DOWN]).arg(self.path())).unwrap();
     }
 
-    /// Unmounts and mounts, as a machine does that comes up again.
+    /// Unmounts, if it is mounted, and mounts, as a machine does that comes up again.
     pub(crate) fn mount_again(&self) {
-        let unmounted = || run(Command::new("umount").arg(self.path())).is_ok();
-        until("unmounting", unmounted);
+        self.unmount();
         self.mount().unwrap();
+    }
+
+    /// Also waits until the loop device lets go of the image.
+    pub(crate) fn unmount(&self) {
+        let mounted = || run(Command::new("mountpoint").arg("-q").arg(self.path())).is_ok();
+        until("unmounting", || !mounted() || run(Command::new("umount").arg(self.path())).is_ok());
+    }
+
+    /// Where on the disk blocks of 512 bytes begin with this, also those in the journal.
+    pub(crate) fn find_blocks(&self, begin: &[u8]) -> Vec<u64> {
+        let image = std::fs::read(self.image()).unwrap();
+        let found = (0..).zip(image.chunks(512)).filter(|(_, block)| block.starts_with(begin));
+        let found: Vec<_> = found.map(|(n, _)| n * 512).collect();
+        assert!(!found.is_empty());
+        found
     }
 }
 

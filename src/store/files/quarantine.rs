@@ -23,7 +23,7 @@ pub(super) fn admit(quarantine: &Path, file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the oldest until the rest is within the limit. The newest stays in any case.
+/// Removes the oldest until the rest is within the limit.
 pub(super) fn trim(quarantine: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(quarantine)? {

@@ -21,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use super::folder::{Folder, sync_folder};
 use super::locked;
 use super::room::Room;
+use super::verify::is_damage;
 use crate::chunk::ChunkId;
 use crate::store::Put;
 
@@ -258,12 +259,17 @@ fn pending(state: &State, id: &ChunkId) -> Named {
     Named(state.renamed.iter().find(|renamed| renamed.id == *id).map(Arc::clone))
 }
 
-/// The length of a chunk's file, or `None` if there is no such file.
+/// The length of a chunk's file, or `None` if there is no such file. One that is so damaged that the file system does
+/// not even tell its length is none either: it can be neither read nor moved nor replaced.
 pub(super) fn file_len(path: &Path) -> io::Result<Option<u64>> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
         Ok(_) => Ok(None),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) if is_damage(&e) => {
+            log::warn!("{} is lost ({e}): check its disk", path.display());
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }

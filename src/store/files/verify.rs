@@ -84,16 +84,16 @@ impl Inner {
 
     fn look(&self, id: &ChunkId, from: Source) -> Result<Look, StoreError> {
         let path = self.folder.chunk(id);
-        let seen = match fs::symlink_metadata(&path) {
-            Ok(seen) if seen.is_file() => seen,
-            Ok(_) => return Ok(Look::Missing),
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Look::Missing),
-            Err(e) => return Err(StoreError::disk("looking for", &path)(e)),
-        };
+        if shard::file_len(&path).map_err(StoreError::disk("looking for", &path))?.is_none() {
+            return Ok(Look::Missing);
+        }
         let mut file = match open_quietly(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Look::Missing),
-            Err(e) if is_damage(&e) => return Ok(Look::Bad(Box::new(seen), None)),
+            Err(e) if is_damage(&e) => {
+                let seen = fs::symlink_metadata(&path).map_err(StoreError::disk("looking at", &path))?;
+                return Ok(Look::Bad(Box::new(seen), None));
+            }
             Err(e) => return Err(StoreError::disk("opening", &path)(e)),
         };
         let seen = file.metadata().map_err(StoreError::disk("looking at", &path))?;

@@ -11,9 +11,10 @@
 //! whole colony to healing. A probe fails when nothing answers, or a cell with another name does. A busy cell's 503,
 //! or the 404 of an older server that knows no such path, is an answer: the door is open, and somebody is at home.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::roll::Roll;
 use super::{Answer, CLONE_TOLD_MS, Event, Output, Settings, Time};
 use crate::wire::CellId;
 use crate::wire::api::Presence;
@@ -43,6 +44,7 @@ pub struct Member {
     /// When it was last heard.
     pub last_heard: Time,
     standing: Standing,
+    farewell: Farewell,
     cloned_at: Option<Time>,
 }
 
@@ -52,6 +54,20 @@ enum Standing {
     Silent { next_visit: Time, visiting: bool },
     Dead,
     Left,
+}
+
+/// What a cell said of its going, and whether that is so. A beacon is easily forged; were it enough, one datagram for
+/// each cell would set the colony to copying all it has. So its copies count until a visit has shown the same. New
+/// chunks go elsewhere at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    None,
+    /// It said that it leaves, or is drained.
+    Said {
+        next_visit: Time,
+        visiting: bool,
+    },
+    Confirmed,
 }
 
 /// How a cell's facts came.
@@ -65,17 +81,44 @@ pub(super) enum Heard {
 
 pub(super) struct Membership {
     settings: Settings,
-    members: BTreeMap<CellId, Member>,
+    members: Roll,
     crowded: bool,
+    /// How many are active.
+    actives: usize,
+    /// Nothing changes by time alone before this moment.
+    next_age: Time,
+    /// Cells whose presence or status has changed since somebody last looked.
+    changed: BTreeSet<CellId>,
+    /// Of them, those that are back from the dead, or have left and come again.
+    returned: BTreeSet<CellId>,
 }
 
 impl Membership {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, members: BTreeMap::new(), crowded: false }
+        Self {
+            settings,
+            members: Roll::default(),
+            crowded: false,
+            actives: 0,
+            next_age: Time::default(),
+            changed: BTreeSet::new(),
+            returned: BTreeSet::new(),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (CellId, &Member)> {
         self.members.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// Cells that have changed since this was last asked, each with whether it has returned.
+    pub(super) fn take_changed(&mut self) -> Vec<(CellId, bool)> {
+        let returned = std::mem::take(&mut self.returned);
+        std::mem::take(&mut self.changed).into_iter().map(|id| (id, returned.contains(&id))).collect()
+    }
+
+    /// How many other cells are active.
+    pub(super) fn actives(&self) -> usize {
+        self.actives
     }
 
     pub(super) fn get(&self, id: &CellId) -> Option<&Member> {
@@ -102,6 +145,9 @@ impl Membership {
         let Some(member) = self.members.get_mut(&id) else {
             if beacon.status != Status::Leaving && self.make_room(out) {
                 self.members.insert(id, Member::new(now, door, beacon));
+                self.actives += 1;
+                self.next_age = self.next_age.min(now.plus_ms(self.settings.silent_after_ms));
+                self.changed.insert(id);
                 out.push(Output::Event(Event::Active(id, door)));
             }
             return;
@@ -114,11 +160,36 @@ impl Membership {
             return;
         }
         let was = member.standing;
+        if member.door != door
+            && let Standing::Silent { visiting: true, .. } = was
+        {
+            // The visit to the old door says nothing about the new one.
+            member.standing = Standing::Silent { next_visit: now, visiting: false };
+            self.next_age = self.next_age.min(now);
+        }
+        if member.status != beacon.status || member.role != beacon.role {
+            self.changed.insert(id);
+        }
         member.update(door, beacon);
+        let goes = matches!(beacon.status, Status::Leaving | Status::Draining);
+        match member.farewell {
+            Farewell::None if goes => {
+                member.farewell = Farewell::Said { next_visit: now, visiting: false };
+                self.next_age = self.next_age.min(now);
+            }
+            Farewell::Said { .. } | Farewell::Confirmed if !goes => {
+                member.farewell = Farewell::None;
+                self.changed.insert(id);
+            }
+            _ => {}
+        }
         match (beacon.status, how) {
             (Status::Leaving, _) => {
                 member.standing = Standing::Left;
+                self.next_age = self.next_age.min(member.last_heard.plus_ms(self.settings.forget_ms));
+                self.actives -= usize::from(was == Standing::Active);
                 if was != Standing::Left {
+                    self.changed.insert(id);
                     out.push(Output::Event(Event::Left(id)));
                 }
             }
@@ -126,6 +197,12 @@ impl Membership {
                 member.last_heard = now;
                 member.standing = Standing::Active;
                 if was != Standing::Active {
+                    self.actives += 1;
+                    self.next_age = self.next_age.min(now.plus_ms(self.settings.silent_after_ms));
+                    self.changed.insert(id);
+                    if matches!(was, Standing::Dead | Standing::Left) {
+                        self.returned.insert(id);
+                    }
                     out.push(Output::Event(Event::Active(id, door)));
                 }
             }
@@ -135,8 +212,21 @@ impl Membership {
 
     /// Notes how a visit to this door ended. Only when nobody answers, or another cell does, is the silent one dead.
     pub(super) fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
-        for (id, member) in &mut self.members {
-            if !matches!(member.standing, Standing::Silent { .. }) || member.door.to_string() != door {
+        let next_visit = now.plus_ms(self.settings.visit_ms);
+        for (id, member) in self.members.iter_mut() {
+            let is_silent = matches!(member.standing, Standing::Silent { .. });
+            let is_going = matches!(member.farewell, Farewell::Said { .. });
+            if !(is_silent || is_going) || member.door.to_string() != door {
+                continue;
+            }
+            if is_going && member.confirms(*id, answer) {
+                member.farewell = Farewell::Confirmed;
+                self.changed.insert(*id);
+            } else if is_going {
+                member.farewell = Farewell::Said { next_visit, visiting: false };
+                self.next_age = self.next_age.min(next_visit);
+            }
+            if !is_silent {
                 continue;
             }
             let lives = match answer {
@@ -145,10 +235,12 @@ impl Membership {
                 Answer::Cell(_, beacon) => beacon.node_id == *id,
             };
             if lives {
-                let next_visit = now.plus_ms(self.settings.visit_ms);
                 member.standing = Standing::Silent { next_visit, visiting: false };
+                self.next_age = self.next_age.min(next_visit);
             } else {
                 member.standing = Standing::Dead;
+                self.next_age = self.next_age.min(member.last_heard.plus_ms(self.settings.forget_ms));
+                self.changed.insert(*id);
                 out.push(Output::Event(Event::Dead(*id)));
             }
         }
@@ -156,28 +248,46 @@ impl Membership {
 
     /// Notices silence, asks for the visits that are due, and forgets who is long gone.
     pub(super) fn age(&mut self, now: Time, out: &mut Vec<Output>) {
+        if now < self.next_age {
+            return;
+        }
         let Settings { silent_after_ms, forget_ms, .. } = self.settings;
-        self.members.retain(|_, member| {
+        self.members.retain(|member| {
             !matches!(member.standing, Standing::Dead | Standing::Left) || now.since_ms(member.last_heard) <= forget_ms
         });
-        for (id, member) in &mut self.members {
+        let visiting = |m: &Member| {
+            matches!(m.standing, Standing::Silent { visiting: true, .. })
+                || matches!(m.farewell, Farewell::Said { visiting: true, .. })
+        };
+        let under_way = self.members.values().filter(|member| visiting(member)).count();
+        let mut due = Vec::new();
+        let mut next = Time(u64::MAX);
+        for (id, member) in self.members.iter_mut() {
             if member.standing == Standing::Active && now.since_ms(member.last_heard) > silent_after_ms {
                 member.standing = Standing::Silent { next_visit: now, visiting: false };
+                self.actives -= 1;
+                self.changed.insert(*id);
                 out.push(Output::Event(Event::Silent(*id)));
             }
-        }
-        let visiting = |m: &Member| matches!(m.standing, Standing::Silent { visiting: true, .. });
-        let mut under_way = self.members.values().filter(|member| visiting(member)).count();
-        for member in self.members.values_mut() {
-            if under_way >= MAX_VISITS {
-                break;
+            if let Some(at) = member.visit_due() {
+                next = next.min(at);
+                if now >= at {
+                    due.push((at, *id));
+                }
             }
-            if let Standing::Silent { next_visit, visiting: false } = member.standing
-                && now >= next_visit
-            {
-                member.standing = Standing::Silent { next_visit, visiting: true };
+            next = next.min(match member.standing {
+                Standing::Active => member.last_heard.plus_ms(silent_after_ms),
+                Standing::Silent { .. } => continue,
+                Standing::Dead | Standing::Left => member.last_heard.plus_ms(forget_ms),
+            });
+        }
+        self.next_age = next;
+        // Who has waited longest first: forged names that sort first must not keep the others from being looked at.
+        due.sort_unstable();
+        for (_, id) in due.into_iter().take(MAX_VISITS.saturating_sub(under_way)) {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.begin_visit();
                 out.push(Output::Visit { door: member.door.to_string(), announce: false });
-                under_way += 1;
             }
         }
     }
@@ -202,6 +312,56 @@ impl Membership {
 }
 
 impl Member {
+    /// Is it heard, or does it at least answer?
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.standing, Standing::Active | Standing::Silent { .. })
+    }
+
+    /// Do its copies count? It may be silent, and it may have said that it goes: they count until that is certain.
+    pub(super) fn holds_what_it_has(&self) -> bool {
+        match self.standing {
+            Standing::Active | Standing::Silent { .. } | Standing::Left => self.farewell != Farewell::Confirmed,
+            Standing::Dead => false,
+        }
+    }
+
+    /// When it is to be visited next: because it is silent, or because it says that it goes.
+    fn visit_due(&self) -> Option<Time> {
+        let silent = match self.standing {
+            Standing::Silent { next_visit, visiting: false } => Some(next_visit),
+            _ => None,
+        };
+        let going = match self.farewell {
+            Farewell::Said { next_visit, visiting: false } => Some(next_visit),
+            _ => None,
+        };
+        silent.into_iter().chain(going).min()
+    }
+
+    fn begin_visit(&mut self) {
+        if let Standing::Silent { visiting, .. } = &mut self.standing {
+            *visiting = true;
+        }
+        if let Farewell::Said { visiting, .. } = &mut self.farewell {
+            *visiting = true;
+        }
+    }
+
+    /// Does this answer, from the cell's door, bear out that it goes?
+    fn confirms(&self, id: CellId, answer: &Answer) -> bool {
+        let said = if self.standing == Standing::Left { Status::Leaving } else { Status::Draining };
+        match answer {
+            Answer::Somebody => false,
+            Answer::Cell(_, beacon) if beacon.node_id == id => beacon.status == said,
+            Answer::Nobody | Answer::Cell(..) => said == Status::Leaving,
+        }
+    }
+
+    /// Was it heard when this was last looked at?
+    pub(super) fn is_active(&self) -> bool {
+        self.standing == Standing::Active
+    }
+
     fn new(now: Time, door: SocketAddr, beacon: &Beacon) -> Self {
         Self {
             door,
@@ -212,6 +372,7 @@ impl Member {
             boot: beacon.boot,
             last_heard: now,
             standing: Standing::Active,
+            farewell: Farewell::None,
             cloned_at: None,
         }
     }

@@ -7,19 +7,43 @@
 //! Pure: no clock, socket, disk or thread; randomness comes from the seed given at the start. Chunk bytes never pass
 //! through here, only decisions about them.
 
+mod beliefs;
+mod bucket;
+mod differentiate;
+mod guard;
+mod heal;
+mod holdings;
+mod input;
+mod living;
 mod membership;
+pub mod memory;
+mod mend;
+mod output;
 mod peers;
 pub mod placement;
+mod rank;
+mod roll;
+mod scrub;
+mod settings;
+mod trust;
+mod view;
+mod voices;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use input::{Answer, Audited, Fetched, Held, Input, News, Pick, Sent, StoreFacts, Ticket, Verified};
 pub use membership::{MAX_MEMBERS, Member};
+pub use output::{Event, Output};
 pub use peers::MAX_PEERS;
+pub use settings::Settings;
 
 use crate::wire::CellId;
-use crate::wire::api::Presence;
+use crate::wire::api::{Life, Presence};
 use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
+use differentiate::Differentiation;
+use living::{Around, Living};
 use membership::{Heard, Membership};
+pub use memory::Memory;
 use peers::Peers;
 
 /// A moment, in milliseconds since some moment before the cell started. It never goes back.
@@ -39,138 +63,15 @@ impl Time {
     }
 }
 
-/// The rhythm of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Time between two beacons, in milliseconds. All cells of a colony should have the same.
-    pub beacon_ms: u64,
-    /// A cell not heard for longer than this leaves the active list, in milliseconds; at least three beacons long, so
-    /// that one lost datagram is no silence.
-    pub silent_after_ms: u64,
-    /// Time between two HTTP probes of a cell that is silent, and of a static peer whose beacons do not arrive, in
-    /// milliseconds; at most half of `silent_after_ms`, so that a static peer stays active by them.
-    pub visit_ms: u64,
-    /// How long a dead or departed cell is remembered, in milliseconds.
-    pub forget_ms: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { beacon_ms: 1000, silent_after_ms: 5000, visit_ms: 2500, forget_ms: 3_600_000 }
-    }
-}
-
-/// What the store tells the core about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreFacts {
-    /// Chunks held.
-    pub chunks: u64,
-    /// Bytes that may still be taken.
-    pub free_bytes: u64,
-    /// Is there no room for another chunk?
-    pub full: bool,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// The moment named by the last [`Output::WakeAt`] has come (or the cell starts). With what the store says now.
-    Wake(StoreFacts),
-    /// A beacon came from this address.
-    Heard {
-        /// Source address of the datagram.
-        from: IpAddr,
-        /// What it said.
-        beacon: Beacon,
-    },
-    /// A probe came from this address, which waits for an answer.
-    Probed {
-        /// Where the answer goes.
-        by: SocketAddr,
-    },
-    /// An [`Output::Visit`] ended.
-    Visited {
-        /// The door that was visited, as the output named it.
-        door: String,
-        /// Who answered.
-        answer: Answer,
-    },
-    /// Somebody asked that the cell behind this door (`HOST:PORT`) be known as a static peer.
-    Join {
-        /// The door, as `HOST:PORT`.
-        door: String,
-    },
-    /// The cell is asked to stop.
-    Leave,
-}
-
-/// How a visit ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// No connection, or no answer in time.
-    Nobody,
-    /// An HTTP answer that is no cell's status: a cell that is too busy (503), or one whose version knows no status. A
-    /// sign of life, but of nothing more.
-    Somebody,
-    /// A cell: the address of its door, and what it says of itself.
-    Cell(SocketAddr, Beacon),
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send this beacon to every broadcast address.
-    Broadcast(Beacon),
-    /// Send this beacon to the cell at this address, on the colony's UDP port.
-    SendTo(IpAddr, Beacon),
-    /// Answer a probe.
-    Answer(SocketAddr, Beacon),
-    /// Ask the cell behind this door for its status, and with `announce` let it know ours (`POST /join`). Comes back as
-    /// [`Input::Visited`].
-    Visit {
-        /// The door, as `HOST:PORT`.
-        door: String,
-        /// Should the other cell know this one as a static peer?
-        announce: bool,
-    },
-    /// Wake the cell at this moment. A later one takes the place of an earlier one.
-    WakeAt(Time),
-    /// Keep this as the cell's name from now on, across restarts.
-    Rename(CellId),
-    /// Something that people may want to read in the log.
-    Event(Event),
-}
-
-/// A change in the colony, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A cell is heard that was not known, or not active.
-    Active(CellId, SocketAddr),
-    /// A cell has not been heard for too long.
-    Silent(CellId),
-    /// A silent cell did not answer a probe either.
-    Dead(CellId),
-    /// A cell said that it leaves.
-    Left(CellId),
-    /// Two cells use the same name: the SD card of one was cloned from the other's.
-    Cloned(CellId, IpAddr),
-    /// This cell gave up its name to the older cell that uses it too.
-    Renamed {
-        /// The name until now.
-        from: CellId,
-        /// The name from now on.
-        to: CellId,
-    },
-    /// There are more cells than can be remembered.
-    Crowded,
-}
-
 /// Beacons of a foreign cell with our own name: how often and how long it must be heard before that is believed. A
 /// single stray datagram of our own previous run is no clone.
 const CLONE_SIGHTINGS: u32 = 3;
 const CLONE_WINDOW_MS: u64 = 10_000;
 /// People are told of clones so often at the most, in milliseconds.
 const CLONE_TOLD_MS: u64 = 60_000;
+
+/// A cell wakes at least so often, in milliseconds.
+const MAX_SLEEP_MS: u64 = 1000;
 
 #[derive(Debug)]
 struct CloneWatch {
@@ -185,7 +86,10 @@ pub struct Cell {
     boot: Boot,
     port: u16,
     settings: Settings,
-    role: Role,
+    differentiation: Differentiation,
+    /// The role that the colony needs of this cell, as it last looked.
+    needed: Role,
+    living: Living,
     store: StoreFacts,
     leaving: bool,
     next_beacon: Time,
@@ -200,14 +104,24 @@ pub struct Cell {
 
 impl Cell {
     /// A cell that is about to start: everything it needs to know of itself. `doors` are its static peers, as
-    /// `HOST:PORT`.
-    pub fn new(id: CellId, boot: Boot, port: u16, doors: &[String], settings: Settings, seed: u64) -> Self {
+    /// `HOST:PORT`; `memory` is what it last asked to be kept.
+    pub fn new(
+        id: CellId,
+        boot: Boot,
+        port: u16,
+        doors: &[String],
+        settings: Settings,
+        memory: &Memory,
+        seed: u64,
+    ) -> Self {
         Self {
             id,
             boot,
             port,
             settings,
-            role: Role::Stem,
+            differentiation: Differentiation::new(),
+            needed: differentiate::needed(&id, std::iter::empty()),
+            living: Living::new(memory, &settings),
             store: StoreFacts::default(),
             leaving: false,
             next_beacon: Time::default(),
@@ -236,7 +150,30 @@ impl Cell {
                 self.leaving = true;
                 self.send_beacon(now, out);
             }
+            about_copies => {
+                if !self.leaving {
+                    self.live(now, |living, around, rng| living.handle(around, about_copies, rng, out));
+                }
+            }
         }
+    }
+
+    /// Calls one of the rules about copies with what is around the cell.
+    fn live(&mut self, now: Time, rule: impl FnOnce(&mut Living, &Around, &mut fastrand::Rng)) {
+        let around = Around {
+            now,
+            id: self.id,
+            role: self.differentiation.role(),
+            store: self.store,
+            members: &self.members,
+            settings: &self.settings,
+        };
+        rule(&mut self.living, &around, &mut self.rng);
+    }
+
+    /// What the cell does besides being there: healing, scrub, audits, draining.
+    pub fn life(&self) -> Life {
+        self.living.facts()
     }
 
     /// The cell's name.
@@ -252,10 +189,11 @@ impl Cell {
             status: self.status(),
             v: Some(WIRE_VERSION),
             boot: Some(self.boot),
-            role: self.role,
+            role: self.differentiation.role(),
             chunks: Some(self.store.chunks),
             free: Some(self.store.free_bytes),
-            cells: Some(u32::try_from(self.members.active(now).count()).unwrap_or(u32::MAX).saturating_add(1)),
+            cells: Some(u32::try_from(self.members.actives()).unwrap_or(u32::MAX).saturating_add(1)),
+            clean_s: self.living.clean_s(now),
         }
     }
 
@@ -270,17 +208,30 @@ impl Cell {
     }
 
     fn status(&self) -> Status {
-        match (self.leaving, self.store.full) {
-            (true, _) => Status::Leaving,
-            (false, true) => Status::Full,
-            (false, false) => Status::Active,
+        match (self.leaving, self.living.is_draining(), self.store.full) {
+            (true, _, _) => Status::Leaving,
+            (false, true, _) => Status::Draining,
+            (false, false, true) => Status::Full,
+            (false, false, false) => Status::Active,
         }
     }
 
     fn wake(&mut self, now: Time, store: StoreFacts, out: &mut Vec<Output>) {
         self.store = store;
         self.members.age(now, out);
+        // Looked at once a second, however many come and go in it.
+        let changes = self.members.take_changed();
+        if !changes.is_empty() {
+            self.needed = differentiate::needed(&self.id, self.members.active(now).map(|(id, _)| id));
+            self.live(now, |living, around, _| living.colony_changed(around, &changes, out));
+        }
         self.peers.visits(now, &self.members, out);
+        if self.differentiation.look(now, self.needed, &self.settings) {
+            out.push(Output::Event(Event::Role(self.differentiation.role())));
+        }
+        if !self.leaving {
+            self.live(now, |living, around, rng| living.wake(around, rng, out));
+        }
         if now >= self.next_beacon {
             if !self.leaving {
                 self.send_beacon(now, out);
@@ -290,7 +241,8 @@ impl Cell {
             let jitter_ms = self.rng.u64(0..=spread);
             self.next_beacon = now.plus_ms(self.settings.beacon_ms - spread / 2 + jitter_ms);
         }
-        out.push(Output::WakeAt(self.next_beacon));
+        // However slow its beacons are, a cell looks after its copies each second.
+        out.push(Output::WakeAt(self.next_beacon.min(now.plus_ms(MAX_SLEEP_MS))));
     }
 
     fn send_beacon(&self, now: Time, out: &mut Vec<Output>) {
@@ -306,6 +258,9 @@ impl Cell {
             self.heard_own_name(now, door.ip(), beacon, out);
         } else {
             self.members.heard(now, door, beacon, Heard::Beacon, out);
+            if beacon.clean_s.is_some() {
+                self.live(now, |living, around, _| living.heard(around, beacon, out));
+            }
         }
     }
 

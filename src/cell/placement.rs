@@ -3,6 +3,9 @@
 //! Random choice with no table needs no rebalancing when cells come and go, and spreads chunks so that the loss of any
 //! few cells takes all copies of as few chunks as chance allows.
 
+use super::rank;
+use crate::chunk::ChunkId;
+use crate::wire::CellId;
 use crate::wire::beacon::Role;
 
 /// A cell that could take a chunk.
@@ -19,22 +22,40 @@ const UNTOLD_FREE_BYTES: u64 = 8 << 30;
 
 /// Puts the candidates in the order in which they should be asked to take a chunk, as indices into `candidates`:
 /// storage cells first, then the others, each kind at random, weighted by room.
-///
+pub fn order(candidates: &[Candidate], rng: &mut fastrand::Rng) -> Vec<usize> {
+    let keys = candidates.iter().map(|candidate| key(candidate, candidate.room(), rng.f64())).collect();
+    sorted(keys)
+}
+
+/// The same order for everybody who asks about this chunk: in place of chance stands what each cell draws from its own
+/// name and the chunk's. Room counts in powers of two, so that a few bytes more or less change nothing.
+pub(super) fn prefer(chunk: &ChunkId, candidates: &[(CellId, Candidate)]) -> Vec<CellId> {
+    let drawn = |cell: &CellId| (rank::draw(chunk, cell) >> 11) as f64 / (1_u64 << 53) as f64;
+    let keys =
+        candidates.iter().map(|(cell, candidate)| key(candidate, 1 << candidate.room().ilog2(), drawn(cell))).collect();
+    sorted(keys).into_iter().filter_map(|index| candidates.get(index)).map(|(cell, _)| *cell).collect()
+}
+
+/// More room than this counts as this much, in bytes: who claims to have no end of it does not get everything.
+const MOST_FREE_BYTES: u64 = 1 << 40;
+
+impl Candidate {
+    fn room(&self) -> u64 {
+        self.free_bytes.unwrap_or(UNTOLD_FREE_BYTES).clamp(1, MOST_FREE_BYTES)
+    }
+}
+
 /// Weighted sampling without replacement: every candidate draws `-ln(u) / weight`, and the smallest win (Efraimidis and
 /// Spirakis, "Weighted random sampling with a reservoir", 2006).
-pub fn order(candidates: &[Candidate], rng: &mut fastrand::Rng) -> Vec<usize> {
-    let mut drawn: Vec<(bool, f64, usize)> = candidates
-        .iter()
-        .enumerate()
-        .map(|(index, candidate)| {
-            let weight = candidate.free_bytes.unwrap_or(UNTOLD_FREE_BYTES).max(1) as f64;
-            // 1 - u is in (0, 1], so the logarithm is finite.
-            let key = -(1.0 - rng.f64()).ln() / weight;
-            (candidate.role != Role::Storage, key, index)
-        })
-        .collect();
-    drawn.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    drawn.into_iter().map(|(_, _, index)| index).collect()
+fn key(candidate: &Candidate, weight: u64, drawn: f64) -> (bool, f64) {
+    // 1 - u is in (0, 1], so the logarithm is finite.
+    (candidate.role != Role::Storage, -(1.0 - drawn).ln() / weight as f64)
+}
+
+fn sorted(keys: Vec<(bool, f64)>) -> Vec<usize> {
+    let mut keys: Vec<(usize, (bool, f64))> = keys.into_iter().enumerate().collect();
+    keys.sort_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    keys.into_iter().map(|(index, _)| index).collect()
 }
 
 #[cfg(test)]

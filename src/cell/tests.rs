@@ -1,6 +1,12 @@
 //! Behaviours of one cell, told step by step: inputs at given moments, outputs looked at. No clock runs here.
 
+mod copies;
+mod hostile;
+
+use std::net::{IpAddr, SocketAddr};
+
 use super::*;
+use crate::wire::api::Presence;
 
 const SECOND: u64 = 1000;
 
@@ -19,6 +25,7 @@ fn beacon(byte: u8, boot: u64) -> Beacon {
         chunks: Some(1),
         free: Some(1 << 30),
         cells: Some(2),
+        clean_s: None,
     }
 }
 
@@ -31,13 +38,14 @@ struct World {
     cell: Cell,
     now: Time,
     wake_at: Time,
+    store: StoreFacts,
 }
 
 impl World {
     fn new(peers: &[&str]) -> Self {
         let doors: Vec<String> = peers.iter().map(|&door| door.to_owned()).collect();
-        let cell = Cell::new(name(1), Boot(100), 8001, &doors, Settings::default(), 42);
-        Self { cell, now: Time(5), wake_at: Time(5) }
+        let cell = Cell::new(name(1), Boot(100), 8001, &doors, Settings::default(), &Memory::default(), 42);
+        Self { cell, now: Time(5), wake_at: Time(5), store: StoreFacts { chunks: 3, free_bytes: 7, full: false } }
     }
 
     fn give(&mut self, input: Input) -> Vec<Output> {
@@ -52,7 +60,7 @@ impl World {
         let mut out = Vec::new();
         while self.wake_at <= end {
             self.now = self.wake_at;
-            for output in self.give(Input::Wake(StoreFacts { chunks: 3, free_bytes: 7, full: false })) {
+            for output in self.give(Input::Wake(self.store)) {
                 match output {
                     Output::WakeAt(time) => self.wake_at = time,
                     output => out.push(output),

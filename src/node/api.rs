@@ -231,6 +231,7 @@ impl Api {
             counted: usage.counted,
             uptime_s: self.started.elapsed().as_secs(),
             connections: self.door.get().map_or(0, |stats| stats.open()),
+            life: crate::wire::api::Life::default(),
         })
     }
 
@@ -350,6 +351,7 @@ mod tests {
             chunks: None,
             free: None,
             cells: None,
+            clean_s: None,
         };
         let colony = Colony::that_looks_like(Look { own, cells: Vec::new() });
         let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), colony));

@@ -185,6 +185,7 @@ impl Driver {
                         }
                     }
                     Output::Event(event) => log.tell(&event),
+                    _ => {}
                 }
             }
         }
@@ -238,6 +239,7 @@ async fn listen(ears: async_net::UdpSocket, inbox: Sender<Message>) {
         let input = match Datagram::parse(buffer.get(..len).unwrap_or_default()) {
             Ok(Datagram::Beacon(beacon)) => Input::Heard { from: from.ip(), beacon },
             Ok(Datagram::Probe) => Input::Probed { by: from },
+            Ok(Datagram::Alert(alert)) => Input::Alerted(alert),
             Err(error) => {
                 log::trace!("from {from}: {error}");
                 continue;
@@ -335,6 +337,7 @@ fn tell(event: &Event) {
         Event::Crowded => {
             log::warn!("more than {} cells are heard: the newest are passed over", crate::cell::MAX_MEMBERS);
         }
+        _ => {}
     }
 }
 

@@ -128,7 +128,15 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let store = Arc::new(FileStore::open(&config.data, &options)?);
     let id = store.cell_id();
 
-    let cell = Cell::new(id, new_boot(), address.port(), &config.peers, Settings::default(), fastrand::u64(..));
+    let cell = Cell::new(
+        id,
+        new_boot(),
+        address.port(),
+        &config.peers,
+        Settings::default(),
+        &crate::cell::Memory::default(),
+        fastrand::u64(..),
+    );
     let (driver, colony) = Driver::new(cell, radio, Arc::clone(&store), address);
     let api = Arc::new(Api::new(Arc::clone(&store) as _, colony.clone()));
     let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)

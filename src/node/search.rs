@@ -223,6 +223,7 @@ mod tests {
             chunks: None,
             free: None,
             cells: None,
+            clean_s: None,
         };
         let cell = |n| CellView {
             node_id: CellId::from_bytes([n; 16]),

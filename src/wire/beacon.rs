@@ -4,6 +4,7 @@
 //! beacon  {"node_id":"<uuid>","port":8080,"status":"active",                           needed
 //!          "v":1,"boot":"<hex>","role":"storage","chunks":1234,"free":5678,"cells":6}  told by us, optional
 //! probe   {"type":"probe"}                                   every cell answers with its beacon
+//! alert   {"type":"alert","node_id":"<uuid of who says so>","culprit":"<uuid>","chunk":"<id>","found":"<hash>"}
 //! ```
 //!
 //! Keys that are not known are passed over, so that newer cells can say more. `cells` is how many active cells the
@@ -12,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CellId;
+use crate::chunk::ChunkId;
 
 /// The largest datagram that is sent or read, in bytes: it fits one Ethernet frame with room for any header.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;
@@ -114,10 +116,28 @@ pub struct Beacon {
     /// Active cells it knows, itself included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cells: Option<u32>,
+    /// Seconds since it last finished re-hashing all of its copies and found them good; absent if it never did since
+    /// its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean_s: Option<u64>,
 }
 
 /// The version of the words that this program speaks.
 pub const WIRE_VERSION: u32 = 1;
+
+/// Somebody says that a cell has a bad copy: a hint to look, never an order. Also the body of `POST /alert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "alert")]
+pub struct Alert {
+    /// Who says so.
+    pub node_id: CellId,
+    /// Who is said to have the bad copy.
+    pub culprit: CellId,
+    /// Of which chunk.
+    pub chunk: ChunkId,
+    /// What the bytes are said to hash to.
+    pub found: ChunkId,
+}
 
 /// One datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +146,8 @@ pub enum Datagram {
     Beacon(Beacon),
     /// Somebody asks who is there.
     Probe,
+    /// Somebody warns of a bad copy.
+    Alert(Alert),
 }
 
 /// Why bytes are no datagram of ours.
@@ -164,6 +186,7 @@ impl Datagram {
                 beacon => Ok(Self::Beacon(beacon)),
             },
             Some("probe") => Ok(Self::Probe),
+            Some("alert") => Ok(Self::Alert(serde_json::from_slice(bytes)?)),
             Some(_) => Err(DatagramError::UnknownType),
         }
     }
@@ -173,6 +196,7 @@ impl Datagram {
         match self {
             Self::Beacon(beacon) => serde_json::to_vec(beacon).unwrap_or_default(),
             Self::Probe => br#"{"type":"probe"}"#.to_vec(),
+            Self::Alert(alert) => serde_json::to_vec(alert).unwrap_or_default(),
         }
     }
 }
@@ -202,6 +226,7 @@ mod tests {
             chunks: Some(u64::MAX),
             free: Some(u64::MAX),
             cells: Some(u32::MAX),
+            clean_s: Some(u64::MAX),
         };
         let bytes = Datagram::Beacon(beacon.clone()).encode();
         assert!(bytes.len() < MAX_DATAGRAM_BYTES / 2, "{}", bytes.len());

@@ -1,0 +1,289 @@
+//! Neighbours that fail, flap, forge and lie, and what must not come of it.
+
+use std::collections::BTreeSet;
+
+use super::copies::{Colony, byte_of, chunk_with_rank};
+use super::*;
+use crate::chunk::ChunkId;
+use crate::wire::beacon::Alert;
+
+fn chunk(n: u32) -> ChunkId {
+    ChunkId::of(&n.to_le_bytes())
+}
+
+/// A second passes; these cells have all they are asked for, and every copy that is sent arrives. The targets.
+fn live(colony: &mut Colony, having: &[u8]) -> Vec<u8> {
+    colony.pass(1);
+    colony.answer(having);
+    let mut targets = Vec::new();
+    while let Some((ticket, byte, _)) = colony.sends().first().copied() {
+        colony.out.retain(|o| !matches!(o, Output::Send { ticket: other, .. } if *other == ticket));
+        targets.push(byte);
+        colony.give(Input::Sent(ticket, Sent::Stored));
+    }
+    colony.out.clear();
+    targets
+}
+
+/// A wound that nobody could take a copy for was not looked at again when one more copy was lost.
+#[test]
+fn a_chunk_that_was_stuck_is_healed_when_a_holder_turns_out_to_have_lost_it() {
+    let mut colony = Colony::new(&[2, 3]);
+    colony.hold(chunk_with_rank(0, &[2, 3]), &[1, 2, 3]);
+    let targets: Vec<u8> = (0..1300).flat_map(|_| live(&mut colony, &[2])).collect();
+    assert_eq!(targets.first(), Some(&3));
+}
+
+/// A switch was off for a minute; the holders are back some seconds after the first neighbour. All chunks were sent to
+/// that one.
+#[test]
+fn a_network_that_comes_back_bit_by_bit_moves_nothing() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    (0..40).for_each(|n| colony.hold(chunk(n), &[1, 2, 3, 4, 5]));
+    colony.pass(200);
+    colony.kill(&[2, 3, 4, 5, 6]);
+    colony.pass(60);
+    colony.out.clear();
+    for back in [6, 2, 3, 4, 5] {
+        colony.alive.insert(back);
+        for _ in 0..4 {
+            assert!(live(&mut colony, &[2, 3, 4, 5]).is_empty());
+        }
+    }
+    for _ in 0..200 {
+        assert!(live(&mut colony, &[2, 3, 4, 5]).is_empty());
+    }
+}
+
+/// What was planned was sent, though the holders had come back meanwhile.
+#[test]
+fn a_round_ends_when_the_holders_are_back() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6, 7, 8]);
+    (0..32).for_each(|n| colony.hold(chunk(n), &[1, 2, 3, 4, 5]));
+    colony.kill(&[3, 4, 5]);
+    while colony.asks().is_empty() {
+        colony.pass(1);
+    }
+    colony.answer(&[2]);
+    let under_way = colony.sends();
+    assert!(!under_way.is_empty());
+    colony.out.clear();
+    colony.alive.extend([3, 4, 5]);
+    colony.pass(2);
+    for (ticket, ..) in under_way {
+        colony.give(Input::Sent(ticket, Sent::Stored));
+    }
+    assert_eq!(colony.sends(), []);
+}
+
+/// It beacons, and answers nothing: its card hangs.
+#[test]
+fn holders_that_answer_nothing_for_long_do_not_count() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6, 7]);
+    colony.hold(chunk_with_rank(0, &[2, 3]), &[1, 2, 3, 4, 5]);
+    let mut targets = BTreeSet::new();
+    for _ in 0..3 * 3600 {
+        colony.pass(1);
+        for (ticket, byte, ids) in colony.asks() {
+            let has = match byte {
+                4 | 5 => None,
+                6 | 7 if !targets.contains(&byte) => Some(Vec::new()),
+                _ => Some(ids),
+            };
+            colony.give(Input::Answered { ticket, has });
+        }
+        for (ticket, byte, _) in colony.sends() {
+            targets.insert(byte);
+            colony.give(Input::Sent(ticket, Sent::Stored));
+        }
+        colony.out.clear();
+    }
+    assert_eq!(targets, BTreeSet::from([6, 7]));
+}
+
+/// It was given the same chunk again and again, and other cells with room never.
+#[test]
+fn a_cell_that_loses_what_it_takes_gets_less_and_less() {
+    let mut colony = Colony::new(&[2, 3, 4, 6, 7, 8]);
+    colony.hold(chunk_with_rank(0, &[2, 3, 4]), &[1, 2, 3, 4, 5]);
+    let targets: Vec<u8> = (0..4 * 3600).flat_map(|_| live(&mut colony, &[2, 3, 4])).collect();
+    assert!((3..=9).contains(&targets.len()), "{targets:?}");
+    assert_eq!(targets.iter().collect::<BTreeSet<_>>().len(), 3, "{targets:?}");
+}
+
+#[test]
+fn a_last_copy_does_not_wait_for_what_was_refused_before() {
+    let mut colony = Colony::new(&[2, 3, 4, 6, 7]);
+    colony.hold(chunk_with_rank(0, &[2, 3, 4]), &[1, 2, 3, 4, 5]);
+    for _ in 0..3600 {
+        colony.pass(1);
+        colony.answer(&[2, 3, 4]);
+        for (ticket, ..) in colony.sends() {
+            colony.give(Input::Sent(ticket, Sent::Failed));
+        }
+        colony.out.clear();
+    }
+    colony.kill(&[2, 3, 4]);
+    let asked = (0..5).any(|_| {
+        colony.pass(1);
+        !colony.asks().is_empty()
+    });
+    assert!(asked);
+}
+
+/// Some had been planned to hold it, and the cell was told that it could be unplugged.
+#[test]
+fn a_put_that_ends_after_a_drain_began_is_handed_on_too() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    colony.give(Input::Drain(true));
+    colony.pass(2);
+    colony.hold(ChunkId::of(b"late"), &[1, 2, 3, 4, 5, 6]);
+    assert!(!colony.world.cell.life().drain.unwrap().safe);
+    colony.pass(1);
+    assert_eq!(colony.asks().len(), 5);
+}
+
+/// It says yes to whatever it is asked, and can give nothing. As soon as somebody has looked, its word is not enough.
+#[test]
+fn a_cell_that_claims_what_it_cannot_give_is_not_believed_twice() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    let chunks: Vec<ChunkId> = (0..3).map(chunk).collect();
+    for chunk in &chunks {
+        colony.hold(*chunk, &[1, 2, 3, 4, 5]);
+    }
+    for chunk in &chunks {
+        let found = ChunkId::of(b"");
+        colony.give(Input::Alerted(Alert { node_id: name(9), culprit: name(5), chunk: *chunk, found }));
+    }
+    let mut healed = BTreeSet::new();
+    for _ in 0..600 {
+        colony.pass(1);
+        while let Some((ticket, byte, _)) = colony.audits().first().copied() {
+            assert_eq!(byte, 5);
+            colony.out.retain(|o| !matches!(o, Output::Audit { ticket: other, .. } if *other == ticket));
+            colony.give(Input::Audited(ticket, Audited::Missing));
+        }
+        for (ticket, byte, ids) in colony.asks() {
+            let has = |id: &ChunkId| byte != 6 || healed.contains(id);
+            colony.give(Input::Answered { ticket, has: Some(ids.into_iter().filter(has).collect()) });
+        }
+        colony.out.retain(|o| !matches!(o, Output::Ask { .. }));
+        while let Some((ticket, byte, chunk)) = colony.sends().first().copied() {
+            assert_eq!(byte, 6);
+            healed.insert(chunk);
+            colony.out.retain(|o| !matches!(o, Output::Send { ticket: other, .. } if *other == ticket));
+            colony.give(Input::Sent(ticket, Sent::Stored));
+        }
+    }
+    assert_eq!(healed.len(), 3);
+    let life = colony.world.cell.life();
+    assert_eq!((life.isolated, life.short), (vec![name(5)], 0));
+}
+
+/// A cell that never had a chunk is not blamed for that, however often somebody says so.
+#[test]
+fn alerts_about_a_chunk_that_a_cell_never_had_are_no_strikes() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    (0..5).for_each(|n| colony.hold(chunk(n), &[1, 2, 3, 4, 5]));
+    for _ in 0..10 {
+        for n in 0..5 {
+            let found = ChunkId::of(b"");
+            colony.give(Input::Alerted(Alert { node_id: name(9), culprit: name(6), chunk: chunk(n), found }));
+        }
+        for _ in 0..700 {
+            colony.pass(1);
+            while let Some((ticket, ..)) = colony.audits().first().copied() {
+                colony.out.retain(|o| !matches!(o, Output::Audit { ticket: other, .. } if *other == ticket));
+                colony.give(Input::Audited(ticket, Audited::Missing));
+            }
+            colony.answer(&[2, 3, 4, 5]);
+        }
+    }
+    assert!(colony.world.cell.life().isolated.is_empty());
+}
+
+#[test]
+fn a_cell_that_comes_and_goes_is_asked_once_a_minute() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    (0..100).for_each(|n| colony.hold(chunk(n), &[1, 2, 3, 4, 5]));
+    colony.out.clear();
+    for _ in 0..120 {
+        colony.give(Input::Heard { from: ip(2), beacon: Beacon { status: Status::Leaving, ..beacon(2, 1) } });
+        colony.pass(1);
+    }
+    let asked = colony.asks().iter().filter(|(_, byte, _)| *byte == 2).count();
+    assert!((1..=4).contains(&asked), "{asked}");
+}
+
+#[test]
+fn hints_that_name_one_cell_are_one_question() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    colony.hold(chunk(1), &[1, 2, 3, 4, 5]);
+    colony.out.clear();
+    for _ in 0..100 {
+        colony.give(Input::Told(vec![News { id: chunk(1), holders: vec![name(6)] }]));
+    }
+    assert_eq!(colony.asks().len(), 1);
+}
+
+/// Alerts about cells that nobody knows filled the table, and true ones were passed over.
+#[test]
+fn forged_alerts_do_not_silence_true_ones() {
+    let mut colony = Colony::new(&[2, 3, 4, 5]);
+    colony.hold(chunk(1), &[1, 2, 3, 4, 5]);
+    let alert =
+        |culprit| Input::Alerted(Alert { node_id: name(9), culprit, chunk: chunk(1), found: ChunkId::of(b"x") });
+    for n in 0..5000_u32 {
+        let mut nobody = [9; 16];
+        nobody[..4].copy_from_slice(&n.to_le_bytes());
+        colony.give(alert(CellId::from_bytes(nobody)));
+    }
+    colony.out.clear();
+    colony.give(alert(name(1)));
+    colony.give(alert(name(2)));
+    assert!(matches!(&colony.out[..], [Output::Verify(_), Output::Audit { .. }]), "{:?}", colony.out);
+}
+
+/// Each time a guard came upon it, it wrote that to its card.
+#[test]
+fn a_bad_chunk_that_stays_bad_is_noted_once_and_not_looked_at_without_end() {
+    let mut colony = Colony::new(&[2, 3, 4, 5]);
+    let others = [2, 3, 4, 5].map(name);
+    let guard = (10..=u8::MAX)
+        .map(|n| CellId::from_bytes([n; 16]))
+        .find(|id| differentiate::needed(id, others.into_iter()) == Role::Guard);
+    (colony.world.cell.id, colony.world.cell.needed) = (guard.unwrap(), Role::Guard);
+    colony.pass(10);
+    let (mut kept, mut looked) = (0, 0);
+    for _ in 0..600 {
+        colony.pass(1);
+        while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Audit { .. })) {
+            let Output::Audit { ticket, of, .. } = colony.out.remove(at) else { unreachable!() };
+            let chunk = chunk(1);
+            let bad = Audited::Bad { chunk, found: ChunkId::of(b"x"), len: 10 };
+            let is_culprit = byte_of(of) == 2;
+            looked += u32::from(is_culprit);
+            colony.give(Input::Audited(ticket, if is_culprit { bad } else { Audited::Good { chunk, len: 10 } }));
+        }
+        kept += colony.out.iter().filter(|o| matches!(o, Output::Keep(_))).count();
+        colony.out.clear();
+    }
+    assert_eq!(kept, 1);
+    assert!((10..=310).contains(&looked), "{looked}");
+}
+
+/// Once forty holders were believed, no more could be, and copies were made without end.
+#[test]
+fn holders_that_are_long_gone_make_room_for_those_that_are_there() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    let gone: Vec<u8> = (100..140).collect();
+    colony.hold(chunk_with_rank(0, &[2, 3, 4, 5]), &gone);
+    let mut having = vec![2, 3, 4, 5];
+    let mut sent = 0;
+    for _ in 0..7200 {
+        let targets = live(&mut colony, &having.clone());
+        sent += targets.len();
+        having.extend(targets);
+    }
+    assert_eq!((sent, colony.world.cell.life().short), (0, 0));
+}

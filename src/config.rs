@@ -3,12 +3,15 @@
 //! Every setting's doc is its contract: what it does, unit, bounds, how to choose. `packaging/node.toml` shows them
 //! all to the user, and a test holds the two together.
 
+mod rhythm;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::cell::Settings;
 use crate::chunk::MAX_CHUNK_BYTES;
 
 /// TCP port of a cell's door.
@@ -40,6 +43,9 @@ pub struct Config {
     pub reserve: Option<u64>,
     /// Bytes that chunks may take in all. `None`: as much as the reserve leaves.
     pub quota: Option<u64>,
+    /// The rhythm of the cell: beacons, roles, healing, audits. Each is a key of `node.toml` by its own name, but for
+    /// `visit_ms`, which is half of `silent_after_ms`.
+    pub settings: Settings,
     /// What the door lets in.
     pub door: DoorLimits,
 }
@@ -56,6 +62,7 @@ impl Default for Config {
             log: log::LevelFilter::Info,
             reserve: None,
             quota: None,
+            settings: Settings::default(),
             door: DoorLimits::default(),
         }
     }
@@ -81,6 +88,14 @@ pub enum ConfigError {
         /// Where in it, from 1.
         line: usize,
         /// What is wrong there.
+        what: String,
+    },
+    /// What `--set` gives is no setting.
+    #[error("--set {text}: {what}")]
+    Set {
+        /// What it gives.
+        text: String,
+        /// What is wrong with it.
         what: String,
     },
     /// A setting has a value that it cannot have.
@@ -115,6 +130,34 @@ pub struct Given {
     pub reserve: Option<String>,
     /// See [`Config::quota`]; a size such as `"20 GiB"`.
     pub quota: Option<String>,
+    /// See [`Settings::beacon_ms`]; 50 to 60,000.
+    pub beacon_ms: Option<u64>,
+    /// See [`Settings::silent_after_ms`]; up to an hour.
+    pub silent_after_ms: Option<u64>,
+    /// See [`Settings::forget_ms`]; from `silent_after_ms` to a year.
+    pub forget_ms: Option<u64>,
+    /// See [`Settings::differentiate_after_ms`]; up to an hour.
+    pub differentiate_after_ms: Option<u64>,
+    /// See [`Settings::role_stable_ms`]; up to an hour.
+    pub role_stable_ms: Option<u64>,
+    /// See [`Settings::heal_delay_ms`]; four of them, none smaller than the one before it, up to a day.
+    pub heal_delay_ms: Option<Vec<u64>>,
+    /// See [`Settings::heal_step_ms`]; 100 to an hour.
+    pub heal_step_ms: Option<u64>,
+    /// See [`Settings::heal_rate`]; a size such as `"8 MiB"`, from 64 KiB to 1 TiB.
+    pub heal_rate: Option<String>,
+    /// See [`Settings::belief_audit_ms`]; a second to 30 days.
+    pub belief_audit_ms: Option<u64>,
+    /// See [`Settings::unheard_ms`]; up to a day.
+    pub unheard_ms: Option<u64>,
+    /// See [`Settings::audit_rate`]; a size such as `"1 MiB"`, 0 or from 64 KiB to 1 TiB.
+    pub audit_rate: Option<String>,
+    /// See [`Settings::scrub_period_ms`]; a second to 10 years.
+    pub scrub_period_ms: Option<u64>,
+    /// See [`Settings::isolation_ms`]; a second to a year.
+    pub isolation_ms: Option<u64>,
+    /// See [`Settings::strike_window_ms`]; a second to 30 days.
+    pub strike_window_ms: Option<u64>,
 }
 
 impl Given {
@@ -123,6 +166,20 @@ impl Given {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, path)
+    }
+
+    /// Reads one setting that is given by itself, as `KEY=VALUE` with the value as in a `node.toml`.
+    pub fn parse_one(text: &str) -> Result<Self, ConfigError> {
+        let wrong = |what: &str| ConfigError::Set { text: text.to_owned(), what: what.replace('\n', " ") };
+        let is_key =
+            |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        match text.split_once('=') {
+            Some((key, _)) if is_key(key.trim()) && !text.contains('\n') => {}
+            _ => return Err(wrong("KEY=VALUE is needed, as in a node.toml")),
+        }
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            wrong(&format!("{}; VALUE is as in a node.toml, where words and sizes stand in quotes", error.message()))
+        })
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
@@ -137,6 +194,7 @@ impl Given {
 impl Config {
     /// Takes over what was given; what was not stays.
     pub fn apply(&mut self, given: Given) -> Result<(), ConfigError> {
+        rhythm::apply(&mut self.settings, &given)?;
         if let Some(loopback) = given.loopback {
             self.loopback = loopback;
             // A cell that lives on the loopback interface has no business at the door of others.
@@ -177,6 +235,7 @@ impl Config {
             let what = "beacons need a fixed port, the same for the whole colony".into();
             return Err(ConfigError::Value { name: "udp_port", value: "0".into(), what });
         }
+        rhythm::check(&self.settings)?;
         let on_loopback = matches!(self.listen.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let what = match (self.loopback, on_loopback) {
             (true, false) => "with loopback the address must be one of 127.0.0.0/8",
@@ -274,6 +333,52 @@ mod tests {
         Ok(config)
     }
 
+    /// Every setting is named here, so that a new one cannot be passed over.
+    fn shows_all(given: &Given) -> bool {
+        let Given {
+            data,
+            listen,
+            udp_port,
+            loopback,
+            peers,
+            log,
+            reserve,
+            quota,
+            beacon_ms,
+            silent_after_ms,
+            forget_ms,
+            differentiate_after_ms,
+            role_stable_ms,
+            heal_delay_ms,
+            heal_step_ms,
+            heal_rate,
+            belief_audit_ms,
+            unheard_ms,
+            audit_rate,
+            scrub_period_ms,
+            isolation_ms,
+            strike_window_ms,
+        } = given;
+        let others = [data.is_some(), peers.is_some(), udp_port.is_some(), loopback.is_some(), heal_delay_ms.is_some()];
+        let texts = [listen, log, reserve, quota, heal_rate, audit_rate];
+        let times = [
+            beacon_ms,
+            silent_after_ms,
+            forget_ms,
+            differentiate_after_ms,
+            role_stable_ms,
+            heal_step_ms,
+            belief_audit_ms,
+            unheard_ms,
+            scrub_period_ms,
+            isolation_ms,
+            strike_window_ms,
+        ];
+        others.iter().all(|given| *given)
+            && texts.iter().all(|text| text.is_some())
+            && times.iter().all(|time| time.is_some())
+    }
+
     #[test]
     fn the_file_that_is_shipped_changes_no_default_and_shows_every_setting() {
         assert_eq!(read(SHIPPED).unwrap(), Config::default());
@@ -281,10 +386,11 @@ mod tests {
         let all: String =
             SHIPPED.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect();
         let given = Given::parse(&all, Path::new("node.toml")).unwrap();
-        let Given { data, listen, udp_port, loopback, peers, log, reserve, quota } = given.clone();
-        assert!(data.is_some() && listen.is_some() && udp_port.is_some() && loopback.is_some() && peers.is_some());
-        assert!(log.is_some() && reserve.is_some() && quota.is_some());
-        Config::default().apply(given).unwrap();
+        assert!(shows_all(&given), "{given:?}");
+        // The values shown are the defaults where there is one value that is.
+        let mut config = Config::default();
+        config.apply(given).unwrap();
+        assert_eq!(config.settings, Settings::default());
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// the most that chunks may take in all, such as "20 GiB" (default: what the reserve leaves)
     #[argh(option, arg_name = "size")]
     quota: Option<String>,
+    /// any setting of node.toml by its name there, with its value as there (words in quotes); can be given many times
+    #[argh(option, arg_name = "key=value")]
+    set: Vec<String>,
     /// end at once when this process, which started the cell, ends; for cells that are thrown away
     #[argh(option, hidden_help, arg_name = "pid")]
     parent: Option<i32>,
@@ -106,6 +109,9 @@ fn configure(args: Args) -> Result<Config, ConfigError> {
     if let Some(path) = &args.config {
         config.apply(Given::read(path)?)?;
     }
+    for setting in &args.set {
+        config.apply(Given::parse_one(setting)?)?;
+    }
     config.apply(Given {
         data: args.data,
         listen: args.listen,
@@ -115,6 +121,7 @@ fn configure(args: Args) -> Result<Config, ConfigError> {
         log: args.log,
         reserve: args.reserve,
         quota: args.quota,
+        ..Given::default()
     })?;
     config.init = args.init;
     config.check()?;

@@ -368,7 +368,7 @@ impl Put<'_> {
             Next::Send(cells) => {
                 let Copies { done, pending, .. } = &under_way.copies;
                 let all: Vec<usize> = done.iter().chain(pending).copied().collect();
-                let hints = PutHints { copies: self.options.copies, holders: self.placer.names(&all) };
+                let hints = PutHints { copies: self.options.copies, holders: self.placer.names(&all), owner: None };
                 for cell in cells {
                     let Some(known) = self.placer.cell(cell) else { continue };
                     let (url, chunk, hints) = (known.url.clone(), Arc::clone(chunk), hints.clone());

@@ -13,9 +13,10 @@ use ureq::{Agent, Body};
 use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
 use crate::wire::CellId;
 use crate::wire::api::{
-    self, COPIES_HEADER, CellStatus, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES, Peers,
-    REQUEST_ID_HEADER,
+    self, COPIES_HEADER, CellStatus, Drain, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES,
+    MAX_VERIFY_IDS, OWNER_HEADER, Peers, REQUEST_ID_HEADER, Scrub,
 };
+use crate::wire::beacon::Alert;
 use crate::wire::problem::Problem;
 
 /// How long to wait for a cell. All in milliseconds.
@@ -87,12 +88,23 @@ impl CallError {
 }
 
 /// Told with a chunk that is put.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PutHints {
     /// Copies that the colony is to keep.
     pub copies: u8,
     /// The cells chosen to hold one, as far as their names are known.
     pub holders: Vec<CellId>,
+    /// SHA-256 of the token that may delete the chunk, if there is one.
+    pub owner: Option<[u8; 32]>,
+}
+
+/// A copy as a cell gave it, unverified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Are these all of the bytes that the cell has? An answer that declares no length ends like one that was cut off.
+    pub whole: bool,
 }
 
 /// A client of cells. Cheap to clone; all clones share their connections.
@@ -157,13 +169,18 @@ impl Http {
     /// Stores a chunk. When this returns, the cell has it safe.
     pub fn put_chunk(&self, url: &str, id: &ChunkId, bytes: &[u8], hints: &PutHints) -> Result<(), CallError> {
         let holders: Vec<String> = hints.holders.iter().map(ToString::to_string).collect();
+        let owner = hints.owner.map(|hash| ChunkId::from_bytes(hash).to_string());
         let answer = self.call(|| {
-            self.agent
+            let mut request = self
+                .agent
                 .put(format!("{url}/chunk/{id}"))
                 .header(COPIES_HEADER, hints.copies.to_string())
                 .header(HOLDERS_HEADER, holders.join(","))
-                .content_type("application/octet-stream")
-                .send(bytes)
+                .content_type("application/octet-stream");
+            if let Some(owner) = &owner {
+                request = request.header(OWNER_HEADER, owner);
+            }
+            request.send(bytes)
         });
         let mut response = succeeded(url, answer)?;
         // Read to its end, so that the connection can be used again.
@@ -194,6 +211,52 @@ impl Http {
             }
             mut response => Err(refused(url, &mut response)),
         }
+    }
+
+    /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
+    pub fn sample(&self, url: &str, id: &ChunkId) -> Result<Option<Sample>, CallError> {
+        let answer = self.call(|| self.agent.get(format!("{url}/chunk/{id}")).header(HOPS_HEADER, "0").call());
+        match answered(url, answer)? {
+            mut response if response.status() == 200 => {
+                let fields = response.headers();
+                let whole = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
+                let bytes = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
+                Ok(Some(Sample { bytes, whole }))
+            }
+            mut response if response.status() == 404 => {
+                body(url, &mut response, MAX_JSON_BYTES)?;
+                Ok(None)
+            }
+            mut response => Err(refused(url, &mut response)),
+        }
+    }
+
+    /// A page of the ids that the cell has, in order: at most `limit` of those after `after`.
+    pub fn list(&self, url: &str, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, CallError> {
+        let after = after.map_or_else(String::new, |id| format!("&after={id}"));
+        let answer = self.call(|| self.agent.get(format!("{url}/chunks?limit={limit}{after}")).call());
+        let lines = body(url, &mut succeeded(url, answer)?, MAX_CHUNK_BYTES as u64)?;
+        let nonsense = |what: String| CallError::Nonsense { url: url.to_owned(), what };
+        let ids = api::parse_ids(&lines).map_err(|error| nonsense(error.to_string()))?;
+        if ids.len() > limit {
+            return Err(nonsense(format!("{} ids where {limit} were asked for", ids.len())));
+        }
+        Ok(ids)
+    }
+
+    /// Tells the cell where copies are. `news` is one of the bodies that [`api::write_news`] makes.
+    pub fn tell_holders(&self, url: &str, news: &str) -> Result<(), CallError> {
+        let send = || self.agent.post(format!("{url}/chunks/holders")).content_type("text/plain").send(news.as_bytes());
+        let mut response = succeeded(url, self.call(send))?;
+        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+    }
+
+    /// Warns the cell of a bad copy.
+    pub fn alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
+        let alert = serde_json::to_vec(alert).unwrap_or_default();
+        let send = || self.agent.post(format!("{url}/alert")).content_type("application/json").send(&alert[..]);
+        let mut response = succeeded(url, self.call(send))?;
+        body(url, &mut response, MAX_JSON_BYTES).map(drop)
     }
 
     /// Tells `found` which of these ids the cell has. Larger lists go in several requests. A server that knows no
@@ -227,6 +290,43 @@ impl Http {
         Ok(())
     }
 
+    /// Does the cell re-hash its copies when it is asked to, by [`Self::verify`]? A cell of the first version passes
+    /// over a query that it does not know, and answers what it has without looking at the bytes. It is known by this,
+    /// that it takes a list which is too long to be verified.
+    pub fn verifies(&self, url: &str) -> Result<bool, CallError> {
+        let lines = api::write_ids(&[ChunkId::of(url.as_bytes()); MAX_VERIFY_IDS + 1]);
+        let mut response = answered(url, self.ask_to_verify(url, &lines))?;
+        match response.status().as_u16() {
+            200 | 404 | 405 | 501 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(|_| false),
+            400 | 413 | 422 => body(url, &mut response, MAX_JSON_BYTES).map(|_| true),
+            _ => Err(refused(url, &mut response)),
+        }
+    }
+
+    /// Has the cell read its copies of these ids and hash them; tells `found` which are there and good. Bad ones the
+    /// cell sets aside. False if the cell does not know the call. Larger lists go in several requests.
+    pub fn verify(&self, url: &str, ids: &[ChunkId], found: &mut dyn FnMut(ChunkId)) -> Result<bool, CallError> {
+        for batch in ids.chunks(MAX_VERIFY_IDS) {
+            let mut response = answered(url, self.ask_to_verify(url, &api::write_ids(batch)))?;
+            match response.status().as_u16() {
+                200 => {
+                    let lines = body(url, &mut response, MAX_JSON_BYTES)?;
+                    let ids = api::parse_ids(&lines)
+                        .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
+                    ids.into_iter().for_each(&mut *found);
+                }
+                400 | 404 | 405 | 501 => return body(url, &mut response, MAX_JSON_BYTES).map(|_| false),
+                _ => return Err(refused(url, &mut response)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn ask_to_verify(&self, url: &str, lines: &str) -> Answer {
+        let url = format!("{url}/chunks/have?verify=1");
+        self.call(|| self.agent.post(&url).content_type("text/plain").send(lines.as_bytes()))
+    }
+
     /// Does the cell have this chunk?
     pub fn head(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
         let mut response = answered(url, self.call(|| self.agent.head(format!("{url}/chunk/{id}")).call()))?;
@@ -252,6 +352,22 @@ impl Http {
         let join = serde_json::to_vec(&Join { url: own_url.to_owned() }).unwrap_or_default();
         let send = || self.agent.post(format!("{url}/join")).content_type("application/json").send(&join[..]);
         json(url, &mut succeeded(url, self.call(send))?)
+    }
+
+    /// Tells the cell to hand its copies on, so that it can be unplugged. Told again, it goes on with it.
+    pub fn drain(&self, url: &str) -> Result<Drain, CallError> {
+        json(url, &mut succeeded(url, self.call(|| self.agent.post(format!("{url}/drain")).send_empty()))?)
+    }
+
+    /// Tells the cell to stay.
+    pub fn undrain(&self, url: &str) -> Result<(), CallError> {
+        let mut response = succeeded(url, self.call(|| self.agent.delete(format!("{url}/drain")).call()))?;
+        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+    }
+
+    /// Has the cell re-hash all of its copies now. Told again, it goes on with it.
+    pub fn scrub(&self, url: &str) -> Result<Scrub, CallError> {
+        json(url, &mut succeeded(url, self.call(|| self.agent.post(format!("{url}/scrub")).send_empty()))?)
     }
 }
 

@@ -1,125 +1,85 @@
 //! What a cell answers over HTTP. Each call reads its request, asks the store or the driver, and answers.
 
-// A shell: chunks are stamped with the time at which they came.
+// A shell: it tells for how long the cell runs, and who sent bad bytes when.
 #![allow(clippy::disallowed_methods)]
 
-use std::io::Read;
+mod answer;
+mod put;
+mod upkeep;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
-use serde::Serialize;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
-use super::driver::{Colony, Look};
+use super::bans::Bans;
+use super::colony::{Colony, Look};
+use super::copies::Copies;
 use super::route::{Route, route};
 use super::search::{Found, Searches};
+use crate::cell::Input;
 use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::{DoorStats, Exchange, Handler};
-use crate::store::{MAX_HOLDERS, Note, Store, StoreError};
-use crate::wire::api::{
-    self, COPIES_HEADER, CellStatus, DEFAULT_COPIES, DEFAULT_HOPS, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS,
-    Named, OWNER_HEADER, REQUEST_ID_HEADER,
-};
+use crate::store::Store;
+use crate::wire::api::{self, CellStatus, DEFAULT_HOPS, HOPS_HEADER, Join, MAX_HAVE_IDS, Named, REQUEST_ID_HEADER};
 use crate::wire::problem::Problem;
+use answer::{Answer, Refusal, etag, nowhere, read_body, refusal};
 
-/// Long lists of ids that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent.
+/// Long lists that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent, or until the
+/// core has taken it in.
 const LONG_LISTS: usize = 3;
-/// Up to so many bytes a list of ids is a short one and waits for nobody: those who read slowly hold up only others
-/// with long lists. A thousand ids.
+/// Up to so many bytes a list is a short one and waits for nobody: those who read slowly hold up only others with long
+/// lists. A thousand ids.
 const SHORT_LIST_BYTES: u64 = 64 << 10;
+/// Requests to re-hash copies that are answered at once; the others wait. More would only take the disk from those who
+/// want chunks.
+const VERIFICATIONS: usize = 2;
 
 /// The largest body of a call that carries JSON, in bytes.
 const MAX_JSON_BODY_BYTES: u64 = 4096;
 
 pub(super) struct Api {
     store: Arc<dyn Store>,
+    copies: Copies,
     colony: Colony,
     searches: Searches,
     long_lists: Arc<Semaphore>,
+    verifications: Semaphore,
+    bans: Mutex<Bans>,
     door: OnceLock<Arc<DoorStats>>,
     started: Instant,
     leaving: AtomicBool,
 }
 
-type Answered = Result<(), Problem>;
-
 impl Handler for Api {
     fn handle(&self, mut exchange: Exchange) {
-        match route(exchange.method(), exchange.target()) {
-            Err(no) => match no.allow {
-                Some(allow) => {
-                    let fields = [("Content-Type", crate::wire::problem::MEDIA_TYPE), ("Allow", allow)];
-                    exchange.respond(no.problem.status, &fields, &no.problem.to_json());
-                }
-                None => exchange.respond_problem(&no.problem),
-            },
-            Ok(route) => match self.answer(route, &mut exchange) {
-                Ok(answer) => answer.send(exchange),
-                Err(problem) => exchange.respond_problem(&problem),
-            },
+        let answer = match route(exchange.method(), exchange.target()) {
+            Ok(route) => self.answer(route, &mut exchange),
+            Err(no) => Err(no.into()),
+        };
+        match answer {
+            Ok(answer) => answer.send(exchange),
+            Err(refusal) => refusal.send(exchange),
         }
     }
-}
-
-/// Header fields of an answer in lines.
-const LINES: [(&str, &str); 1] = [("Content-Type", "text/plain; charset=utf-8")];
-
-/// What a call answers with when it succeeds.
-enum Answer {
-    Empty,
-    Json(Vec<u8>),
-    Lines(String),
-    /// Which of the ids are here, and the place of a long list.
-    Have(String, Option<SemaphoreGuardArc>),
-    Chunk {
-        id: ChunkId,
-        len: u64,
-        bytes: Box<dyn Read>,
-    },
-    NotModified(ChunkId),
-}
-
-impl Answer {
-    fn json(value: &impl Serialize) -> Result<Self, Problem> {
-        serde_json::to_vec(value).map(Self::Json).map_err(|error| Problem::new(500, error.to_string()))
-    }
-
-    fn send(self, exchange: Exchange) {
-        match self {
-            Self::Empty => exchange.respond(200, &[], &[]),
-            Self::Json(json) => exchange.respond(200, &[("Content-Type", "application/json")], &json),
-            Self::Lines(lines) => exchange.respond(200, &LINES, lines.as_bytes()),
-            Self::Have(lines, place) => {
-                exchange.respond(200, &LINES, lines.as_bytes());
-                drop(place);
-            }
-            Self::Chunk { id, len, bytes } => {
-                let etag = etag(&id);
-                // The bytes of an id never change.
-                let fields = [
-                    ("Content-Type", "application/octet-stream"),
-                    ("ETag", etag.as_str()),
-                    ("Cache-Control", "public, max-age=31536000, immutable"),
-                ];
-                exchange.respond_from(200, &fields, len, bytes);
-            }
-            Self::NotModified(id) => exchange.respond(304, &[("ETag", &etag(&id))], &[]),
-        }
-    }
-}
-
-fn etag(id: &ChunkId) -> String {
-    format!("\"{id}\"")
 }
 
 impl Api {
     pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
-        let searches = Searches::new(colony.clone());
-        let (door, started) = (OnceLock::new(), Instant::now());
-        let long_lists = Arc::new(Semaphore::new(LONG_LISTS));
-        Self { store, colony, searches, long_lists, door, started, leaving: AtomicBool::new(false) }
+        Self {
+            copies: Copies::new(Arc::clone(&store), colony.clone()),
+            store,
+            searches: Searches::new(colony.clone()),
+            colony,
+            long_lists: Arc::new(Semaphore::new(LONG_LISTS)),
+            verifications: Semaphore::new(VERIFICATIONS),
+            bans: Mutex::default(),
+            door: OnceLock::new(),
+            started: Instant::now(),
+            leaving: AtomicBool::new(false),
+        }
     }
 
     /// Gives the door's counters to `GET /status`.
@@ -133,40 +93,31 @@ impl Api {
         self.leaving.store(true, Ordering::SeqCst);
     }
 
-    fn answer(&self, route: Route, exchange: &mut Exchange) -> Result<Answer, Problem> {
+    fn answer(&self, route: Route, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         match route {
             Route::PutChunk(id) => self.put(Some(&id), exchange).map(|_| Answer::Empty),
-            Route::PostChunk => self.put(None, exchange).and_then(|id| Answer::json(&Named { id })),
-            Route::GetChunk(id) => self.get(&id, exchange),
+            Route::PostChunk => self.put(None, exchange).and_then(|id| Ok(Answer::json(&Named { id })?)),
+            Route::GetChunk(id) => Ok(self.get(&id, exchange)?),
             Route::HeadChunk(id) => match self.store.open(&id).map_err(|error| refusal(&error))? {
                 Some(chunk) => Ok(Answer::Chunk { id, len: chunk.len, bytes: Box::new(std::io::empty()) }),
-                None => Err(nowhere()),
+                None => Err(nowhere().into()),
             },
-            Route::Have => self.have(exchange),
+            Route::Have => Ok(self.have(exchange)?),
+            Route::Verify => Ok(self.verify(exchange)?),
+            Route::Holders => Ok(self.holders(exchange)?),
             Route::List { after, limit } => {
                 let ids = self.store.list(after.as_ref(), limit).map_err(|error| refusal(&error))?;
                 Ok(Answer::Lines(api::write_ids(&ids)))
             }
-            Route::Peers => Answer::json(&self.look()?.peers()),
-            Route::Join => self.join(exchange),
-            Route::Status => Answer::json(&self.status()?),
-            Route::Health => self.health(),
+            Route::Peers => Ok(Answer::json(&self.look()?.peers())?),
+            Route::Join => Ok(self.join(exchange)?),
+            Route::Alert => Ok(self.alert(exchange)?),
+            Route::Drain => Ok(self.drain()?),
+            Route::Undrain => Ok(self.undrain()?),
+            Route::Scrub => Ok(self.scrub()?),
+            Route::Status => Ok(Answer::json(&self.status()?)?),
+            Route::Health => Ok(self.health()?),
         }
-    }
-
-    fn put(&self, expected: Option<&ChunkId>, exchange: &mut Exchange) -> Result<ChunkId, Problem> {
-        self.takes_chunks()?;
-        let note = note(exchange)?;
-        let len = exchange.body_bytes();
-        let (id, _) = self.store.put(expected, len, exchange.body(), &note).map_err(|error| refusal(&error))?;
-        Ok(id)
-    }
-
-    fn takes_chunks(&self) -> Answered {
-        if self.leaving.load(Ordering::SeqCst) {
-            return Err(Problem::new(503, "this cell is about to stop; give the chunk to another"));
-        }
-        Ok(())
     }
 
     fn get(&self, id: &ChunkId, exchange: &Exchange) -> Result<Answer, Problem> {
@@ -194,10 +145,8 @@ impl Api {
 
     fn have(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
         // Before anything of it is read: what waits here takes no memory.
-        let place = (exchange.body_bytes() > SHORT_LIST_BYTES).then(|| self.long_lists.acquire_arc_blocking());
-        let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
-        let ids = api::parse_ids(&body).map_err(|error| Problem::new(400, format!("each line is an id: {error}")))?;
-        drop(body);
+        let place = self.place_for(exchange);
+        let ids = Self::ids(exchange)?;
         if ids.len() > MAX_HAVE_IDS {
             return Err(Problem::new(413, format!("at most {MAX_HAVE_IDS} ids in one request")));
         }
@@ -210,11 +159,21 @@ impl Api {
         Ok(Answer::Have(api::write_ids(&here), place))
     }
 
+    fn ids(exchange: &mut Exchange) -> Result<Vec<ChunkId>, Problem> {
+        let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
+        api::parse_ids(&body).map_err(|error| Problem::new(400, format!("each line is an id: {error}")))
+    }
+
+    /// A place for the list that comes, if it is a long one.
+    fn place_for(&self, exchange: &Exchange) -> Option<SemaphoreGuardArc> {
+        (exchange.body_bytes() > SHORT_LIST_BYTES).then(|| self.long_lists.acquire_arc_blocking())
+    }
+
     fn join(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
         let body = read_body(exchange, MAX_JSON_BODY_BYTES)?;
         let join: Join = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(400, format!("the body is {{\"url\":\"http://ADDRESS:PORT\"}}: {error}")))?;
-        self.colony.join(joinable(&join.url)?.to_string());
+        self.colony.tell(Input::Join { door: joinable(&join.url)?.to_string() });
         Answer::json(&self.look()?.peers())
     }
 
@@ -224,52 +183,30 @@ impl Api {
 
     fn status(&self) -> Result<CellStatus, Problem> {
         let usage = self.store.usage();
+        let Look { own, life, .. } = self.look()?;
         Ok(CellStatus {
-            beacon: self.look()?.own,
+            beacon: own,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             bytes: usage.bytes,
             counted: usage.counted,
             uptime_s: self.started.elapsed().as_secs(),
             connections: self.door.get().map_or(0, |stats| stats.open()),
-            life: crate::wire::api::Life::default(),
+            life,
         })
     }
 
+    fn stays(&self) -> Result<(), Problem> {
+        if self.leaving.load(Ordering::SeqCst) {
+            return Err(Problem::new(503, "this cell is about to stop; give the chunk to another"));
+        }
+        Ok(())
+    }
+
     fn health(&self) -> Result<Answer, Problem> {
-        self.takes_chunks()?;
+        self.stays()?;
         let status = self.look()?.own.status;
         Answer::json(&serde_json::json!({ "status": status }))
     }
-}
-
-/// What the header fields of a put tell about the chunk.
-fn note(exchange: &Exchange) -> Result<Note, Problem> {
-    let copies = match exchange.field(COPIES_HEADER) {
-        None => DEFAULT_COPIES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|&copies| copies > 0)
-            .ok_or_else(|| Problem::new(400, format!("{COPIES_HEADER} is a number from 1 to 255")))?,
-    };
-    let holders = exchange.field(HOLDERS_HEADER).unwrap_or_default();
-    let holders: Result<Vec<_>, _> =
-        holders.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::parse).collect();
-    let holders = holders.map_err(|_| Problem::new(400, format!("{HOLDERS_HEADER} is a list of node ids")))?;
-    if holders.len() > MAX_HOLDERS {
-        return Err(Problem::new(400, format!("{HOLDERS_HEADER} names at most {MAX_HOLDERS} cells")));
-    }
-    let owner = match exchange.field(OWNER_HEADER) {
-        None => None,
-        Some(text) => {
-            let hash: ChunkId = text
-                .parse()
-                .map_err(|_| Problem::new(400, format!("{OWNER_HEADER} is a SHA-256 in lower-case hexadecimal")))?;
-            Some(*hash.as_bytes())
-        }
-    };
-    let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(Note { copies, holders, owner, stored_at_s })
 }
 
 /// The door of a cell that may join. Only addresses of private networks: a stranger must not be able to make this cell
@@ -294,69 +231,37 @@ fn is_shared(ip: std::net::Ipv4Addr) -> bool {
     a == 100 && (64..128).contains(&b)
 }
 
-fn read_body(exchange: &mut Exchange, limit: u64) -> Result<Vec<u8>, Problem> {
-    let len = exchange.body_bytes();
-    if len > limit {
-        return Err(Problem::new(413, format!("the body of this call has at most {limit} bytes")));
-    }
-    let mut body = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-    exchange.body().take(limit).read_to_end(&mut body).map_err(|error| Problem::new(400, error.to_string()))?;
-    if body.len() as u64 != len {
-        return Err(Problem::new(400, format!("the body ended after {} of {len} bytes", body.len())));
-    }
-    Ok(body)
-}
-
-fn nowhere() -> Problem {
-    Problem::new(404, "the chunk is not here")
-}
-
-fn refusal(error: &StoreError) -> Problem {
-    let status = match error {
-        StoreError::WrongHash { .. } => 422,
-        StoreError::Truncated { .. } | StoreError::Body(_) => 400,
-        StoreError::TooLarge { .. } => 413,
-        StoreError::NoRoom { .. } => 507,
-        StoreError::Counting => 503,
-        StoreError::Disk { .. } => {
-            log::error!("{error}");
-            return Problem::new(500, "this cell's disk failed; its log tells more");
-        }
-    };
-    Problem::new(status, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
+    use smol::channel::Receiver;
+
     use super::*;
+    use crate::cell::News;
     use crate::config::DoorLimits;
     use crate::net::{Door, Server};
+    use crate::node::colony::hear;
     use crate::store::MemoryStore;
     use crate::wire::CellId;
-    use crate::wire::beacon::{Beacon, Role, Status};
+    use crate::wire::beacon::Alert;
+
+    /// A cell that is alone.
+    struct Alone {
+        api: Arc<Api>,
+        address: SocketAddr,
+        /// What its core hears.
+        heard: Receiver<Input>,
+    }
 
     /// Opens the door of a cell that is alone and has nothing, calls `visit`, and closes it again.
-    fn at_the_door(visit: impl FnOnce(SocketAddr)) {
-        let own = Beacon {
-            node_id: CellId::from_bytes([0; 16]),
-            port: 1,
-            status: Status::Active,
-            v: None,
-            boot: None,
-            role: Role::Storage,
-            chunks: None,
-            free: None,
-            cells: None,
-            clean_s: None,
-        };
-        let colony = Colony::that_looks_like(Look { own, cells: Vec::new() });
+    fn at_the_door(visit: impl FnOnce(&Alone)) {
+        let (colony, heard) = Colony::that_looks_like(Look::nobody());
         let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), colony));
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(folder.path(), api, 16).unwrap();
+        let server = Server::start(folder.path(), Arc::clone(&api) as _, 16).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stops) = smol::channel::bounded(1);
@@ -367,10 +272,27 @@ mod tests {
                 Door::new(listener, lines, DoorLimits::default()).run(stops, Duration::ZERO).await;
             });
         });
-        visit(address);
+        visit(&Alone { api, address, heard });
         drop(stop);
         door.join().unwrap();
         server.stop(Duration::from_secs(10));
+    }
+
+    /// Sends a request and gives the line on which the answer comes.
+    fn begin(address: SocketAddr, method: &str, target: &str, body: &[u8]) -> TcpStream {
+        let mut line = TcpStream::connect(address).unwrap();
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        line.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        line
+    }
+
+    /// Sends a request; the status of its answer.
+    fn status_of(address: SocketAddr, method: &str, target: &str, body: &[u8]) -> u16 {
+        let line = begin(address, method, target, body);
+        line.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut answer = [0; 12];
+        (&line).read_exact(&mut answer).unwrap();
+        str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
     }
 
     /// Asks which of so many ids are here, and sends all but the last byte of the list.
@@ -394,7 +316,7 @@ mod tests {
     #[test]
     fn few_long_lists_of_ids_are_in_memory_at_once_and_short_ones_need_not_wait() {
         const LONG: usize = 2_000;
-        at_the_door(|address| {
+        at_the_door(|&Alone { address, .. }| {
             let slow: Vec<_> = (0..LONG_LISTS).map(|_| ask(address, LONG)).collect();
             let next = ask(address, LONG);
             assert!(!is_answered(&next, Duration::from_millis(500)), "one too many");
@@ -404,6 +326,44 @@ mod tests {
             }
             next.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             assert!((&next).read(&mut [0; 12]).unwrap() > 0, "now it is answered");
+        });
+    }
+
+    #[test]
+    fn what_others_say_reaches_the_core() {
+        at_the_door(|Alone { address, heard, .. }| {
+            let hears = || hear(heard).unwrap();
+            let says = |method: &str, target: &str, body: &[u8]| {
+                assert_eq!(status_of(*address, method, target, body), 200, "{method} {target}");
+            };
+            let (chunk, culprit) = (ChunkId::of(b"x"), CellId::from_bytes([2; 16]));
+            let alert = Alert { node_id: CellId::from_bytes([1; 16]), culprit, chunk, found: ChunkId::of(b"y") };
+            says("POST", "/alert", &serde_json::to_vec(&alert).unwrap());
+            assert!(matches!(hears(), Input::Alerted(said) if said == alert));
+            says("POST", "/chunks/holders", format!("{chunk} {culprit}\n").as_bytes());
+            assert!(matches!(hears(), Input::Told(news) if news == [News { id: chunk, holders: vec![culprit] }]));
+            says("POST", "/scrub", b"");
+            assert!(matches!(hears(), Input::Scrub));
+            says("POST", "/drain", b"");
+            assert!(matches!(hears(), Input::Drain(true)));
+            says("DELETE", "/drain", b"");
+            assert!(matches!(hears(), Input::Drain(false)));
+            says("PUT", &format!("/chunk/{chunk}"), b"x");
+            assert!(matches!(hears(), Input::Holds(held) if held[0].id == chunk && held[0].copies == 5));
+        });
+    }
+
+    /// Each of them reads up to sixteen copies to their end.
+    #[test]
+    fn two_requests_at_once_have_copies_verified_and_the_others_wait() {
+        at_the_door(|Alone { api, address, .. }| {
+            let mut turns: Vec<_> = (0..VERIFICATIONS).map(|_| api.verifications.try_acquire().unwrap()).collect();
+            let third = begin(*address, "POST", "/chunks/have?verify=1", b"");
+            assert!(!is_answered(&third, Duration::from_millis(500)));
+            assert_eq!(status_of(*address, "POST", "/chunks/have", b""), 200, "others need not wait");
+            turns.pop();
+            third.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert!((&third).read(&mut [0; 12]).unwrap() > 0);
         });
     }
 

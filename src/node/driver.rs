@@ -1,110 +1,93 @@
 //! The one loop that owns the cell's core: receive, handle, perform.
 //!
-//! Everything reaches the core through one bounded inbox. Datagrams that find it full are lost, as datagrams may be;
-//! all others wait for a place.
+//! What takes time is done elsewhere ([`Errands`], [`Visit`]) and comes back through the inbox ([`Colony`]). The loop
+//! itself waits for nothing but its inbox, so neither can ever wait for the other.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+// A shell: its clock is the core's time.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use smol::channel::{Receiver, Sender, bounded};
+use smol::channel::{Receiver, Sender};
 use smol::lock::Semaphore;
-use smol::{LocalExecutor, Timer};
+use smol::{LocalExecutor, Task, Timer};
 
+use super::colony::{Colony, Look, Message};
+use super::errands::Errands;
+use super::events::EventLog;
 use super::radio::Radio;
-use crate::cell::{Answer, Cell, Event, Input, Output, StoreFacts, Time};
+use super::visit::Visit;
+use crate::cell::{Cell, Input, Memory, Output, StoreFacts, Time};
 use crate::chunk::MAX_CHUNK_BYTES;
-use crate::net::client::{CallError, Http, Patience};
-use crate::net::discovery::own_address_towards;
-use crate::store::FileStore;
-use crate::store::Store;
-use crate::wire::api::{CellView, Peers, Presence};
-use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES};
+use crate::net::client::{Http, Patience};
+use crate::store::{FileStore, Store};
+use crate::wire::api::CellView;
+use crate::wire::beacon::{Datagram, MAX_DATAGRAM_BYTES};
 
-/// Places in the inbox.
-const INBOX: usize = 256;
 /// Visits under way at once; each takes a thread.
-const MAX_VISITS: usize = 8;
-/// How long the API waits for a look at the colony before it says that the cell is not well.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_VISITS: usize = 16;
+/// After so long what was to be kept is given up: a disk that hangs must not stop the cell from all it does.
+const KEEP_LIMIT: Duration = Duration::from_secs(30);
 
-enum Message {
-    Input(Input),
-    Look(Sender<Look>),
+/// One thing to be done.
+#[derive(Debug)]
+enum Deed {
+    Perform(Output),
+    /// Tell somebody how the colony looks, now that everything before this is done.
+    Answer(Sender<Look>),
 }
 
-/// The colony as the core sees it at one moment.
-#[derive(Debug, Clone)]
-pub(super) struct Look {
-    /// What this cell says of itself.
-    pub(super) own: Beacon,
-    /// The other cells.
-    pub(super) cells: Vec<CellView>,
-}
-
-impl Look {
-    /// As `GET /peers` tells it.
-    pub(super) fn peers(&self) -> Peers {
-        Peers { peers: self.active().map(|cell| cell.url.clone()).collect(), cells: self.cells.clone() }
-    }
-
-    /// The cells that are there.
-    pub(super) fn active(&self) -> impl Iterator<Item = &CellView> {
-        self.cells.iter().filter(|cell| cell.state == Presence::Active)
+impl Deed {
+    /// May others see it only when what must not be forgotten is safe? Signs of life may not be late: whoever misses
+    /// them takes the cell for dead.
+    fn waits(&self) -> bool {
+        !matches!(
+            self,
+            Self::Perform(
+                Output::Broadcast(_)
+                    | Output::SendTo(..)
+                    | Output::Answer(..)
+                    | Output::Visit { .. }
+                    | Output::WakeAt(_)
+                    | Output::Event(_)
+            )
+        )
     }
 }
 
-/// The way to the driver, for all other threads.
-#[derive(Clone)]
-pub(super) struct Colony {
-    inbox: Sender<Message>,
+/// What is to be done, in order: nothing that waits overtakes an [`Output::Keep`].
+#[derive(Debug, Default)]
+struct InOrder {
+    keeping: bool,
+    waiting: VecDeque<Deed>,
 }
 
-impl Colony {
-    /// A colony that always looks the same, and does nothing.
-    #[cfg(test)]
-    pub(super) fn that_looks_like(look: Look) -> Self {
-        let (inbox, messages) = bounded(INBOX);
-        std::thread::spawn(move || {
-            while let Ok(message) = messages.recv_blocking() {
-                if let Message::Look(answer) = message {
-                    drop(answer.try_send(look.clone()));
-                }
-            }
-        });
-        Self { inbox }
+impl InOrder {
+    /// Takes in what is to be done, and gives it back if that can be at once.
+    fn admit(&mut self, deed: Deed) -> Option<Deed> {
+        if self.keeping && deed.waits() {
+            self.waiting.push_back(deed);
+            return None;
+        }
+        Some(self.passed(deed))
     }
 
-    /// Looks at the colony; `None` if the driver does not answer.
-    pub(super) fn look(&self) -> Option<Look> {
-        smol::block_on(self.look_async())
+    /// What was to be kept is safe: what can be done next. To be asked until there is nothing more.
+    fn next(&mut self) -> Option<Deed> {
+        if self.keeping {
+            return None;
+        }
+        let deed = self.waiting.pop_front()?;
+        Some(self.passed(deed))
     }
 
-    async fn look_async(&self) -> Option<Look> {
-        let (answer, answered) = bounded(1);
-        let ask = async {
-            self.inbox.send(Message::Look(answer)).await.ok()?;
-            answered.recv().await.ok()
-        };
-        future::or(ask, async {
-            Timer::after(LOOK_PATIENCE).await;
-            None
-        })
-        .await
-    }
-
-    /// Makes the cell behind this door a static peer.
-    pub(super) fn join(&self, door: String) {
-        // Fails only when the driver is gone, and then nothing matters any more.
-        drop(self.inbox.send_blocking(Message::Input(Input::Join { door })));
-    }
-
-    /// Tells the colony that this cell leaves. Returns when that was sent.
-    pub(super) async fn leave(&self) {
-        drop(self.inbox.send(Message::Input(Input::Leave)).await);
-        // The driver takes one after the other: once it answers this, it has done that.
-        drop(self.look_async().await);
+    fn passed(&mut self, deed: Deed) -> Deed {
+        self.keeping |= matches!(deed, Deed::Perform(Output::Keep(_)));
+        deed
     }
 }
 
@@ -116,77 +99,151 @@ pub(super) struct Driver {
     http: Http,
     started: Instant,
     inbox: Receiver<Message>,
-    own_inbox: Sender<Message>,
+    colony: Colony,
     visits: Arc<Semaphore>,
+    errands: Arc<Errands>,
+    in_order: InOrder,
+    keeping: Option<Task<()>>,
+    wake_at: Time,
+    log: EventLog,
+}
+
+/// What the loop goes on with.
+enum Next {
+    Message(Message),
+    Wake,
+    Kept,
 }
 
 impl Driver {
-    pub(super) fn new(cell: Cell, radio: Radio, store: Arc<FileStore>, door: SocketAddr) -> (Self, Colony) {
-        let (own_inbox, inbox) = bounded(INBOX);
-        let driver = Self {
+    pub(super) fn new(
+        cell: Cell,
+        radio: Radio,
+        store: Arc<FileStore>,
+        door: SocketAddr,
+        (colony, inbox): (Colony, Receiver<Message>),
+    ) -> Self {
+        Self {
             cell,
             radio,
+            errands: Arc::new(Errands::new(Arc::clone(&store) as _, colony.clone())),
             store,
             door,
             http: Http::new(Patience::PROBE, 1, 32),
             started: Instant::now(),
             inbox,
-            own_inbox: own_inbox.clone(),
+            colony,
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
-        };
-        (driver, Colony { inbox: own_inbox })
+            in_order: InOrder::default(),
+            keeping: None,
+            wake_at: Time::default(),
+            log: EventLog::new(),
+        }
     }
 
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let tasks = LocalExecutor::new();
         match self.radio.ears() {
-            Ok(ears) => tasks.spawn(listen(ears, self.own_inbox.clone())).detach(),
+            Ok(ears) => tasks.spawn(listen(ears, self.colony.clone())).detach(),
             Err(error) => return log::error!("cannot hear the colony: {error}"),
         }
+        tasks.spawn(self.errands.copies().clone().tell_all()).detach();
         tasks.run(self.receive(&tasks)).await;
     }
 
     async fn receive(&mut self, tasks: &LocalExecutor<'_>) {
         let mut outputs = Vec::new();
-        let mut log = EventLog { since: Instant::now(), told: 0 };
-        let mut wake_at = self.now();
         loop {
-            let due = self.started + Duration::from_millis(wake_at.0);
-            let message = future::or(async { self.inbox.recv().await.ok() }, async {
-                Timer::at(due).await;
-                None
-            });
-            let input = match message.await {
-                Some(Message::Input(input)) => input,
-                Some(Message::Look(answer)) => {
+            // However much comes in, errands and ears get their turn.
+            future::yield_now().await;
+            let (input, answer) = match self.next().await {
+                Next::Message(Message::Input(input, place)) => {
+                    // What was large is the core's now, which has its own limits.
+                    drop(place);
+                    (input, None)
+                }
+                Next::Message(Message::Do(input, answer)) => (input, Some(answer)),
+                Next::Message(Message::Look(answer)) => {
                     // Whoever asked may have stopped waiting.
                     drop(answer.try_send(self.look()));
                     continue;
                 }
-                None => Input::Wake(self.store_facts()),
-            };
-            self.cell.handle(self.now(), input, &mut outputs);
-            for output in outputs.drain(..) {
-                match output {
-                    Output::Broadcast(beacon) => self.radio.broadcast(&Datagram::Beacon(beacon).encode()),
-                    Output::SendTo(to, beacon) => self.radio.send(to, &Datagram::Beacon(beacon).encode()),
-                    Output::Answer(to, beacon) => self.radio.answer(to, &Datagram::Beacon(beacon).encode()),
-                    Output::Visit { door, announce } => {
-                        let visit = Visit { door, announce, own_door: self.door, http: self.http.clone() };
-                        tasks.spawn(visit.perform(self.own_inbox.clone(), Arc::clone(&self.visits))).detach();
+                Next::Wake => (Input::Wake(self.store_facts()), None),
+                Next::Kept => {
+                    (self.keeping, self.in_order.keeping) = (None, false);
+                    while let Some(deed) = self.in_order.next() {
+                        self.perform(deed, tasks);
                     }
-                    Output::WakeAt(time) => wake_at = time,
-                    Output::Rename(id) => {
-                        if let Err(error) = self.store.set_cell_id(id) {
-                            log::error!(
-                                "the new name {id} is not kept and will be given up at the next start: {error}"
-                            );
-                        }
-                    }
-                    Output::Event(event) => log.tell(&event),
-                    _ => {}
+                    continue;
                 }
+            };
+            if let Input::Drain(draining) = input {
+                self.colony.set_draining(draining);
+            }
+            self.cell.handle(self.now(), input, &mut outputs);
+            for deed in outputs.drain(..).map(Deed::Perform).chain(answer.map(Deed::Answer)) {
+                if let Some(deed) = self.in_order.admit(deed) {
+                    self.perform(deed, tasks);
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        // Nor may it keep the cell from giving signs of life.
+        if self.now() >= self.wake_at {
+            return Next::Wake;
+        }
+        let due = self.started + Duration::from_millis(self.wake_at.0);
+        let kept = async {
+            match &mut self.keeping {
+                Some(keeping) => keeping.await,
+                None => future::pending().await,
+            }
+            Next::Kept
+        };
+        let message = async {
+            match self.inbox.recv().await {
+                Ok(message) => Next::Message(message),
+                // Never: the driver has a way to its own inbox.
+                Err(_) => future::pending().await,
+            }
+        };
+        let wake = async {
+            Timer::at(due).await;
+            Next::Wake
+        };
+        future::or(kept, future::or(message, wake)).await
+    }
+
+    fn perform(&mut self, deed: Deed, tasks: &LocalExecutor<'_>) {
+        let output = match deed {
+            Deed::Perform(output) => output,
+            Deed::Answer(answer) => return drop(answer.try_send(self.look())),
+        };
+        match output {
+            Output::Broadcast(beacon) => self.radio.broadcast(&Datagram::Beacon(beacon).encode()),
+            Output::SendTo(to, beacon) => self.radio.send(to, &Datagram::Beacon(beacon).encode()),
+            Output::Answer(to, beacon) => self.radio.answer(to, &Datagram::Beacon(beacon).encode()),
+            Output::Visit { door, announce } => {
+                let visit = Visit { door, announce, own_door: self.door, http: self.http.clone() };
+                tasks.spawn(visit.perform(self.colony.clone(), Arc::clone(&self.visits))).detach();
+            }
+            Output::WakeAt(time) => self.wake_at = time,
+            Output::Rename(id) => {
+                if let Err(error) = self.store.set_cell_id(id) {
+                    log::error!("the new name {id} is not kept and will be given up at the next start: {error}");
+                }
+            }
+            Output::Note { chunk, holders } => self.store.note_holders(&chunk, &holders),
+            Output::Keep(memory) => self.keeping = Some(tasks.spawn(keep(Arc::clone(&self.store), memory))),
+            Output::Event(event) => self.log.tell(&event),
+            errand => {
+                if let Output::Alert { alert, .. } = &errand {
+                    self.radio.broadcast(&Datagram::Alert(*alert).encode());
+                }
+                tasks.spawn(Arc::clone(&self.errands).perform(errand)).detach();
             }
         }
     }
@@ -216,12 +273,42 @@ impl Driver {
             chunks: member.chunks,
             seen_ms: now.since_ms(member.last_heard),
         };
-        Look { own: self.cell.beacon(now), cells: self.cell.members().map(view).collect() }
+        Look { own: self.cell.beacon(now), life: self.cell.life(), cells: self.cell.members().map(view).collect() }
+    }
+}
+
+/// What the cell last kept; nothing if it is damaged, which is no reason not to start.
+pub(super) fn remembered(store: &dyn Store) -> Memory {
+    let kept = match store.kept() {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Memory::default(),
+        Err(error) => {
+            log::warn!("what this cell remembers cannot be read, and it starts without: {error}");
+            return Memory::default();
+        }
+    };
+    serde_json::from_slice(&kept).unwrap_or_else(|error| {
+        log::warn!("what this cell remembers is damaged, and it starts without: {error}");
+        Memory::default()
+    })
+}
+
+async fn keep(store: Arc<FileStore>, memory: Memory) {
+    let keep = smol::unblock(move || {
+        let kept = serde_json::to_vec(&memory).map_err(|error| error.to_string());
+        kept.and_then(|facts| Store::keep(&*store, &facts).map_err(|error| error.to_string()))
+    });
+    let kept = future::or(keep, async {
+        Timer::after(KEEP_LIMIT).await;
+        Err("the disk does not answer".to_owned())
+    });
+    if let Err(error) = kept.await {
+        log::error!("what this cell must remember is not kept and will be forgotten at the next start: {error}");
     }
 }
 
 /// Hears datagrams for ever. What is no datagram of ours is passed over.
-async fn listen(ears: async_net::UdpSocket, inbox: Sender<Message>) {
+async fn listen(ears: async_net::UdpSocket, colony: Colony) {
     // One byte more than any of ours, so that longer ones are seen to be longer.
     let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
     loop {
@@ -245,113 +332,18 @@ async fn listen(ears: async_net::UdpSocket, inbox: Sender<Message>) {
                 continue;
             }
         };
-        drop(inbox.try_send(Message::Input(input)));
-    }
-}
-
-/// One look at another cell, over HTTP.
-struct Visit {
-    door: String,
-    announce: bool,
-    own_door: SocketAddr,
-    http: Http,
-}
-
-impl Visit {
-    async fn perform(self, inbox: Sender<Message>, places: Arc<Semaphore>) {
-        let place = places.acquire().await;
-        let (door, answer) = smol::unblock(move || {
-            let answer = self.ask();
-            (self.door, answer)
-        })
-        .await;
-        drop(place);
-        drop(inbox.send(Message::Input(Input::Visited { door, answer })).await);
-    }
-
-    fn ask(&self) -> Answer {
-        let Some(address) = self.door.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
-            return Answer::Nobody;
-        };
-        let url = format!("http://{address}");
-        let status = match self.http.status(&url) {
-            Ok(status) => status,
-            Err(error) => {
-                log::debug!("visit: {error}");
-                return if error.is_unreachable() { Answer::Nobody } else { Answer::Somebody };
-            }
-        };
-        if self.announce {
-            match self.announce_to(&url, address) {
-                Ok(_) => {}
-                Err(error) => log::debug!("joining: {error}"),
-            }
-        }
-        Answer::Cell(address, status.beacon)
-    }
-
-    fn announce_to(&self, url: &str, address: SocketAddr) -> Result<Peers, CallError> {
-        let own = self.own_door.ip();
-        let own: IpAddr = if own.is_unspecified() { own_address_towards(address).unwrap_or(own) } else { own };
-        self.http.join(url, &format!("http://{}", SocketAddr::new(own, self.own_door.port())))
-    }
-}
-
-/// Writes events to the log, so many in a while: forged beacons must not fill a card with it.
-struct EventLog {
-    since: Instant,
-    told: u32,
-}
-
-/// Events written in one window, and its length. A colony of fifty that starts together is within it.
-const MAX_EVENTS: u32 = 200;
-const EVENTS_WINDOW: Duration = Duration::from_secs(60);
-
-impl EventLog {
-    fn tell(&mut self, event: &Event) {
-        if self.since.elapsed() >= EVENTS_WINDOW {
-            if let Some(unsaid) = self.told.checked_sub(MAX_EVENTS).filter(|&unsaid| unsaid > 0) {
-                log::warn!("{unsaid} more events of the colony were not written to the log");
-            }
-            (self.since, self.told) = (Instant::now(), 0);
-        }
-        self.told = self.told.saturating_add(1);
-        if self.told <= MAX_EVENTS {
-            tell(event);
-        }
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Active(id, door) => log::info!("cell {} is active at {door}", id.short()),
-        Event::Silent(id) => log::info!("cell {} has fallen silent; asking it over HTTP", id.short()),
-        Event::Dead(id) => log::warn!("cell {} is dead: silent, and it does not answer", id.short()),
-        Event::Left(id) => log::info!("cell {} has left", id.short()),
-        Event::Cloned(id, address) => {
-            log::warn!(
-                "two cells are named {id}, one of them at {address}: was an SD card copied? The newer one takes another name"
-            );
-        }
-        Event::Renamed { from, to } => log::warn!("this cell was named {from} and is now named {to}"),
-        Event::Crowded => {
-            log::warn!("more than {} cells are heard: the newest are passed over", crate::cell::MAX_MEMBERS);
-        }
-        _ => {}
+        colony.hint(input);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::UdpSocket;
 
     use super::*;
-
-    fn visit(door: SocketAddr) -> Answer {
-        let http = Http::new(Patience::PROBE, 0, 0);
-        Visit { door: door.to_string(), announce: false, own_door: door, http }.ask()
-    }
+    use crate::cell::Event;
+    use crate::chunk::ChunkId;
+    use crate::store::MemoryStore;
 
     /// Under a flood of datagrams the loop that listens was the only one that ran: no beacon was sent any more.
     #[test]
@@ -361,8 +353,8 @@ mod tests {
         for _ in 0..50 {
             flood.send_to(&Datagram::Probe.encode(), to).unwrap();
         }
-        let (inbox, heard) = bounded(INBOX);
-        let mut listening = std::pin::pin!(listen(ears.into(), inbox));
+        let (colony, heard) = Colony::new(false);
+        let mut listening = std::pin::pin!(listen(ears.into(), colony));
         smol::block_on(async {
             for taken_in in 0..3 {
                 assert!(future::poll_once(&mut listening).await.is_none());
@@ -371,21 +363,45 @@ mod tests {
         });
     }
 
+    fn keeps(draining: bool) -> Deed {
+        Deed::Perform(Output::Keep(Memory { draining, ..Memory::default() }))
+    }
+
+    fn checks(n: u8) -> Deed {
+        Deed::Perform(Output::Verify(ChunkId::from_bytes([n; 32])))
+    }
+
     #[test]
-    fn a_visit_tells_an_answer_that_is_no_status_from_none() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let door = listener.local_addr().unwrap();
-        for answer in ["503 Service Unavailable", "404 Not Found", "200 OK"] {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let (mut line, _) = listener.accept().unwrap();
-                    assert!(line.read(&mut [0; 4096]).unwrap() > 0);
-                    write!(line, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
-                });
-                assert_eq!(visit(door), Answer::Somebody, "{answer}");
-            });
+    fn nothing_is_done_before_what_must_not_be_forgotten_is_safe_but_give_signs_of_life() {
+        let mut order = InOrder::default();
+        assert!(order.admit(checks(1)).is_some());
+        assert!(order.admit(keeps(true)).is_some());
+        for held_back in [checks(2), keeps(false), checks(3)] {
+            assert!(order.admit(held_back).is_none());
         }
-        drop(listener);
-        assert_eq!(visit(door), Answer::Nobody);
+        for passed in [Output::WakeAt(Time(7)), Output::Event(Event::Crowded)] {
+            assert!(order.admit(Deed::Perform(passed)).is_some());
+        }
+        assert!(order.next().is_none(), "it is not safe yet");
+
+        order.keeping = false;
+        assert!(matches!(order.next(), Some(Deed::Perform(Output::Verify(id))) if id.shard() == 2));
+        assert!(matches!(order.next(), Some(Deed::Perform(Output::Keep(Memory { draining: false, .. })))));
+        assert!(order.next().is_none(), "and now this is not");
+        order.keeping = false;
+        assert!(matches!(order.next(), Some(Deed::Perform(Output::Verify(id))) if id.shard() == 3));
+        assert!(order.next().is_none());
+        assert!(order.admit(checks(4)).is_some());
+    }
+
+    #[test]
+    fn a_damaged_memory_is_an_empty_one() {
+        let store = MemoryStore::new(0);
+        assert_eq!(remembered(&store), Memory::default());
+        let memory = Memory { draining: true, ..Memory::default() };
+        store.keep(&serde_json::to_vec(&memory).unwrap()).unwrap();
+        assert_eq!(remembered(&store), memory);
+        store.keep(b"{\"draining\":tr").unwrap();
+        assert_eq!(remembered(&store), Memory::default());
     }
 }

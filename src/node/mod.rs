@@ -2,21 +2,35 @@
 //!
 //! ```text
 //!                       ┌──────────── main thread (smol) ────────────┐
-//!   UDP ◀─ Radio ───────┤ Driver: one loop, sole owner of cell::Cell │◀─ inbox (bounded) ◀─ Api asks, visits end
-//!                       └────────────────────────────────────────────┘
-//!   TCP ──▶ Door (thread, smol) ──▶ Server (tiny_http, workers) ──▶ Api ──▶ Store
+//!   UDP ◀─ Radio ───────┤ Driver: one loop, sole owner of cell::Cell │◀─ Colony: bounded inbox ◀─┬── Api, Copies
+//!                       └────────────┬───────────────────────────────┘                           │
+//!                                    └──▶ Visit, Errands (threads, few of each kind) ────────────┘
+//!                                             │ Transfer, audit           │
+//!   TCP ◀── other cells ◀─────────────────────┘                           ▼
+//!   TCP ──▶ Door (thread, smol) ──▶ Server (tiny_http, workers) ──▶ Api ──▶ Copies ──▶ Store
 //! ```
 //!
-//! Chunk bytes go from the server to the store and back; the driver sees only decisions.
+//! Chunk bytes go from the server to the store and back, and between stores; the driver sees only decisions. What comes
+//! to the disk and goes from it without the core having decided it, the core hears through `Copies`.
 
 // A shell: it starts the clocks.
 #![allow(clippy::disallowed_methods)]
 
 mod api;
+mod audit;
+mod bans;
+mod colony;
+mod copies;
 mod driver;
+mod errands;
+mod events;
 mod radio;
 mod route;
 mod search;
+#[cfg(test)]
+mod stranger;
+mod transfer;
+mod visit;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -26,7 +40,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::StreamExt;
 
-use crate::cell::{Cell, Settings};
+use crate::cell::Cell;
 use crate::config::{Config, ConfigError, DoorLimits};
 use crate::net::descriptors;
 use crate::net::lines::Lines;
@@ -35,7 +49,8 @@ use crate::store::{FileStore, OpenError, Options, Store, panic_is_caught};
 use crate::wire::CellId;
 use crate::wire::beacon::Boot;
 use api::Api;
-use driver::{Colony, Driver};
+use colony::Colony;
+use driver::Driver;
 use radio::Radio;
 
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to
@@ -128,16 +143,10 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let store = Arc::new(FileStore::open(&config.data, &options)?);
     let id = store.cell_id();
 
-    let cell = Cell::new(
-        id,
-        new_boot(),
-        address.port(),
-        &config.peers,
-        Settings::default(),
-        &crate::cell::Memory::default(),
-        fastrand::u64(..),
-    );
-    let (driver, colony) = Driver::new(cell, radio, Arc::clone(&store), address);
+    let memory = driver::remembered(&*store);
+    let (colony, inbox) = Colony::new(memory.draining);
+    let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &memory, fastrand::u64(..));
+    let driver = Driver::new(cell, radio, Arc::clone(&store), address, (colony.clone(), inbox));
     let api = Arc::new(Api::new(Arc::clone(&store) as _, colony.clone()));
     let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)
         .map_err(system("starting the HTTP server"))?;

@@ -12,9 +12,15 @@ pub(super) enum Route {
     GetChunk(ChunkId),
     HeadChunk(ChunkId),
     Have,
+    Verify,
+    Holders,
     List { after: Option<ChunkId>, limit: usize },
     Peers,
     Join,
+    Alert,
+    Drain,
+    Undrain,
+    Scrub,
     Status,
     Health,
 }
@@ -41,15 +47,31 @@ pub(super) fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
     }
     let (route, allow) = match path {
         "/chunk" => (Route::PostChunk, "POST"),
-        "/chunks/have" => (Route::Have, "POST"),
+        "/chunks/have" => (have(query)?, "POST"),
+        "/chunks/holders" => (Route::Holders, "POST"),
         "/chunks" => (list(query)?, "GET, HEAD"),
         "/peers" => (Route::Peers, "GET, HEAD"),
         "/join" => (Route::Join, "POST"),
+        "/alert" => (Route::Alert, "POST"),
+        "/drain" => (if method == "DELETE" { Route::Undrain } else { Route::Drain }, "DELETE, POST"),
+        "/scrub" => (Route::Scrub, "POST"),
         "/status" => (Route::Status, "GET, HEAD"),
         "/health" => (Route::Health, "GET, HEAD"),
         _ => return Err(problem(404, "there is no such path here".into())),
     };
     if allow.split(", ").any(|allowed| allowed == method) { Ok(route) } else { Err(not_allowed(allow)) }
+}
+
+fn have(query: &str) -> Result<Route, NoRoute> {
+    let mut route = Route::Have;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        route = match pair {
+            "verify=1" => Route::Verify,
+            "verify=0" => Route::Have,
+            _ => return Err(problem(400, "verify=1 is what can be asked for".into())),
+        };
+    }
+    Ok(route)
 }
 
 fn list(query: &str) -> Result<Route, NoRoute> {
@@ -99,6 +121,13 @@ mod tests {
         assert_eq!(route("GET", &format!("/chunks?limit=2&after={ID}")), Ok(Route::List { after: Some(id), limit: 2 }));
         assert_eq!(route("GET", "/peers?x=1"), Ok(Route::Peers));
         assert_eq!(route("POST", "/join"), Ok(Route::Join));
+        assert_eq!(route("POST", "/chunks/have?verify=1"), Ok(Route::Verify));
+        assert_eq!(route("POST", "/chunks/have?verify=0"), Ok(Route::Have));
+        assert_eq!(route("POST", "/chunks/holders"), Ok(Route::Holders));
+        assert_eq!(route("POST", "/alert"), Ok(Route::Alert));
+        assert_eq!(route("POST", "/drain"), Ok(Route::Drain));
+        assert_eq!(route("DELETE", "/drain"), Ok(Route::Undrain));
+        assert_eq!(route("POST", "/scrub"), Ok(Route::Scrub));
     }
 
     #[test]
@@ -118,5 +147,11 @@ mod tests {
         assert_eq!(status("DELETE", &format!("/chunk/{ID}")), 405);
         assert_eq!(route("GET", "/join").unwrap_err().allow, Some("POST"));
         assert_eq!(status("POST", "/peers"), 405);
+        assert_eq!(route("GET", "/drain").unwrap_err().allow, Some("DELETE, POST"));
+        assert_eq!(status("GET", "/scrub"), 405);
+        assert_eq!(status("DELETE", "/alert"), 405);
+        for query in ["verify", "verify=", "verify=true", "verfy=1", "verify=1&x=1"] {
+            assert_eq!(status("POST", &format!("/chunks/have?{query}")), 400, "{query}");
+        }
     }
 }

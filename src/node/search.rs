@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::driver::Colony;
+use super::colony::Colony;
 use crate::chunk::ChunkId;
 use crate::net::client::{Http, Patience};
 use crate::wire::api::MAX_HOPS;
@@ -186,10 +186,10 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::node::driver::Look;
+    use crate::node::colony::Look;
     use crate::wire::CellId;
     use crate::wire::api::{CellView, Presence};
-    use crate::wire::beacon::{Beacon, Role, Status};
+    use crate::wire::beacon::{Role, Status};
 
     const CHUNK: &[u8] = b"a chunk that another cell has";
 
@@ -213,18 +213,6 @@ mod tests {
             }
         });
         let (role, status) = (Role::Storage, Status::Active);
-        let own = Beacon {
-            node_id: CellId::from_bytes([0; 16]),
-            port: 1,
-            status,
-            v: None,
-            boot: None,
-            role,
-            chunks: None,
-            free: None,
-            cells: None,
-            clean_s: None,
-        };
         let cell = |n| CellView {
             node_id: CellId::from_bytes([n; 16]),
             url: url.clone(),
@@ -235,8 +223,8 @@ mod tests {
             chunks: None,
             seen_ms: 0,
         };
-        let look = Look { own, cells: (1..=cells).map(cell).collect() };
-        (Searches::new(Colony::that_looks_like(look)), heads)
+        let look = Look { cells: (1..=cells).map(cell).collect(), ..Look::nobody() };
+        (Searches::new(Colony::that_looks_like(look).0), heads)
     }
 
     /// Sixty clients that read slowly had sixty chunks in memory.

@@ -17,6 +17,8 @@ use cellsync::wire::api::Presence;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::lan::Lan;
+
 /// Nothing here takes this long unless it is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,9 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Settings of cells that leave each other alone, for tests that wait until nobody is at their doors.
+pub(crate) const QUIET: [&str; 4] = ["--set", "audit_rate=\"0\"", "--set", "belief_audit_ms=3600000"];
 
 /// A UDP port for one colony. As long as this lives, no other test of this machine takes the same number: the TCP
 /// port of that number is held for it.
@@ -192,6 +197,8 @@ pub(crate) struct Cell {
     pub(crate) id: String,
     pub(crate) url: String,
     pub(crate) data: PathBuf,
+    /// Words before the program's name, where it is to run elsewhere.
+    prefix: Vec<String>,
     options: Vec<String>,
     child: Option<Child>,
     first_line: Option<mpsc::Receiver<String>>,
@@ -206,14 +213,24 @@ impl Cell {
     }
 
     fn begin(data: &Path, udp_port: u16, options: &[&str]) -> Self {
-        let mut all: Vec<String> = ["--loopback", "--init", "--listen", "127.0.0.1:0", "--reserve", "1 MiB"]
-            .iter()
-            .chain(options)
-            .map(ToString::to_string)
-            .collect();
-        all.extend(["--udp-port".to_owned(), udp_port.to_string()]);
+        let port = udp_port.to_string();
+        let own = ["--loopback", "--listen", "127.0.0.1:0", "--udp-port", &port];
+        Self::begin_at(data, Vec::new(), &[&own, options].concat())
+    }
+
+    /// Starts one on a host of a network of its own, with the ports of real cells.
+    pub(crate) fn begin_on(lan: &Lan, host: usize, data: &Path, options: &[&str]) -> Self {
+        Self::begin_at(
+            data,
+            lan.on_host(host),
+            &[&["--listen", &format!("{}:8080", Lan::address(host))], options].concat(),
+        )
+    }
+
+    fn begin_at(data: &Path, prefix: Vec<String>, options: &[&str]) -> Self {
+        let options = ["--init", "--reserve", "1 MiB"].iter().chain(options).map(ToString::to_string).collect();
         let (id, url, data) = (String::new(), String::new(), data.to_owned());
-        let mut cell = Self { id, url, data, options: all, child: None, first_line: None };
+        let mut cell = Self { id, url, data, prefix, options, child: None, first_line: None };
         cell.spawn();
         cell
     }
@@ -225,8 +242,10 @@ impl Cell {
     fn spawn(&mut self) {
         assert!(self.child.is_none());
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = node();
-        command.args(&self.options).arg("--data").arg(&self.data);
+        let program = env!("CARGO_BIN_EXE_cellsync-node").to_owned();
+        let mut words = self.prefix.iter().chain([&program]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(&self.options).arg("--data").arg(&self.data);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (tell, first_line) = mpsc::channel();
@@ -245,7 +264,7 @@ impl Cell {
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!((words.first(), words.get(2..4)), (Some(&"cell"), Some(&["listens", "on"][..])), "{line:?}");
         (self.id, self.url) = (words[1].to_owned(), words[4].to_owned());
-        assert!(self.url.starts_with("http://127.0.0.1:"), "{line}");
+        assert!(self.url.starts_with("http://127.0.0.1:") || !self.prefix.is_empty(), "{line}");
     }
 
     /// `HOST:PORT` of its door.
@@ -325,7 +344,8 @@ pub(crate) struct Colony {
     // First, so that the cells end before their folders go.
     pub(crate) cells: Vec<Cell>,
     pub(crate) http: Http,
-    udp_port: UdpPort,
+    /// None on a network of its own, where real ports are used.
+    udp_port: Option<UdpPort>,
     folder: TempDir,
 }
 
@@ -337,13 +357,32 @@ impl Colony {
 
     pub(crate) fn start_with(cells: usize, options: &[&str]) -> Self {
         let (udp_port, folder) = (UdpPort::free(), tempfile::tempdir().unwrap());
-        fs::create_dir(folder.path().join("files")).unwrap();
         let begin = |n| Cell::begin(&folder.path().join(format!("cell{n}")), udp_port.number, options);
         let cells = (0..cells).map(begin).collect();
+        Self::of(cells, Some(udp_port), folder)
+    }
+
+    /// Starts so many cells on the first hosts of a network of their own.
+    pub(crate) fn on_lan(lan: &Lan, cells: usize, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |n| Cell::begin_on(lan, n, &folder.path().join(format!("cell{n}")), options);
+        let cells = (0..cells).map(begin).collect();
+        Self::of(cells, None, folder)
+    }
+
+    fn of(cells: Vec<Cell>, udp_port: Option<UdpPort>, folder: TempDir) -> Self {
+        fs::create_dir(folder.path().join("files")).unwrap();
         let mut colony = Self { cells, http: Http::new(Patience::PROBE, 1, 16), udp_port, folder };
         colony.cells.iter_mut().for_each(Cell::listens);
         colony.know_each_other();
         colony
+    }
+
+    /// Starts one more cell on this machine.
+    pub(crate) fn join(&mut self, options: &[&str]) {
+        let data = self.folder.path().join(format!("cell{}", self.cells.len()));
+        self.cells.push(Cell::start(&data, self.udp_port(), options));
+        self.know_each_other();
     }
 
     /// Waits until every living cell counts every living cell as active, and no other.
@@ -399,8 +438,29 @@ impl Colony {
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path().join("files"));
-        command.args(["--loopback", "--udp-port", &self.udp_port.number.to_string()]);
+        command.args(self.where_it_is());
         command
+    }
+
+    /// The UDP port of a colony on this machine.
+    pub(crate) fn udp_port(&self) -> u16 {
+        self.udp_port.as_ref().unwrap().number
+    }
+
+    /// The options with which a client finds this colony.
+    fn where_it_is(&self) -> Vec<String> {
+        match &self.udp_port {
+            Some(port) => ["--loopback", "--udp-port", &port.number.to_string()].map(ToOwned::to_owned).to_vec(),
+            None => Vec::new(),
+        }
+    }
+
+    /// `cellsync` with this command, for this colony.
+    pub(crate) fn tool(&self, command: &str) -> Command {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_cellsync"));
+        tool.current_dir(self.folder.path().join("files"));
+        tool.arg(command).args(self.where_it_is());
+        tool
     }
 
     /// `cellsync-put` for this colony.
@@ -415,9 +475,7 @@ impl Colony {
 
     /// `cellsync status` for this colony.
     pub(crate) fn status(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cellsync"));
-        command.args(["status", "--loopback", "--udp-port", &self.udp_port.number.to_string()]);
-        command
+        self.tool("status")
     }
 
     /// Puts a file with this content and returns its manifest.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::house::{Colony, Running, Stored, eventually, light_blocks, noise, run};
+use crate::house::{Colony, QUIET, Running, Stored, eventually, light_blocks, noise, run};
 
 /// Lines of a journal that were written to their ends, the head not counted; 0 if there is none.
 fn noted(journal: &Path) -> usize {
@@ -36,7 +36,7 @@ pub(crate) fn half_way(colony: &Colony, command: &mut Command, lines: usize) -> 
 /// noted, twenty times; then the same command again. What is on the disks before and after tells what was sent.
 #[test]
 fn a_put_killed_at_any_point_sends_only_what_is_missing_when_run_again() {
-    let colony = Colony::start(6);
+    let colony = Colony::start_with(6, &QUIET);
     let (mut killed, mut resumed) = (0, 0);
     // Some puts end before they are killed.
     for round in 0..60 {
@@ -86,7 +86,7 @@ fn a_put_killed_at_any_point_sends_only_what_is_missing_when_run_again() {
 /// takes some copies of what it stored away, runs it again.
 #[test]
 fn copies_that_got_lost_since_are_made_again() {
-    let mut colony = Colony::start(6);
+    let mut colony = Colony::start_with(6, &QUIET);
     let bytes = noise(1, 12 << 20);
     let file = colony.file("file", &bytes);
     let mut put = colony.put();

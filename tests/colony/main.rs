@@ -18,6 +18,8 @@ mod house;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod lan;
+#[cfg(test)]
 mod membership;
 #[cfg(test)]
 mod older_server;
@@ -29,3 +31,5 @@ mod raw;
 mod round_trip;
 #[cfg(test)]
 mod start_and_stop;
+#[cfg(test)]
+mod upkeep;

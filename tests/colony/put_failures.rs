@@ -73,7 +73,7 @@ fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.ended().exits(3).says(&["5 of 5 did not answer", "file.manifest.part", "run the same command again"]);
+    first.ended().exits(3).says(&["of 5 did not answer", "file.manifest.part", "run the same command again"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
 
     let before = colony.count_copies();

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
+use super::check::bad_as_json;
 use super::progress::{Bar, Direction};
 use super::{failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, GetOptions, GetReport, Target, default_output};
@@ -115,7 +116,7 @@ fn in_words(report: &GetReport, target: &Target) -> String {
         show::bytes(size),
         show::count(chunks, "chunk"),
         show::count(cells, "cell"),
-        if fewest_copies == 1 { "1 copy".to_owned() } else { format!("{fewest_copies} copies") },
+        show::copies(fewest_copies),
     );
     let bad = report.bad_copies.len();
     if bad > 0 {
@@ -125,13 +126,7 @@ fn in_words(report: &GetReport, target: &Target) -> String {
 }
 
 fn as_json(report: &GetReport, target: &Target) -> serde_json::Value {
-    let bad: Vec<_> = report
-        .bad_copies
-        .iter()
-        .map(|copy| {
-            serde_json::json!({ "chunk": copy.chunk, "index": copy.index, "cell": copy.cell, "found": copy.found })
-        })
-        .collect();
+    let bad: Vec<_> = report.bad_copies.iter().map(bad_as_json).collect();
     serde_json::json!({
         "output": if let Target::Path(path) = target { Some(path) } else { None },
         "size": report.size,

@@ -4,13 +4,17 @@
 // It is here that users are spoken to.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod check;
 #[cfg(target_os = "linux")]
 mod demo;
+mod drain;
 mod get;
 #[cfg(target_os = "linux")]
 mod node;
 mod progress;
 mod put;
+mod repair;
+mod scrub;
 mod show;
 mod status;
 mod tool;
@@ -20,8 +24,9 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::client::{ClientError, Place, Stop};
+use crate::client::{CellWord, ClientError, Place, Stop};
 use crate::config::DEFAULT_UDP_PORT;
+use crate::store::MAX_HOLDERS;
 
 pub use get::get;
 #[cfg(target_os = "linux")]
@@ -70,13 +75,24 @@ fn path_or_dash(word: &str) -> Result<PathBuf, String> {
 /// program.
 fn say(name: &str, text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    said(name, out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn said(name: &str, written: io::Result<()>) -> ExitCode {
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             complain(name, &format!("cannot write standard output: {error}"));
             ExitCode::from(FAILED)
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// As [`say`], for what may be too long to be held as a text.
+fn say_json(name: &str, value: &impl serde::Serialize) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    said(name, written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 /// Prints a line for the user on standard error. If that is closed, nobody wants to know.
@@ -102,18 +118,42 @@ fn place(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<Plac
     if udp_port == 0 {
         return Err(ClientError::Usage("--udp-port is a number from 1 to 65535".into()));
     }
-    let nodes = nodes
-        .iter()
-        .map(|node| {
-            let node = &node.replace(DASH, "-");
-            let url = if node.contains("://") { node.clone() } else { format!("http://{node}") };
-            match url.strip_prefix("http://") {
-                Some(host) if !host.trim_end_matches('/').is_empty() => Ok(url),
-                _ => Err(ClientError::Usage(format!("--node {node}: http://HOST:PORT is needed"))),
-            }
-        })
-        .collect::<Result<_, _>>()?;
+    let nodes = nodes.iter().map(|node| url_of(&node.replace(DASH, "-")));
+    let wrong = |node| ClientError::Usage(format!("--node {node}: http://HOST:PORT is needed"));
+    let nodes = nodes.collect::<Result<_, _>>().map_err(wrong)?;
     Ok(Place { nodes, udp_port, loopback })
+}
+
+/// The URL of a cell's door that is named as one, or as `HOST:PORT`; the word, if it is neither.
+fn url_of(word: &str) -> Result<String, String> {
+    let url = if word.contains("://") { word.to_owned() } else { format!("http://{word}") };
+    match url.strip_prefix("http://") {
+        Some(host) if !host.trim_end_matches('/').is_empty() => Ok(url),
+        _ => Err(word.to_owned()),
+    }
+}
+
+/// Which cell is meant.
+fn cell_word(word: &str) -> Result<CellWord, ClientError> {
+    if let Some(id) = CellWord::id(word) {
+        return Ok(id);
+    }
+    let has_port = word.contains(':');
+    url_of(word).ok().filter(|_| has_port).map(CellWord::Url).ok_or_else(|| {
+        ClientError::Usage(format!(
+            "{word} names no cell: a URL, HOST:PORT or the first digits of an id (four at least) are needed"
+        ))
+    })
+}
+
+/// How many copies, if that is told.
+fn copies(asked: Option<u8>) -> Result<Option<u8>, ClientError> {
+    match asked {
+        Some(copies) if copies == 0 || usize::from(copies) > MAX_HOLDERS => {
+            Err(ClientError::Usage(format!("--copies is a number from 1 to {MAX_HOLDERS}")))
+        }
+        asked => Ok(asked),
+    }
 }
 
 /// How many workers: as many as were asked for, or as there are processors.

@@ -13,6 +13,8 @@ use crate::client::Progress;
 pub(super) enum Direction {
     Put,
     Get,
+    /// Nowhere: it is things that are counted, of this name.
+    Count(&'static str),
 }
 
 pub(super) struct Bar {
@@ -40,13 +42,16 @@ impl Bar {
         self.drawn.finish_and_clear();
     }
 
-    fn style(known: bool) -> ProgressStyle {
-        let template = if known {
+    fn style(&self, known: bool) -> ProgressStyle {
+        let template = if let Direction::Count(what) = self.direction {
+            self.drawn.set_message(what);
+            "{wide_bar} {human_pos} of {human_len} {msg}  {eta} left"
+        } else if known {
             "{wide_bar} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left"
         } else {
             "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}"
         };
-        // Both templates are right; a wrong one would only cost the looks.
+        // The templates are right; a wrong one would only cost the looks.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         style.progress_chars("█▉▊▋▌▍▎▏ ")
     }
@@ -54,7 +59,11 @@ impl Bar {
 
 impl Progress for Bar {
     fn total(&self, bytes: Option<u64>) {
-        self.drawn.set_style(Self::style(bytes.is_some()));
+        self.drawn.set_style(self.style(bytes.is_some()));
+        if matches!(self.direction, Direction::Count(_)) {
+            // Something else is counted now.
+            self.drawn.set_position(0);
+        }
         if let Some(bytes) = bytes {
             self.drawn.set_length(bytes);
         }
@@ -62,6 +71,9 @@ impl Progress for Bar {
 
     fn advance(&self, plain: u64, sealed: u64) {
         self.drawn.inc(plain);
+        if matches!(self.direction, Direction::Count(_)) {
+            return;
+        }
         if sealed == 0 {
             // Done by an earlier run: it must not count as speed.
             self.drawn.reset_eta();
@@ -71,7 +83,7 @@ impl Progress for Bar {
             let percent = 100.0 * self.sealed.get() as f64 / self.plain.get() as f64;
             let what = match self.direction {
                 Direction::Put => "stored",
-                Direction::Get => "fetched",
+                _ => "fetched",
             };
             self.drawn.set_message(format!("{percent:.0} % {what}"));
         }

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use super::progress::{Bar, Direction};
-use super::{failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
+use super::{copies, failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
 use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest};
 use crate::pipeline::Level;
-use crate::store::MAX_HOLDERS;
 use crate::wire::api::DEFAULT_COPIES;
 
 const NAME: &str = "cellsync-put";
@@ -83,10 +82,7 @@ pub fn put() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(PutReport, PathBuf), ClientError> {
-    let copies = args.copies.unwrap_or(DEFAULT_COPIES);
-    if copies == 0 || usize::from(copies) > MAX_HOLDERS {
-        return Err(ClientError::Usage(format!("--copies is a number from 1 to {MAX_HOLDERS}")));
-    }
+    let copies = copies(args.copies)?.unwrap_or(DEFAULT_COPIES);
     if args.min_copies.is_some_and(|least| least == 0 || least > copies) {
         return Err(ClientError::Usage(format!("--min-copies is a number from 1 to {copies}, the copies wanted")));
     }

@@ -10,6 +10,11 @@ pub(super) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
+/// `3 copies`, `1 copy`.
+pub(super) fn copies(number: usize) -> String {
+    if number == 1 { "1 copy".to_owned() } else { format!("{number} copies") }
+}
+
 /// `4 s ago`, `3 min ago`.
 pub(super) fn ago(ms: u64) -> String {
     match ms / 1000 {

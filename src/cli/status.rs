@@ -2,40 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::thread;
 
 use argh::FromArgs;
+use serde::Serialize;
 
 use super::{failed, place, say, show};
-use crate::client::{ClientError, KnownCell, Place, locate, no_cells};
+use crate::client::{ClientError, Place, at_once, locate, no_cells};
 use crate::net::client::{Http, Patience};
 use crate::wire::CellId;
-use crate::wire::api::{CellView, Presence};
-use crate::wire::beacon::Beacon;
+use crate::wire::api::{CellView, Life, Presence};
 
 const NAME: &str = "cellsync status";
-
-/// What each cell says of itself; those that do not answer are left out. Some are asked at a time, so that one that
-/// hangs holds up few.
-fn own_words<'a>(http: &Http, found: &'a [KnownCell]) -> Vec<(&'a KnownCell, Beacon)> {
-    let ask = |cell: &'a KnownCell| Some((cell, http.status(&cell.url).ok()?.beacon));
-    let mut words = Vec::new();
-    for some in found.chunks(AT_ONCE) {
-        thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|cell| scope.spawn(move || ask(cell))).collect();
-            words.extend(asked.into_iter().filter_map(|asked| asked.join().ok().flatten()));
-        });
-    }
-    words
-}
-
-/// Cells asked at the same time.
-const AT_ONCE: usize = 32;
 
 /// Cells that are asked for others: those that are gone are known to all that are left.
 const MAX_ASKED: usize = 3;
 
-/// Show the cells of the colony: role, state, chunks, room, when last heard.
+/// Show the cells of the colony: role, state, chunks, room, when last heard; and what needs time or care.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Args {
@@ -64,13 +46,24 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// A cell, and what it does, if it told that itself.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    view: CellView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    life: Option<Life>,
+}
+
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
-fn look(place: &Place) -> Result<Vec<CellView>, ClientError> {
+fn look(place: &Place) -> Result<Vec<Row>, ClientError> {
     let http = Http::new(Patience::PROBE, 1, 16);
     let found = locate(&http, place, usize::MAX)?;
-    let mut cells: BTreeMap<CellId, CellView> = own_words(&http, &found)
-        .into_iter()
-        .map(|(cell, own)| {
+    // Those that do not answer are left out.
+    let words = found.iter().zip(at_once(&found, |cell| http.status(&cell.url).ok()));
+    let mut cells: BTreeMap<CellId, Row> = words
+        .filter_map(|(cell, status)| {
+            let (own, life) = status.map(|status| (status.beacon, Some(status.life)))?;
             let view = CellView {
                 node_id: own.node_id,
                 url: cell.url.clone(),
@@ -81,7 +74,7 @@ fn look(place: &Place) -> Result<Vec<CellView>, ClientError> {
                 chunks: own.chunks,
                 seen_ms: 0,
             };
-            (own.node_id, view)
+            Some((own.node_id, Row { view, life }))
         })
         .collect();
     if cells.is_empty() {
@@ -90,19 +83,21 @@ fn look(place: &Place) -> Result<Vec<CellView>, ClientError> {
     for cell in found.iter().take(MAX_ASKED) {
         for view in http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default() {
             match cells.get(&view.node_id) {
-                Some(known) if known.seen_ms <= view.seen_ms => {}
-                _ => drop(cells.insert(view.node_id, view)),
+                Some(known) if known.view.seen_ms <= view.seen_ms => {}
+                _ => drop(cells.insert(view.node_id, Row { view, life: None })),
             }
         }
     }
-    let mut cells: Vec<CellView> = cells.into_values().collect();
-    cells.sort_by(|a, b| (a.state != Presence::Active, &a.url).cmp(&(b.state != Presence::Active, &b.url)));
+    let mut cells: Vec<Row> = cells.into_values().collect();
+    cells.sort_by(|Row { view: a, .. }, Row { view: b, .. }| {
+        (a.state != Presence::Active, &a.url).cmp(&(b.state != Presence::Active, &b.url))
+    });
     Ok(cells)
 }
 
-fn table(cells: &[CellView]) -> String {
+fn table(cells: &[Row]) -> String {
     let mut rows = vec![["CELL", "ADDRESS", "ROLE", "STATE", "CHUNKS", "FREE", "LAST HEARD"].map(ToOwned::to_owned)];
-    rows.extend(cells.iter().map(row));
+    rows.extend(cells.iter().map(|cell| row(&cell.view)));
     let mut widths = [0; 7];
     for row in &rows {
         for (width, field) in widths.iter_mut().zip(row) {
@@ -115,9 +110,45 @@ fn table(cells: &[CellView]) -> String {
         text += fields.join("  ").trim_end();
         text.push('\n');
     }
-    let active = cells.iter().filter(|cell| cell.state == Presence::Active).count();
+    let active = cells.iter().filter(|cell| cell.view.state == Presence::Active).count();
     text += &format!("{}, {active} active\n", show::count(cells.len(), "cell"));
+    text + &needs(cells)
+}
+
+/// What needs time, or somebody: a line for each kind, none if all is well.
+fn needs(cells: &[Row]) -> String {
+    let mut text = String::new();
+    let lives = || cells.iter().filter_map(|cell| cell.life.as_ref());
+    let short = spread(lives().map(|life| life.short));
+    if let Some(short) = short {
+        let stuck =
+            spread(lives().map(|life| life.stuck)).map_or_else(String::new, |stuck| format!(" ({stuck} stuck)"));
+        text += &format!("chunks short of copies: {short}{stuck}\n");
+    }
+    for cell in cells {
+        let Some(drain) = cell.life.as_ref().and_then(|life| life.drain.as_ref()) else { continue };
+        let name = cell.view.node_id.short();
+        text += &if drain.safe {
+            format!("{name} can be unplugged\n")
+        } else {
+            format!("{name} is being drained: {} of {} copies left\n", drain.left, drain.total)
+        };
+    }
+    let mut isolated: BTreeMap<CellId, usize> = BTreeMap::new();
+    for cell in lives().flat_map(|life| &life.isolated) {
+        *isolated.entry(*cell).or_default() += 1;
+    }
+    for (cell, by) in isolated {
+        text += &format!("{} is isolated by {}: it had bad copies\n", cell.short(), show::count(by, "cell"));
+    }
     text
+}
+
+/// Each cell counts its own chunks, and most chunks are on several cells: all together they have at least as many as the
+/// one that counts the most, and no more than the sum.
+fn spread(counts: impl Iterator<Item = u64> + Clone) -> Option<String> {
+    let (least, most) = (counts.clone().max().unwrap_or_default(), counts.sum::<u64>());
+    (most > 0).then(|| if least == most { least.to_string() } else { format!("{least} to {most}") })
 }
 
 fn row(cell: &CellView) -> [String; 7] {
@@ -136,11 +167,11 @@ fn row(cell: &CellView) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::api::Drain;
     use crate::wire::beacon::{Role, Status};
 
-    #[test]
-    fn the_table_lines_up_and_counts() {
-        let cell = |n: u8, state, seen_ms| CellView {
+    fn cell(n: u8, state: Presence, seen_ms: u64) -> Row {
+        let view = CellView {
             node_id: CellId::from_bytes([n; 16]),
             url: format!("http://10.0.0.{n}:8080"),
             role: Role::Storage,
@@ -150,6 +181,11 @@ mod tests {
             chunks: None,
             seen_ms,
         };
+        Row { view, life: None }
+    }
+
+    #[test]
+    fn the_table_lines_up_and_counts() {
         let text = table(&[cell(7, Presence::Active, 0), cell(123, Presence::Dead, 600_000)]);
         let expected = "\
 CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST HEARD
@@ -158,5 +194,28 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST HEARD
 2 cells, 1 active
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_needs_time_or_somebody_is_told_below_the_table_and_in_json() {
+        let mut cells = [1, 2, 3].map(|n| cell(n, Presence::Active, 0));
+        assert_eq!(needs(&cells), "");
+        cells[0].life = Some(Life { short: 12, stuck: 3, ..Life::default() });
+        assert_eq!(needs(&cells), "chunks short of copies: 12 (3 stuck)\n");
+        let isolated = vec![CellId::from_bytes([9; 16])];
+        let drain = Drain { left: 120, total: 200, stuck: 0, safe: false };
+        let life = Life { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Life::default() };
+        cells[1].life = Some(life);
+        let drain = Drain { left: 0, total: 200, stuck: 0, safe: true };
+        cells[2].life = Some(Life { isolated, drain: Some(drain), ..Life::default() });
+        let expected = "\
+chunks short of copies: 12 to 16 (3 stuck)
+02020202 is being drained: 120 of 200 copies left
+03030303 can be unplugged
+09090909 is isolated by 2 cells: it had bad copies
+";
+        assert_eq!(needs(&cells), expected);
+        let json = serde_json::to_value(&cells[0]).unwrap();
+        assert_eq!((&json["life"]["short"], &json["url"]), (&12.into(), &"http://10.0.0.1:8080".into()));
     }
 }

@@ -1,16 +1,16 @@
-//! `cellsync`: looking at a colony, and showing what one does.
+//! `cellsync`: looking at a colony and after it, and showing what one does.
 
 use std::process::ExitCode;
 
 use argh::FromArgs;
 
+use super::{check, drain, repair, scrub, status, understand};
 #[cfg(target_os = "linux")]
 use super::{demo, node};
-use super::{status, understand};
 
 const NAME: &str = "cellsync";
 
-/// Look at a storage colony, or watch one at work.
+/// Look at a storage colony and after it, or watch one at work.
 #[derive(FromArgs)]
 struct Args {
     #[argh(subcommand)]
@@ -25,6 +25,10 @@ struct Args {
 #[argh(subcommand)]
 enum Command {
     Status(status::Args),
+    Check(check::Args),
+    Repair(repair::Args),
+    Drain(drain::Args),
+    Scrub(scrub::Args),
     #[cfg(target_os = "linux")]
     Demo(demo::Args),
     #[cfg(target_os = "linux")]
@@ -39,6 +43,10 @@ pub fn tool() -> ExitCode {
     };
     match args.command {
         Command::Status(args) => status::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Scrub(args) => scrub::run(&args),
         #[cfg(target_os = "linux")]
         Command::Demo(args) => demo::run(&args),
         #[cfg(target_os = "linux")]

@@ -30,10 +30,10 @@ pub struct BadCopy {
     pub chunk: ChunkId,
     /// The number of its block.
     pub index: usize,
-    /// Who sent the bytes.
+    /// The cell that has it.
     pub cell: String,
-    /// What they hash to.
-    pub found: ChunkId,
+    /// What its bytes hash to, if they were seen here; if not, the cell itself found it bad, and set it aside.
+    pub found: Option<ChunkId>,
 }
 
 /// How a job ended.
@@ -158,7 +158,7 @@ impl Worker {
         match open_chunk(bytes, &job.id, &self.key) {
             Ok(block) => Some(Outcome::Block { bytes: block, sealed: bytes.len() as u64 }),
             Err(OpenError::WrongHash { found }) => {
-                let copy = BadCopy { chunk: job.id, index: job.index, cell, found };
+                let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
                 if !bad.contains(&copy) {
                     bad.push(copy);
                 }

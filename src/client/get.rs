@@ -4,17 +4,16 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::download::{BadCopy, Crew, Done, Job, Outcome, search};
-use super::have::ask_all;
+use super::have::{Wait, ask_all};
 use super::holders::Holders;
 use super::output::{Output, Target};
-use super::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, locate};
+use super::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, locate, manifest_file};
 use crate::chunk::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{Http, Patience};
 use crate::pipeline::Manifest;
@@ -66,15 +65,13 @@ pub fn get(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<GetReport, ClientError> {
-    let file = File::open(manifest).map_err(ClientError::file("cannot read", manifest))?;
     if let Target::Path(path) = target
         && super::output::are_one(manifest, path)
     {
         let what = format!("{} is the manifest itself; choose another name with -o", path.display());
         return Err(ClientError::Usage(what));
     }
-    let wrong = |source| ClientError::Manifest { path: manifest.to_owned(), source };
-    let manifest = Manifest::read(file).map_err(wrong)?;
+    let manifest = manifest_file::read(manifest)?;
     let mut output = Output::open(target, manifest.content, options.force)?;
     progress.total(manifest.size);
     let workers = workers(options);
@@ -141,14 +138,8 @@ impl Get<'_> {
         let place = &self.options.place;
         let cells = locate(&self.http, place, wanted)?;
         let ids = &self.manifest.chunks;
-        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids), ids.len());
-        match (holders.answering(), cells.len()) {
-            (0, 0) => Err(super::no_cells(place)),
-            (0, found) => Err(ClientError::NoCells(format!(
-                "{found} cells are heard, and none of them answers over HTTP; is a firewall between?"
-            ))),
-            _ => Ok(holders),
-        }
+        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids, Wait::ForHolders), ids.len());
+        if holders.answering() == 0 { Err(super::none_answers(place, cells.len())) } else { Ok(holders) }
     }
 
     /// A file that cannot be whole is not begun. Cells that we do not know of may still have what is missing.

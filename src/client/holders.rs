@@ -3,6 +3,7 @@
 use super::KnownCell;
 use super::have::Answer;
 use crate::chunk::ChunkId;
+use crate::wire::beacon::Status;
 
 /// Weight of the newest measurement in a cell's average.
 const NEWEST: f64 = 0.3;
@@ -66,6 +67,12 @@ impl Has {
         }
     }
 
+    pub(super) fn remove(&mut self, index: usize) {
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word &= !(1_u64 << (index % 64));
+        }
+    }
+
     fn has(&self, index: usize) -> bool {
         self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
@@ -93,7 +100,7 @@ impl Holders {
     /// Takes in what the cells answered about `chunks` chunks. `answers` are in the order of `cells`.
     pub(super) fn new(cells: &[KnownCell], answers: Vec<Option<Answer>>, chunks: usize) -> Self {
         let cells = cells.iter().zip(answers).filter_map(|(known, answer)| {
-            let Answer { has, took_ms } = answer?;
+            let Answer { has, took_ms, .. } = answer?;
             Some(Cell { known: known.clone(), has, pace_ms: took_ms.max(0.1), under_way: 0, down: false })
         });
         Self { cells: cells.collect(), chunks }
@@ -117,6 +124,40 @@ impl Holders {
     /// How many cells have this chunk.
     pub(super) fn count(&self, index: usize) -> usize {
         self.cells.iter().filter(|cell| cell.has.has(index)).count()
+    }
+
+    /// The cells that answered. Their numbers are their places here.
+    pub(super) fn cells(&self) -> impl Iterator<Item = &KnownCell> {
+        self.cells.iter().map(|cell| &cell.known)
+    }
+
+    /// How many of the cells will stay. Copies on the others do not count as copies that a chunk has: they are handed
+    /// on or lost.
+    pub(super) fn staying(&self) -> usize {
+        self.cells().filter(|cell| stays(cell)).count()
+    }
+
+    /// The holders of this chunk, by number.
+    pub(super) fn holding(&self, index: usize) -> impl Iterator<Item = (usize, &KnownCell)> {
+        self.cells.iter().enumerate().filter(move |(_, cell)| cell.has.has(index)).map(|(n, cell)| (n, &cell.known))
+    }
+
+    /// How many copies this chunk has on cells that will stay.
+    pub(super) fn staying_copies(&self, index: usize) -> usize {
+        self.holding(index).filter(|(_, cell)| stays(cell)).count()
+    }
+
+    /// The chunks that a cell has, ascending.
+    pub(super) fn held_by(&self, number: usize) -> impl Iterator<Item = usize> {
+        let has = self.cells.get(number).map(|cell| &cell.has);
+        (0..self.chunks).filter(move |&index| has.is_some_and(|has| has.has(index)))
+    }
+
+    /// The cell has no copy of this chunk that is of any use.
+    pub(super) fn lose(&mut self, number: usize, index: usize) {
+        if let Some(cell) = self.cells.get_mut(number) {
+            cell.has.remove(index);
+        }
     }
 
     /// The holder that is likely to have it here first, none of `tried`; counts the fetch as under way. Cells that
@@ -155,10 +196,34 @@ impl Holders {
     }
 }
 
+/// Will the cell be there for long, as far as it knows?
+pub(super) fn stays(cell: &KnownCell) -> bool {
+    !matches!(cell.status, Status::Draining | Status::Leaving)
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Cells, and which of the chunks each has.
+    pub(crate) fn holders(ids: &[ChunkId], cells: &[(KnownCell, &[usize])]) -> Holders {
+        let index = Index::new(ids);
+        let answer = |held: &[usize]| {
+            let mut has = Has::nothing(ids.len());
+            for &chunk in held {
+                has.add(&index, &ids[chunk]);
+            }
+            Some(Answer { has, took_ms: 1.0, whole: true })
+        };
+        let known: Vec<KnownCell> = cells.iter().map(|(cell, _)| cell.clone()).collect();
+        Holders::new(&known, cells.iter().map(|(_, held)| answer(held)).collect(), ids.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::beacon::{Role, Status};
+    use crate::wire::beacon::Role;
 
     fn holders(paces: &[f64], chunks: usize) -> Holders {
         let ids: Vec<ChunkId> = (0..chunks).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
@@ -176,7 +241,7 @@ mod tests {
         let answer = |(n, &took_ms): (usize, &f64)| {
             let mut has = Has::nothing(chunks);
             ids.iter().enumerate().filter(|(index, _)| *index != n).for_each(|(_, id)| has.add(&index, id));
-            Some(Answer { has, took_ms })
+            Some(Answer { has, took_ms, whole: true })
         };
         Holders::new(&cells, paces.iter().enumerate().map(answer).collect(), chunks)
     }
@@ -224,7 +289,20 @@ mod tests {
         assert!(!other.is_everything(3));
         other.merge(&has);
         assert!(other.is_everything(3));
-        let holders = Holders::new(&[cell], vec![Some(Answer { has, took_ms: 1.0 })], 3);
+        let holders = Holders::new(&[cell], vec![Some(Answer { has, took_ms: 1.0, whole: true })], 3);
         assert_eq!(holders.missing(), [1]);
+    }
+
+    #[test]
+    fn copies_on_cells_that_are_drained_can_be_read_and_do_not_count() {
+        let mut holders = holders(&[1.0, 1.0, 1.0], 4);
+        holders.cells[1].known.status = Status::Draining;
+        assert_eq!((holders.count(3), holders.staying_copies(3), holders.staying()), (3, 2, 2));
+        assert_eq!(holders.held_by(1).collect::<Vec<_>>(), [0, 2, 3]);
+        holders.lose(0, 3);
+        assert_eq!((holders.count(3), holders.staying_copies(3)), (2, 1));
+        assert_eq!(holders.holding(3).map(|(number, _)| number).collect::<Vec<_>>(), [1, 2]);
+        holders.lose(2, 3);
+        assert!(holders.choose(3, &[]).is_some_and(|(number, _)| number == 1));
     }
 }

@@ -22,6 +22,12 @@ pub fn default_manifest(source: &Source) -> Option<PathBuf> {
     Some(path.parent().map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name)))
 }
 
+/// Reads a manifest.
+pub(super) fn read(path: &Path) -> Result<Manifest, ClientError> {
+    let file = File::open(path).map_err(ClientError::file("cannot read", path))?;
+    Manifest::read(file).map_err(|source| ClientError::Manifest { path: path.to_owned(), source })
+}
+
 /// What to say when a manifest must not be written over.
 pub(super) fn exists(manifest: &Path) -> ClientError {
     ClientError::Usage(format!(

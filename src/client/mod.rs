@@ -3,13 +3,22 @@
 //! ```text
 //!  put:  Source ─▶ split ─▶ N sealers ─▶ journal ─▶ Placer says where ─▶ uploads, copies in parallel ─▶ manifest
 //!  get:  manifest ─▶ have? to every cell ─▶ Holders says from whom ─▶ fetch, verify, open ─▶ in order ─▶ Output
+//!
+//!  check:   manifest ─▶ Survey: have? to every cell, and on demand: re-hash! ─▶ Tally of copies
+//!  repair:  Survey ─▶ chunks with too few copies ─▶ fetch, verify ─▶ Placer says where ─▶ the copies that lack
 //! ```
 //!
-//! Both are bounded pipelines: what is in memory depends on the number of workers, not on the size of the file. The
+//! All are bounded pipelines: what is in memory depends on the number of workers, not on the size of the file. The
 //! decisions (`placer`, `holders`) are pure; threads, sockets and files are around them. Nothing here prints: what a
 //! user may want to see goes to a [`Progress`].
 
+mod at_once;
+mod check;
 mod download;
+mod drain;
+#[cfg(test)]
+mod fake;
+mod find;
 mod flow;
 mod get;
 mod have;
@@ -21,8 +30,14 @@ mod manifest_file;
 mod output;
 mod placer;
 mod put;
+mod repair;
+mod scrub;
 mod source;
+mod survey;
+mod tally;
 mod upload;
+mod verify;
+mod watch;
 
 use std::io;
 use std::ops::Range;
@@ -30,13 +45,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use at_once::at_once;
+pub use check::{CheckOptions, CheckReport, Verdict, check};
 pub use download::BadCopy;
+pub use drain::{drain, undrain};
+pub use find::{CellWord, find};
 pub use get::{GetOptions, GetReport, default_output, get};
 pub use journal::journal_path;
 pub use locate::{KnownCell, Place, locate};
 pub use manifest_file::default_manifest;
 pub use output::Target;
 pub use put::{PutOptions, PutReport, put};
+pub use repair::{RepairReport, repair};
+pub use scrub::{Scrubbed, scrub};
 pub use source::Source;
 
 use crate::chunk::BLOCK_BYTES;
@@ -44,9 +65,10 @@ use crate::pipeline::{ManifestError, SealError};
 
 /// What a client tells about its work while it goes on. Called from one thread.
 pub trait Progress {
-    /// How many bytes of the user's there are, when that is known.
+    /// How much there is to do, when that is known: of a put and a get, the user's bytes; of a check and a repair,
+    /// copies or chunks.
     fn total(&self, bytes: Option<u64>);
-    /// So many more of the user's bytes are done; for them, so many bytes were stored or fetched.
+    /// So much more of it is done; for it, so many bytes were stored or fetched.
     fn advance(&self, plain: u64, sealed: u64);
     /// Something that the user may like to know, though the work goes on.
     fn notice(&self, text: &str);
@@ -107,6 +129,9 @@ pub enum ClientError {
     /// No cell was found.
     #[error("{0}")]
     NoCells(String),
+    /// A cell did not do what it was asked.
+    #[error("{0}")]
+    Cell(String),
     /// There are cells, but too few that take chunks.
     #[error("{0}")]
     TooFew(String),
@@ -170,11 +195,21 @@ pub fn no_cells(place: &Place) -> ClientError {
     })
 }
 
+/// Cells may be heard, and yet none of them answers.
+fn none_answers(place: &Place, heard: usize) -> ClientError {
+    match heard {
+        0 => no_cells(place),
+        _ => ClientError::NoCells(format!(
+            "{heard} cells are heard, and none of them answers over HTTP; is a firewall between?"
+        )),
+    }
+}
+
 /// Ranges that are told by name; of more, only their number.
 const MAX_RANGES_TOLD: usize = 8;
 
 /// `0-1048575, 3145728-4194303 and 2 more ranges`, ends included.
-fn ranges(ranges: &[Range<u64>]) -> String {
+pub fn ranges(ranges: &[Range<u64>]) -> String {
     let told: Vec<_> = ranges
         .iter()
         .take(MAX_RANGES_TOLD)

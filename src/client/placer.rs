@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::KnownCell;
 use crate::cell::placement::{Candidate, order};
+use crate::net::client::CallError;
 use crate::wire::CellId;
 use crate::wire::beacon::Status;
 
@@ -19,6 +20,29 @@ pub(super) enum Failure {
     Slow,
     /// The cell answered that it will not have the chunk; in words for people.
     Refused(String),
+}
+
+impl Failure {
+    pub(super) fn of(error: &CallError) -> Self {
+        match error {
+            CallError::Refused { status, .. } => {
+                Self::Refused(format!("answered {status} ({})", refusal_in_a_word(*status)))
+            }
+            CallError::Unreachable { .. } if error.is_slow() => Self::Slow,
+            CallError::Unreachable { .. } => Self::Unreachable,
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+fn refusal_in_a_word(status: u16) -> &'static str {
+    match status {
+        507 => "no room",
+        503 => "not now",
+        422 => "bytes damaged on the way",
+        429 => "too many requests",
+        other => crate::wire::problem::phrase(other),
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +74,11 @@ impl Copies {
     /// Those that are there already.
     pub(super) fn held_by(done: Vec<usize>) -> Self {
         Self { done, ..Self::default() }
+    }
+
+    /// This cell is not to get it.
+    pub(super) fn avoid(&mut self, number: usize) {
+        self.failed.push(number);
     }
 }
 
@@ -267,6 +296,24 @@ mod tests {
         chosen.dedup();
         assert_eq!(chosen.len(), 5);
         assert_eq!(placer.next(&mut copies), Next::Whole);
+    }
+
+    #[test]
+    fn storage_cells_come_first_and_others_only_make_up_the_number() {
+        let mut cells = cells(9);
+        let roles = [Role::Stem, Role::Storage, Role::Guard];
+        cells.iter_mut().zip(roles.into_iter().cycle()).for_each(|(cell, role)| cell.role = role);
+        let mut placer = Placer::new(cells, 5, None, 1);
+        for _ in 0..50 {
+            let mut copies = Copies::default();
+            let chosen = send(&mut placer, &mut copies);
+            let storage = chosen.iter().filter(|&&number| number % 3 == 1).count();
+            assert_eq!((chosen.len(), storage), (5, 3), "{chosen:?}");
+            // One that fails is replaced by a storage cell only if there is one.
+            placer.failed(&mut copies, chosen[0], Failure::Refused("busy".into()));
+            placer.cells.iter_mut().for_each(|cell| cell.failures = 0);
+            assert_ne!(send(&mut placer, &mut copies)[0] % 3, 1);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::flow::{Flow, senders};
-use super::have::ask_all;
+use super::have::{Wait, ask_all};
 use super::holders::Holders;
 use super::journal::{Earlier, Journal, journal_path};
 use super::ledger::Ledger;
@@ -241,7 +241,7 @@ impl Put<'_> {
     /// Who has what, when that has come to rest: cells may still be writing copies that were on their way when the earlier
     /// put was cut off, and those need not be sent again.
     fn settled_holders(&self, cells: &[KnownCell], ids: &[ChunkId]) -> Holders {
-        let look = || Holders::new(cells, ask_all(&self.http, cells, ids), ids.len());
+        let look = || Holders::new(cells, ask_all(&self.http, cells, ids, Wait::ForHolders), ids.len());
         let copies = |holders: &Holders| (0..ids.len()).map(|place| holders.count(place)).sum::<usize>();
         let whole = ids.len() * usize::from(self.options.copies).min(self.placer.willing());
         let mut holders = look();
@@ -393,14 +393,7 @@ impl Put<'_> {
                 self.placer.succeeded(&mut under_way.copies, cell);
             }
             Err(error) => {
-                let failure = match &error {
-                    CallError::Refused { status, .. } => {
-                        Failure::Refused(format!("answered {status} ({})", refusal_in_a_word(*status)))
-                    }
-                    CallError::Unreachable { .. } if error.is_slow() => Failure::Slow,
-                    CallError::Unreachable { .. } => Failure::Unreachable,
-                    other => Failure::Refused(other.to_string()),
-                };
+                let failure = Failure::of(&error);
                 if self.placer.failed(&mut under_way.copies, cell, failure) {
                     self.progress.notice(&format!("{error}; it is not asked any more for now"));
                 }
@@ -467,15 +460,5 @@ impl Put<'_> {
             journal.finish()?;
         }
         Ok(self.report)
-    }
-}
-
-fn refusal_in_a_word(status: u16) -> &'static str {
-    match status {
-        507 => "no room",
-        503 => "not now",
-        422 => "bytes damaged on the way",
-        429 => "too many requests",
-        other => crate::wire::problem::phrase(other),
     }
 }

@@ -12,7 +12,8 @@ fmt:
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
 
-# Some tests need root and loop devices, or Python with `cryptography`; where those are missing they say so and pass.
+# Some tests need root with loop devices or network namespaces, or Python with `cryptography`; where those are missing
+# they say so and pass.
 test:
     cargo test
 
@@ -30,3 +31,7 @@ bench *sections:
 # A colony on this machine: stored, cells killed, restored.
 demo *options:
     cargo run --locked --release --bin cellsync -- demo {{options}}
+
+# The colony in virtual time, larger or longer than in `just test`.
+sim cells="2000" minutes="10" seed="1":
+    CELLS={{cells}} MINUTES={{minutes}} SEED={{seed}} cargo test --locked --release --test sim a_thousand_cells -- --nocapture

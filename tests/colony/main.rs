@@ -10,15 +10,25 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod care;
+#[cfg(test)]
+mod check;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod get_failures;
 #[cfg(test)]
+mod healing;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
+mod immunity;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod lan;
+#[cfg(test)]
+mod liar;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]

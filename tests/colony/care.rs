@@ -1,0 +1,115 @@
+//! `cellsync drain` and `cellsync scrub`: cells that are to be unplugged, and cells that look at all they hold.
+
+use cellsync::wire::beacon::Status;
+use rustix::process::Signal;
+
+use crate::healing::quick;
+use crate::house::{Colony, Running, eventually, light_blocks, run};
+
+fn colony(cells: usize) -> Colony {
+    Colony::start_with(cells, &quick().iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// How the cell of this number speaks of itself.
+fn status(colony: &Colony, cell: usize) -> Status {
+    colony.http.status(&colony.cells[cell].url).unwrap().beacon.status
+}
+
+/// Goal: when a drain says that a cell can be unplugged, it can. Method: one of six cells is drained, by the first digits
+/// of its id, and killed; every chunk has its five copies on the others then.
+#[test]
+fn a_drained_cell_can_be_unplugged_and_nothing_is_short() {
+    let mut colony = colony(6);
+    let bytes = light_blocks(1, 20);
+    let stored = colony.put_bytes("file", &bytes);
+    let held = colony.cells[0].chunks().len();
+    assert!(held > 0);
+    let drained = run(colony.tool("drain").arg(&colony.cells[0].id[..8])).succeeded();
+    let line = format!("can be unplugged: all {held} of its copies are on other cells\n");
+    assert!(drained.text().ends_with(&line), "{}", drained.text());
+    assert!(drained.text().contains(&colony.cells[0].url), "{}", drained.text());
+
+    let table = run(&mut colony.status()).succeeded();
+    let row = table.text().lines().find(|line| line.starts_with(&colony.cells[0].id[..8])).unwrap();
+    assert!(row.contains(" draining "), "{row}");
+    assert!(table.text().contains(&format!("{} can be unplugged", &colony.cells[0].id[..8])), "{}", table.text());
+    // What is put now goes elsewhere, and what is counted are the others' copies.
+    let other = colony.put_bytes("other", &light_blocks(2, 4));
+    assert!(other.ids.iter().all(|id| !colony.cells[0].chunk_file(id).exists()));
+    run(colony.tool("check").args([&stored.manifest])).succeeded();
+    colony.cells[0].kill();
+    run(colony.tool("check").args([&stored.manifest])).succeeded();
+    assert!(colony.get_bytes(&stored.manifest) == bytes);
+}
+
+/// Goal: a drain that cannot go on says why and waits; Ctrl-C ends only the waiting; a cell that is added lets it end.
+/// Method: five cells, five copies; then a sixth.
+#[test]
+fn a_drain_that_is_stuck_says_what_is_lacking_and_goes_on_by_itself() {
+    let mut colony = colony(5);
+    colony.put_bytes("file", &light_blocks(3, 5));
+    let url = colony.cells[2].url.clone();
+    let mut waiting = Running::start(colony.tool("drain").arg(&url));
+    eventually("copies are stuck", || {
+        colony.http.status(&url).unwrap().life.drain.is_some_and(|drain| drain.stuck > 0)
+    });
+    // It looks twice a second; what it says then is read when it has ended.
+    let looks = colony.http.status(&url).unwrap().uptime_s + 3;
+    eventually("it has looked again", || colony.http.status(&url).unwrap().uptime_s >= looks);
+    assert!(waiting.is_running());
+    waiting.signal(Signal::INT);
+    let stopped = waiting.ended().exits(1).says(&["goes on", &format!("cellsync drain {url} --undo")]);
+    let stuck: Vec<&str> = stopped.stderr.lines().filter(|line| line.contains("can go nowhere now")).collect();
+    assert_eq!(stuck.len(), 1, "{}", stopped.stderr);
+    assert!(stuck[0].contains("of 4 other cells 4 take chunks") && stuck[0].contains("add a cell"), "{}", stuck[0]);
+    assert_eq!(status(&colony, 2), Status::Draining);
+
+    let options = quick();
+    colony.join(&options.iter().map(String::as_str).collect::<Vec<_>>());
+    let drained = run(colony.tool("drain").arg(colony.cells[2].door())).succeeded();
+    assert!(drained.text().contains("all 5 of its copies are on other cells"), "{}", drained.text());
+    let stays = run(colony.tool("drain").arg(&url).arg("--undo")).succeeded();
+    assert!(stays.text().contains("takes chunks again"), "{}", stays.text());
+    eventually("it takes chunks again", || status(&colony, 2) == Status::Active);
+    let told = run(colony.tool("drain").arg(&url).arg("--no-wait")).succeeded();
+    assert!(told.text().contains("hands its copies on") || told.text().contains("can be unplugged"), "{}", told.text());
+    eventually("it is drained again", || status(&colony, 2) == Status::Draining);
+}
+
+/// Goal: a scrub finds what has rotted and says where. Method: a bit of one copy is flipped on the disk; one cell is
+/// scrubbed that is sound, then all; when the copy was made good, all again.
+#[test]
+fn a_scrub_of_all_cells_names_the_one_with_a_bad_copy() {
+    let colony = colony(5);
+    let stored = colony.put_bytes("file", &light_blocks(4, 8));
+    colony.cells[3].flip(&stored.ids[5]);
+    let one = run(colony.tool("scrub").arg(&colony.cells[1].url)).succeeded();
+    assert!(one.text().ends_with(": 8 copies looked at, all good\n"), "{}", one.text());
+    let all = run(&mut colony.tool("scrub")).exits(5);
+    assert_eq!(all.text().lines().count(), 5);
+    for cell in &colony.cells {
+        let line = all.text().lines().find(|line| line.contains(&cell.url)).unwrap();
+        let is_bad = line.ends_with("8 copies looked at, 1 bad and set aside");
+        assert_eq!((is_bad, line.ends_with("all good")), (cell.id == colony.cells[3].id, !is_bad), "{line}");
+    }
+    eventually("the copy is good again", || colony.cells[3].chunk_file(&stored.ids[5]).exists());
+    colony.assert_all_chunks_are_what_they_are_named();
+    eventually("nothing is bad any more", || run(&mut colony.tool("scrub")).code == 0);
+    let begun = run(colony.tool("scrub").arg("--no-wait")).succeeded();
+    assert_eq!(begun.text().lines().filter(|line| line.contains("looked at from now on")).count(), 5);
+}
+
+/// Goal: a name that fits no cell, or none alone, is told with the names there are.
+#[test]
+fn a_cell_that_is_named_wrongly_is_told_in_one_line() {
+    let colony = colony(2);
+    let ids: Vec<&str> = colony.cells.iter().map(|cell| cell.id.as_str()).collect();
+    let nobody = if ids.iter().any(|id| id.starts_with("0000")) { "ffff0000" } else { "0000" };
+    for command in ["drain", "scrub"] {
+        run(colony.tool(command).arg(nobody))
+            .fails_in_one_line(2, &["no cell's id begins with", nobody, ids[0], ids[1]]);
+        run(colony.tool(command).arg("pi4")).fails_in_one_line(2, &["pi4 names no cell", "HOST:PORT"]);
+        run(colony.tool(command).arg("127.0.0.1:1")).fails_in_one_line(1, &["127.0.0.1:1", "does not answer"]);
+    }
+    run(&mut colony.tool("drain")).fails_in_one_line(2, &["cell"]);
+}

@@ -1,56 +1,73 @@
-//! `cellsync demo`: a colony of real cells on this machine loses some of them, and the file comes back.
+//! `cellsync demo`: a colony of real cells on this machine is born, keeps a file, is attacked, heals, finds out what is
+//! rotten and who lies, and the file comes back.
 
-// A shell: it tells how long things took.
+// A shell: it runs processes.
 #![allow(clippy::disallowed_methods)]
 
+mod attack;
+mod birth;
+mod chaos;
 mod colony;
+mod corruption;
+mod deceit;
+mod disks;
+mod file;
+mod liar;
+mod live;
 mod map;
+mod rhythm;
 mod sample;
+mod steps;
 mod story;
+mod tally;
+mod wait;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use argh::FromArgs;
-use console::style;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use self::colony::Colony;
-use self::map::Map;
-use self::story::{Stage, Teller, Way, aside, line, percent, stage, warn};
-use super::{FAILED, failed, jobs, show, stop_on_interrupt};
-use crate::chunk::ChunkId;
-use crate::client::{ClientError, GetOptions, PutOptions, Source, Stop, Target};
+use self::file::Stored;
+use self::rhythm::Watch;
+use self::steps::Steps;
+use self::story::{Stage, aside, line};
+use super::{FAILED, failed, show, stop_on_interrupt};
+use crate::chunk::BLOCK_BYTES;
+use crate::client::{ClientError, Stop};
 use crate::net::client::CallError;
-use crate::pipeline::{Level, Manifest, ManifestError};
-use crate::wire::api::DEFAULT_COPIES;
+use crate::pipeline::ManifestError;
 
 const NAME: &str = "cellsync demo";
 
-const DEFAULT_CELLS: usize = 6;
+/// So many that the attack leaves as many as there are copies.
+const DEFAULT_CELLS: usize = 9;
 const MAX_CELLS: usize = 50;
-/// One holder of the chunk is left.
-const MAX_KILLED: usize = DEFAULT_COPIES as usize - 1;
-/// More cells than this are named several in a line.
-const MAX_LISTED: usize = 12;
-const NAMED_IN_A_LINE: usize = 4;
 
-/// Watch a colony of real cells on this machine lose some of them, and a file come back from the others. Nothing
-/// leaves this machine, and nothing stays on it.
+/// Watch a colony of real cells on this machine lose some of them and heal, find rotten copies and a liar, and give a
+/// file back whole. Nothing leaves this machine, and nothing stays on it.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "demo")]
 pub(super) struct Args {
     /// what to store; it is only read (default: a file made for it)
     #[argh(positional, arg_name = "file")]
     file: Option<PathBuf>,
-    /// how many cells, 1 to 50 (default 6)
+    /// how many cells, 1 to 50 (default 9)
     #[argh(option, arg_name = "n")]
     cells: Option<usize>,
-    /// keep the folder with the cells' data, the manifest and the restored file
+    /// wait for Enter before each stage
+    #[argh(switch)]
+    step: bool,
+    /// in place of the attack and what follows: kill, revive and damage at random for so long, 1 to 3600
+    #[argh(option, arg_name = "seconds")]
+    chaos: Option<u64>,
+    /// with --chaos: the order of events, as an earlier run told it (default: a new one)
+    #[argh(option, arg_name = "n")]
+    seed: Option<u64>,
+    /// keep the folder with the cells' data, their logs, the manifests and the restored files
     #[argh(switch)]
     keep: bool,
 }
@@ -80,6 +97,20 @@ fn file_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> DemoError {
     move |source| DemoError::File { doing: format!("{doing} {}", path.display()), source }
 }
 
+/// Where the play is played, and how.
+struct Scene<'a> {
+    folder: &'a Path,
+    stop: &'a Stop,
+    steps: Steps,
+}
+
+impl Scene<'_> {
+    /// Begins a stage.
+    fn stage(&self, stage: Stage) -> Result<(), DemoError> {
+        self.steps.stage(stage, self.stop)
+    }
+}
+
 pub(super) fn run(args: &Args) -> ExitCode {
     if let Err(error) = check(args) {
         return failed(NAME, &error);
@@ -102,6 +133,15 @@ fn check(args: &Args) -> Result<(), ClientError> {
     if args.cells.is_some_and(|cells| !(1..=MAX_CELLS).contains(&cells)) {
         return usage(format!("--cells is a number from 1 to {MAX_CELLS}"));
     }
+    if args.chaos.is_some_and(|seconds| !(1..=chaos::MAX_SECONDS).contains(&seconds)) {
+        return usage(format!("--chaos is a number of seconds from 1 to {}", chaos::MAX_SECONDS));
+    }
+    if args.seed.is_some() && args.chaos.is_none() {
+        return usage("--seed is for --chaos, which has an order of events".into());
+    }
+    if args.step && !steps::can_wait() {
+        return usage("--step waits for Enter, and standard input is no terminal".into());
+    }
     match &args.file {
         Some(path) if path.exists() && !path.is_file() => {
             usage(format!("{} is not a file; the demo stores one file", path.display()))
@@ -112,15 +152,19 @@ fn check(args: &Args) -> Result<(), ClientError> {
 
 /// The folder outlives the cells, and goes whatever happens to the play.
 fn play_and_clean_up(args: &Args, stop: &Stop) -> Result<(), DemoError> {
-    if let Some(path) = &args.file {
-        File::open(path).map_err(file_error("cannot read", path))?;
-    }
+    let size = match &args.file {
+        Some(path) => {
+            let file = File::open(path).and_then(|file| file.metadata());
+            file.map_err(file_error("cannot read", path))?.len()
+        }
+        None => sample::SAMPLE_BYTES,
+    };
     let folder = tempfile::Builder::new()
         .prefix("cellsync-demo-")
         .disable_cleanup(args.keep)
         .tempdir()
         .map_err(file_error("cannot make a folder in", &std::env::temp_dir()))?;
-    let played = play(args, &folder, stop);
+    let played = play(args, size, &folder, stop);
     if args.keep {
         line(format_args!("all cells are ended; {} is kept", folder.path().display()));
         return played;
@@ -133,211 +177,62 @@ fn play_and_clean_up(args: &Args, stop: &Stop) -> Result<(), DemoError> {
     played.and(removed)
 }
 
-fn play(args: &Args, folder: &TempDir, stop: &Stop) -> Result<(), DemoError> {
-    let folder = folder.path();
+fn play(args: &Args, size: u64, folder: &TempDir, stop: &Stop) -> Result<(), DemoError> {
+    let scene = Scene { folder: folder.path(), stop, steps: Steps::new(args.step) };
     let count = args.cells.unwrap_or(DEFAULT_CELLS);
-    let mut colony = genesis(folder, count, stop)?;
-    let put = upload(args.file.as_deref(), folder, &colony, stop)?;
-    attack(&mut colony, put.map, stop)?;
-    let restored = restore(folder, &put.manifest, &colony, stop)?;
-    verdict(&put.digest, &restored, colony.killed(), count)
-}
-
-fn genesis(folder: &Path, count: usize, stop: &Stop) -> Result<Colony, DemoError> {
-    stage(Stage::Genesis);
-    line(format_args!("{} on this machine: a process and a folder for each, under", show::count(count, "cell")));
-    line(folder.display());
-    let began = Instant::now();
-    let colony = Colony::start(folder, count, stop)?;
-    let cells = colony.cells();
-    if count <= MAX_LISTED {
-        for cell in cells {
-            let door = cell.url.trim_start_matches("http://");
-            line(format_args!("cell {:<2}  {}  {door}  pid {}", cell.number, cell.id.short(), cell.pid()));
-        }
-    } else {
-        for row in cells.chunks(NAMED_IN_A_LINE) {
-            let names: Vec<_> =
-                row.iter().map(|cell| format!("{:>2} {} {:<7}", cell.number, cell.id.short(), cell.pid())).collect();
-            line(names.join(" ").trim_end());
-        }
-    }
-    colony.wait_until_all_know_each_other(stop)?;
-    let seconds = began.elapsed().as_secs_f64();
-    if count == 1 {
-        line(format_args!("it is alone, and ready after {seconds:.1} s"));
-    } else {
-        line(format_args!("all know each other after {seconds:.1} s, from their beacons; there is no master"));
-    }
-    Ok(colony)
-}
-
-/// What is known of the file that was put.
-struct Stored {
-    manifest: PathBuf,
-    digest: String,
-    map: Map,
-}
-
-fn upload(file: Option<&Path>, folder: &Path, colony: &Colony, stop: &Stop) -> Result<Stored, DemoError> {
-    stage(Stage::Upload);
-    let path = match file {
-        Some(path) => path.to_owned(),
-        None => make_sample(folder)?,
+    let blocks = size.div_ceil(BLOCK_BYTES as u64);
+    let watch = match args.chaos {
+        Some(_) => Watch::Chaos,
+        None => Watch::of(attack::left_of(count), blocks),
     };
-    let digest = digest(&path)?;
-    let began = Instant::now();
-    let size = path.metadata().map_err(file_error("cannot read", &path))?.len();
-    let what = if file.is_none() { " made for this, text and random bytes" } else { "" };
-    line(format_args!("{}, {}{what}", path.file_name().unwrap_or_default().display(), show::bytes(size)));
-    let manifest = folder.join("manifest");
-    let options = PutOptions {
-        copies: DEFAULT_COPIES,
-        min_copies: None,
-        level: Level::default(),
-        jobs: jobs(None)?,
-        force: false,
-        place: colony.place(),
-    };
-    let report = crate::client::put(&Source::File(path), &manifest, &options, &Teller::new(Way::In), stop)?;
-    line(format_args!(
-        "{}, {} ({} %); {} copies, {} in all, in {:.1} s",
-        show::count(report.chunks, "chunk"),
-        show::bytes(report.sealed_bytes),
-        percent(report.sealed_bytes, report.size),
-        report.sent_copies,
-        show::bytes(report.sent_bytes),
-        began.elapsed().as_secs_f64(),
-    ));
-    aside("the key is in the manifest, and nowhere else: no cell can read what it holds");
-    let ids: Vec<ChunkId> =
-        Manifest::read(File::open(&manifest).map_err(file_error("cannot read", &manifest))?)?.chunks;
-    let map = Map::new(&ids, &colony.held(&ids)?);
-    show_map(&map);
-    Ok(Stored { manifest, digest, map })
-}
-
-fn make_sample(folder: &Path) -> Result<PathBuf, DemoError> {
-    let path = folder.join("sample");
-    let made = File::create(&path).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        sample::write(&mut file, &mut fastrand::Rng::new())?;
-        file.flush()
-    });
-    made.map_err(file_error("cannot write", &path))?;
-    Ok(path)
-}
-
-fn show_map(map: &Map) {
-    for row in map.lines() {
-        line(row);
-    }
-}
-
-fn attack(colony: &mut Colony, mut map: Map, stop: &Stop) -> Result<(), DemoError> {
-    stage(Stage::Attack);
-    let Some((chunk, holders)) = map.first() else {
-        line("an empty file has no chunks, so nobody holds anything worth killing for");
-        return Ok(());
-    };
-    let (short, holders) = (chunk.short(), holders.clone());
-    if !holders.iter().any(|&cell| map.can_spare(cell)) {
-        warn("with one copy of each chunk no cell can be spared: none is killed");
-        return Ok(());
-    }
-    line(format_args!(
-        "of the {} of chunk 0 ({short}) up to {MAX_KILLED} get SIGKILL, without warning",
-        show::count(holders.len(), "holder"),
-    ));
-    for number in holders {
-        if stop.is_asked() {
-            return Err(DemoError::Stopped);
+    let mut colony = birth::genesis(&scene, count, blocks, watch)?;
+    birth::differentiation(&scene, &colony)?;
+    scene.stage(Stage::Upload)?;
+    let stored = file::upload(args.file.as_deref(), &scene, &colony)?;
+    match args.chaos {
+        Some(seconds) => {
+            let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+            let mut harm = chaos::chaos(&scene, &mut colony, &stored, seconds, seed)?;
+            harm.heal(&scene, &mut colony, &stored)?;
+            end(&scene, &colony, vec![stored], Some(&harm), "")
         }
-        // A last copy is never killed: a put into a small colony may have left some chunk with one.
-        if colony.killed() == MAX_KILLED || !map.can_spare(number) {
-            continue;
-        }
-        let Some(cell) = colony.cell_mut(number) else { continue };
-        cell.kill()?;
-        map.kill(number);
-        line(style(format!("cell {number:<2}  {}  pid {} is dead", cell.id.short(), cell.pid())).red());
+        None => immunity(&scene, &mut colony, stored, watch),
     }
-    let left = colony.answering();
-    let (lost, all) = map.lost();
-    line(format_args!(
-        "{} of {} still answer; {lost} of {all} copies are gone",
-        left.len(),
-        show::count(colony.cells().len(), "cell"),
-    ));
-    line(format_args!("of each chunk there is at least {}", copies(map.fewest_copies())));
-    show_map(&map);
-    Ok(())
 }
 
-fn copies(count: usize) -> String {
-    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
-}
-
-fn restore(folder: &Path, manifest: &Path, colony: &Colony, stop: &Stop) -> Result<PathBuf, DemoError> {
-    stage(Stage::Restore);
-    let began = Instant::now();
-    let path = folder.join("restored");
-    let options = GetOptions { jobs: jobs(None)?, force: false, place: colony.place() };
-    let target = Target::Path(path.clone());
-    let report = crate::client::get(manifest, &target, &options, &Teller::new(Way::Out), stop)?;
-    line(format_args!(
-        "{} back in {:.1} s from {}, by the manifest alone",
-        show::bytes(report.size),
-        began.elapsed().as_secs_f64(),
-        show::count(report.cells, "cell"),
-    ));
-    Ok(path)
-}
-
-fn verdict(put: &str, restored: &Path, killed: usize, cells: usize) -> Result<(), DemoError> {
-    stage(Stage::Verdict);
-    let got = digest(restored)?;
-    line(format_args!("put       {put}"));
-    line(format_args!("restored  {got}"));
-    if got != *put {
-        line(style("not equal: this is a defect").red().bold());
-        return Err(DemoError::Different);
+/// What a colony survives, one thing after the other.
+fn immunity(scene: &Scene, colony: &mut Colony, stored: Stored, watch: Watch) -> Result<(), DemoError> {
+    attack::attack(scene, colony, &stored)?;
+    if colony.dead().next().is_some() {
+        attack::healing(scene, colony, &stored)?;
     }
-    let lost = match killed {
+    corruption::corruption(scene, colony, &stored, watch)?;
+    match deceit::deceit(scene, colony)? {
+        Some((letters, _liar)) => end(scene, colony, vec![stored, letters], None, ", and a liar"),
+        None => end(scene, colony, vec![stored], None, ""),
+    }
+}
+
+fn end(
+    scene: &Scene,
+    colony: &Colony,
+    files: Vec<Stored>,
+    harm: Option<&chaos::Harm>,
+    liar: &str,
+) -> Result<(), DemoError> {
+    scene.stage(Stage::Restore)?;
+    let mut restored = Vec::new();
+    for stored in files {
+        let path = file::restore(&stored, restored.is_empty(), scene, colony)?;
+        restored.push((stored, path));
+    }
+    scene.stage(Stage::Verdict)?;
+    if let Some(harm) = harm {
+        harm.tell();
+    }
+    let dead = match colony.dead().count() {
         0 => String::new(),
-        _ => format!(", with {killed} of {} dead", show::count(cells, "cell")),
+        dead => format!(", with {dead} of {} dead", show::count(colony.cells().len(), "cell")),
     };
-    line(style(format!("equal: every byte came back{lost}")).green().bold());
-    Ok(())
-}
-
-/// SHA-256 of a file.
-fn digest(path: &Path) -> Result<String, DemoError> {
-    let cannot = || file_error("cannot read", path);
-    let mut file = File::open(path).map_err(cannot())?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = file.read(&mut buffer).map_err(cannot())?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        hasher.update(bytes);
-    }
-    Ok(ChunkId::from_bytes(hasher.finalize().into()).to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_wrong_byte_is_no_good_end() {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("restored");
-        std::fs::write(&path, "as it was put").unwrap();
-        let put = digest(&path).unwrap();
-        assert_eq!(put, ChunkId::of(b"as it was put").to_string());
-        assert!(verdict(&put, &path, 4, 6).is_ok());
-        std::fs::write(&path, "as it was pat").unwrap();
-        assert!(matches!(verdict(&put, &path, 4, 6), Err(DemoError::Different)));
-    }
+    file::compare(&restored, &format!("{dead}{liar}"))
 }

@@ -4,31 +4,25 @@
 //! Cells die with their guard here. If the demo itself is killed, the kernel kills its cells (`--parent`). Each is
 //! ended by its own id; nothing is done to any other process.
 
-// A shell: it waits for processes, each time for a condition and up to a deadline.
+// A shell: it waits for processes.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::DemoError;
-use crate::chunk::ChunkId;
+use super::wait::{Deadline, PATIENCE};
 use crate::client::{Place, Stop};
 use crate::net::client::{Http, Patience};
 use crate::wire::CellId;
-use crate::wire::api::Presence;
+use crate::wire::api::{CellStatus, Presence};
+use crate::wire::beacon::Role;
 
-/// How long the cells may take to start, and then to know each other. A small board with fifty of them is slow; a
-/// cell that cannot start says so at once.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(10);
 /// Room that the cells leave on the disk: little, so that the demo runs on small ones.
 const RESERVE: &str = "16 MiB";
 
@@ -37,22 +31,17 @@ pub(super) struct DemoCell {
     /// From 1, as the story calls it.
     pub(super) number: usize,
     pub(super) id: CellId,
+    /// The door that it has, or had when it lived.
     pub(super) url: String,
-    process: Guarded,
-    is_killed: bool,
+    /// Its folder, which outlives it.
+    pub(super) data: PathBuf,
+    pub(super) pid: u32,
+    process: Option<Guarded>,
 }
 
 impl DemoCell {
-    pub(super) fn pid(&self) -> u32 {
-        self.process.0.id()
-    }
-
-    /// SIGKILL: the cell gets no chance to say or finish anything. Returns when it is gone.
-    pub(super) fn kill(&mut self) -> Result<(), DemoError> {
-        let doing = || format!("cannot kill cell {}", self.number);
-        self.process.end().map_err(|source| DemoError::File { doing: doing(), source })?;
-        self.is_killed = true;
-        Ok(())
+    pub(super) fn lives(&self) -> bool {
+        self.process.is_some()
     }
 }
 
@@ -75,71 +64,146 @@ impl Drop for Guarded {
 
 pub(super) struct Colony {
     cells: Vec<DemoCell>,
-    udp_port: u16,
+    nursery: Nursery,
     http: Http,
+}
+
+/// What every cell is born with.
+struct Nursery {
+    program: PathBuf,
+    folder: PathBuf,
+    /// Words for the cells' command lines.
+    settings: Vec<String>,
+    udp_port: ReservedPort,
 }
 
 impl Colony {
     /// Starts so many cells, with their folders under `folder`, and returns when each says that its door is open.
-    pub(super) fn start(folder: &Path, count: usize, stop: &Stop) -> Result<Self, DemoError> {
+    pub(super) fn start(folder: &Path, count: usize, settings: &[String], stop: &Stop) -> Result<Self, DemoError> {
         let program = std::env::current_exe()
             .map_err(|source| DemoError::File { doing: "cannot find this program".into(), source })?;
-        let port = ReservedPort::pick()
+        let udp_port = ReservedPort::pick()
             .map_err(|source| DemoError::File { doing: "cannot get a UDP port for the colony".into(), source })?;
-        let births: Vec<Birth> =
-            (1..=count).map(|number| Birth::begin(&program, folder, number, port.number)).collect::<Result<_, _>>()?;
-        let deadline = Deadline::new();
+        let settings = settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]).collect();
+        let nursery = Nursery { program, folder: folder.to_owned(), settings, udp_port };
+        let births: Vec<Birth> = (1..=count).map(|number| nursery.begin(number)).collect::<Result<_, _>>()?;
+        let deadline = Deadline::new(PATIENCE);
         let cells = births.into_iter().map(|birth| birth.finish(&deadline, stop)).collect::<Result<_, _>>()?;
-        Ok(Self { cells, udp_port: port.number, http: Http::new(Patience::PROBE, 1, count) })
+        Ok(Self { cells, nursery, http: Http::new(Patience::PROBE, 1, count) })
     }
 
     /// Waits until each cell knows all the others, and nobody else, as active ones: `GET /peers`.
     pub(super) fn wait_until_all_know_each_other(&self, stop: &Stop) -> Result<(), DemoError> {
-        let all: BTreeSet<CellId> = self.cells.iter().map(|cell| cell.id).collect();
-        let deadline = Deadline::new();
-        for cell in &self.cells {
+        let all: BTreeSet<CellId> = self.living().map(|cell| cell.id).collect();
+        let deadline = Deadline::new(PATIENCE);
+        for cell in self.living() {
             deadline.wait(stop, &format!("cell {} does not know all the others", cell.number), || {
-                let peers = self.http.peers(&cell.url).unwrap_or_default();
-                let active = peers.cells.into_iter().filter(|peer| peer.state == Presence::Active);
-                let known: BTreeSet<CellId> = active.map(|peer| peer.node_id).chain([cell.id]).collect();
+                let known: BTreeSet<CellId> = self.seen(cell, Presence::Active).into_iter().chain([cell.id]).collect();
                 Ok((known == all).then_some(()))
             })?;
         }
         Ok(())
     }
 
+    /// Waits until all living cells see this one so.
+    pub(super) fn wait_until_all_see(
+        &self,
+        whom: CellId,
+        state: Presence,
+        deadline: &Deadline,
+        stop: &Stop,
+    ) -> Result<(), DemoError> {
+        for cell in self.living() {
+            let trouble = format!("cell {} does not see that {} is {state}", cell.number, whom.short());
+            deadline.wait(stop, &trouble, || Ok(self.seen(cell, state).contains(&whom).then_some(())))?;
+        }
+        Ok(())
+    }
+
+    fn seen(&self, by: &DemoCell, state: Presence) -> BTreeSet<CellId> {
+        let peers = self.http.peers(&by.url).unwrap_or_default();
+        peers.cells.into_iter().filter(|peer| peer.state == state).map(|peer| peer.node_id).collect()
+    }
+
+    /// Where clients find it.
     pub(super) fn place(&self) -> Place {
-        Place { nodes: Vec::new(), udp_port: self.udp_port, loopback: true }
+        Place { nodes: Vec::new(), udp_port: self.udp_port(), loopback: true }
+    }
+
+    pub(super) fn udp_port(&self) -> u16 {
+        self.nursery.udp_port.number
     }
 
     pub(super) fn cells(&self) -> &[DemoCell] {
         &self.cells
     }
 
-    pub(super) fn cell_mut(&mut self, number: usize) -> Option<&mut DemoCell> {
-        self.cells.iter_mut().find(|cell| cell.number == number)
+    pub(super) fn cell(&self, number: usize) -> Option<&DemoCell> {
+        self.cells.iter().find(|cell| cell.number == number)
     }
 
-    /// What each cell holds of these chunks, by its own word; in the order of the cells.
-    pub(super) fn held(&self, ids: &[ChunkId]) -> Result<Vec<BTreeSet<ChunkId>>, DemoError> {
-        let have = |cell: &DemoCell| {
-            let mut here = BTreeSet::new();
-            self.http.have(&cell.url, ids, &mut |id| {
-                here.insert(id);
-            })?;
-            Ok(here)
+    pub(super) fn living(&self) -> impl Iterator<Item = &DemoCell> {
+        self.cells.iter().filter(|cell| cell.lives())
+    }
+
+    pub(super) fn dead(&self) -> impl Iterator<Item = &DemoCell> {
+        self.cells.iter().filter(|cell| !cell.lives())
+    }
+
+    /// What the living cells say of themselves, by number. One that is too busy to answer is left out this time.
+    pub(super) fn statuses(&self) -> BTreeMap<usize, CellStatus> {
+        self.living().filter_map(|cell| Some((cell.number, self.http.status(&cell.url).ok()?))).collect()
+    }
+
+    /// The roles of the living cells, as they say.
+    pub(super) fn roles(&self) -> BTreeMap<usize, Role> {
+        self.statuses().into_iter().map(|(number, status)| (number, status.beacon.role)).collect()
+    }
+
+    /// SIGKILL: the cell gets no chance to say or finish anything. Returns when it is gone.
+    pub(super) fn kill(&mut self, number: usize) -> Result<(), DemoError> {
+        let cell = self.cells.iter_mut().find(|cell| cell.number == number);
+        let Some(mut process) = cell.and_then(|cell| cell.process.take()) else { return Ok(()) };
+        process.end().map_err(|source| DemoError::File { doing: format!("cannot kill cell {number}"), source })
+    }
+
+    /// A dead cell starts again on its own folder. Returns when its door is open.
+    pub(super) fn revive(&mut self, number: usize, stop: &Stop) -> Result<(), DemoError> {
+        let born = self.nursery.begin(number)?.finish(&Deadline::new(PATIENCE), stop)?;
+        if let Some(cell) = self.cells.iter_mut().find(|cell| cell.number == number) {
+            *cell = born;
+        }
+        Ok(())
+    }
+}
+
+impl Nursery {
+    fn begin(&self, number: usize) -> Result<Birth, DemoError> {
+        let words = self.folder.join(format!("cell-{number}.out"));
+        let log = self.folder.join(format!("cell-{number}.log"));
+        let data = self.folder.join(format!("cell-{number}"));
+        let open = |path: &Path, options: &mut fs::OpenOptions| {
+            options
+                .create(true)
+                .open(path)
+                .map_err(|source| DemoError::File { doing: format!("cannot write {}", path.display()), source })
         };
-        self.cells.iter().map(have).collect()
-    }
-
-    /// The numbers of the cells that answer at their door.
-    pub(super) fn answering(&self) -> BTreeSet<usize> {
-        let answers = self.cells.iter().filter(|cell| self.http.status(&cell.url).is_ok());
-        answers.map(|cell| cell.number).collect()
-    }
-
-    pub(super) fn killed(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.is_killed).count()
+        let spawned = Command::new(&self.program)
+            .args(["node", "--init", "--loopback", "--listen", "127.0.0.1:0", "--log", "info", "--reserve", RESERVE])
+            .args(["--udp-port", &self.udp_port.number.to_string(), "--parent", &std::process::id().to_string()])
+            .args(&self.settings)
+            .arg("--data")
+            .arg(&data)
+            .stdin(Stdio::null())
+            // What an earlier life has announced must not be taken for the word of this one.
+            .stdout(open(&words, File::options().write(true).truncate(true))?)
+            .stderr(open(&log, File::options().append(true))?)
+            // Ctrl-C is for the demo, which then ends its cells itself.
+            .process_group(0)
+            .spawn();
+        let doing = || format!("cannot start cell {number} ({} node)", self.program.display());
+        let process = spawned.map(Guarded).map_err(|source| DemoError::File { doing: doing(), source })?;
+        Ok(Birth { number, process, data, words, log })
     }
 }
 
@@ -147,6 +211,7 @@ impl Colony {
 struct Birth {
     number: usize,
     process: Guarded,
+    data: PathBuf,
     /// What it says on standard output.
     words: PathBuf,
     /// What it says on standard error.
@@ -154,29 +219,6 @@ struct Birth {
 }
 
 impl Birth {
-    fn begin(program: &Path, folder: &Path, number: usize, udp_port: u16) -> Result<Self, DemoError> {
-        let words = folder.join(format!("cell-{number}.out"));
-        let log = folder.join(format!("cell-{number}.log"));
-        let file = |path: &Path| {
-            File::create(path)
-                .map_err(|source| DemoError::File { doing: format!("cannot write {}", path.display()), source })
-        };
-        let spawned = Command::new(program)
-            .args(["node", "--init", "--loopback", "--listen", "127.0.0.1:0", "--log", "warn", "--reserve", RESERVE])
-            .args(["--udp-port", &udp_port.to_string(), "--parent", &std::process::id().to_string()])
-            .arg("--data")
-            .arg(folder.join(format!("cell-{number}")))
-            .stdin(Stdio::null())
-            .stdout(file(&words)?)
-            .stderr(file(&log)?)
-            // Ctrl-C is for the demo, which then ends its cells itself.
-            .process_group(0)
-            .spawn();
-        let doing = || format!("cannot start cell {number} ({} node)", program.display());
-        let process = spawned.map(Guarded).map_err(|source| DemoError::File { doing: doing(), source })?;
-        Ok(Self { number, process, words, log })
-    }
-
     /// Waits for `cell ID listens on URL with FOLDER`.
     fn finish(mut self, deadline: &Deadline, stop: &Stop) -> Result<DemoCell, DemoError> {
         let number = self.number;
@@ -190,7 +232,8 @@ impl Birth {
                 (None, Err(error)) => Err(self.did_not_start(&error.to_string())),
             }
         })?;
-        Ok(DemoCell { number, id, url, process: self.process, is_killed: false })
+        let pid = self.process.0.id();
+        Ok(DemoCell { number, id, url, data: self.data, pid, process: Some(self.process) })
     }
 
     fn did_not_start(&self, how: &str) -> DemoError {
@@ -205,7 +248,7 @@ fn announced(words: &str) -> Option<(CellId, String)> {
     let (line, _) = words.split_once('\n')?;
     let (id, rest) = line.strip_prefix("cell ")?.split_once(" listens on ")?;
     let (url, _) = rest.split_once(' ')?;
-    Some((serde_json::from_value(id.into()).ok()?, url.to_owned()))
+    Some((id.parse().ok()?, url.to_owned()))
 }
 
 /// A UDP port that nobody else has, kept from others until the cells have it.
@@ -221,36 +264,6 @@ impl ReservedPort {
         let held = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket2::SockRef::from(&held).set_reuse_address(true)?;
         Ok(Self { number: held.local_addr()?.port(), _held: held })
-    }
-}
-
-/// Until when something may take.
-struct Deadline(Instant);
-
-impl Deadline {
-    fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
-    }
-
-    /// Looks again and again until `look` finds something. `trouble` is what is said if it never does.
-    fn wait<T>(
-        &self,
-        stop: &Stop,
-        trouble: &str,
-        mut look: impl FnMut() -> Result<Option<T>, DemoError>,
-    ) -> Result<T, DemoError> {
-        loop {
-            if stop.is_asked() {
-                return Err(DemoError::Stopped);
-            }
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            if Instant::now() > self.0 {
-                return Err(DemoError::Late { trouble: trouble.to_owned(), seconds: PATIENCE.as_secs() });
-            }
-            thread::sleep(LOOK);
-        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The file that the demo makes if it is given none: some of it compresses well, some not at all.
+//! The files that the demo makes: one that compresses well in some parts and not at all in others, and one that is
+//! quick to put.
 
 use std::io::{self, Write};
 
@@ -17,13 +18,26 @@ const WORDS: [&str; 32] = [
     "again", "soon", "twice", "and", "but", "while", "until",
 ];
 
-/// Writes the file.
+/// Bytes of the first.
+pub(super) const SAMPLE_BYTES: u64 = (TEXT_BYTES + RANDOM_BYTES + REST_BYTES) as u64;
+
+/// Writes the first.
 pub(super) fn write(to: &mut impl Write, rng: &mut Rng) -> io::Result<()> {
     to.write_all(text(TEXT_BYTES, rng).as_bytes())?;
     let mut noise = vec![0; RANDOM_BYTES];
     rng.fill(&mut noise);
     to.write_all(&noise)?;
     to.write_all(text(REST_BYTES, rng).as_bytes())
+}
+
+/// Writes a file of so many blocks, which differ, and are the same few words over and over.
+pub(super) fn write_letters(to: &mut impl Write, count: usize, rng: &mut Rng) -> io::Result<()> {
+    for number in 1..=count {
+        let line = format!("Letter {number}: {}\n", text(200, rng));
+        let letter: String = line.chars().cycle().take(BLOCK_BYTES).collect();
+        to.write_all(letter.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn text(bytes: usize, rng: &mut Rng) -> String {
@@ -39,6 +53,15 @@ fn text(bytes: usize, rng: &mut Rng) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_letter_is_a_block_of_its_own() {
+        let mut bytes = Vec::new();
+        write_letters(&mut bytes, 4, &mut Rng::with_seed(1)).unwrap();
+        assert_eq!(bytes.len(), 4 * BLOCK_BYTES);
+        let blocks: std::collections::BTreeSet<_> = bytes.chunks(BLOCK_BYTES).collect();
+        assert_eq!(blocks.len(), 4);
+    }
 
     #[test]
     fn the_sample_has_its_size_and_is_half_text() {

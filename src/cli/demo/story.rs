@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fmt::Display;
 use std::io::Write;
 
-use console::{Style, style};
+use console::{Style, Term, style};
 
 use crate::chunk::BLOCK_BYTES;
 use crate::cli::show;
@@ -21,21 +21,38 @@ const MAX_COLUMNS: usize = 78;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stage {
     Genesis,
+    Differentiation,
     Upload,
     Attack,
+    Chaos,
+    Healing,
+    Corruption,
+    Liar,
     Restore,
     Verdict,
 }
 
 /// Begins a stage.
-pub(super) fn stage(stage: Stage) {
+pub(super) fn heading(stage: Stage) {
     let colour = match stage {
-        Stage::Genesis | Stage::Upload => Style::new().cyan(),
-        Stage::Attack => Style::new().red(),
-        Stage::Restore | Stage::Verdict => Style::new().green(),
+        Stage::Genesis | Stage::Differentiation | Stage::Upload => Style::new().cyan(),
+        Stage::Attack | Stage::Chaos | Stage::Corruption | Stage::Liar => Style::new().red(),
+        Stage::Healing | Stage::Restore | Stage::Verdict => Style::new().green(),
     };
     say("");
     say(colour.bold().apply_to(format!("{stage:?}")));
+}
+
+/// Asks the user for a key. Gone when it was pressed, where a line can go.
+pub(super) fn prompt(ask: bool) {
+    let term = Term::stdout();
+    if ask {
+        say("");
+        aside("press Enter to go on");
+    } else if term.is_term() {
+        // The prompt, the line that Enter has ended, and the empty one before.
+        drop(term.clear_last_lines(3));
+    }
 }
 
 /// Says something within a stage.
@@ -46,6 +63,11 @@ pub(super) fn line(text: impl Display) {
 /// Says something that matters less.
 pub(super) fn aside(text: impl Display) {
     line(style(text).dim());
+}
+
+/// Says something that is longer than a line; in as many lines as it takes.
+pub(super) fn tell(text: &str) {
+    wrapped(text).iter().for_each(line);
 }
 
 /// Says something that the user should not miss; in as many lines as it takes.
@@ -86,14 +108,26 @@ pub(super) enum Way {
 
 /// Tells of each chunk that is done, or of each tenth of many.
 pub(super) struct Teller {
-    way: Way,
+    /// None if only what is unusual is told.
+    way: Option<Way>,
+    is_silent: bool,
     chunks: Cell<usize>,
     done: Cell<usize>,
 }
 
 impl Teller {
     pub(super) fn new(way: Way) -> Self {
-        Self { way, chunks: Cell::new(0), done: Cell::new(0) }
+        Self { way: Some(way), is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
+    }
+
+    /// One that tells of nothing that goes well.
+    pub(super) fn quiet() -> Self {
+        Self { way: None, is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
+    }
+
+    /// One that tells of nothing.
+    pub(super) fn silent() -> Self {
+        Self { is_silent: true, ..Self::quiet() }
     }
 
     fn is_told(&self, done: usize) -> bool {
@@ -121,17 +155,20 @@ impl Progress for Teller {
         let (of, plain_bytes, sealed_bytes) = (self.chunks.get(), show::bytes(plain), show::bytes(sealed));
         let percent = percent(sealed, plain);
         match self.way {
-            Way::In => line(format_args!(
+            Some(Way::In) => line(format_args!(
                 "{done} of {of} compressed, sealed, copies safe: {plain_bytes} became {sealed_bytes} ({percent} %)"
             )),
-            Way::Out => {
+            Some(Way::Out) => {
                 line(format_args!("{done} of {of} fetched, hashed, opened: {sealed_bytes} became {plain_bytes}"));
             }
+            None => {}
         }
     }
 
     fn notice(&self, text: &str) {
-        warn(text);
+        if !self.is_silent {
+            warn(text);
+        }
     }
 }
 

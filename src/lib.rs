@@ -10,7 +10,9 @@
 //!                                                   ▼
 //!           net::door ▶ net::server ▶ node::api ──▶ store: bytes in files, records in a catalogue
 //!
-//!  UDP beacon ◀──▶ node::driver ◀──▶ cell: who is there, who is gone      (decides; never does)
+//!  UDP beacon ◀──▶ node::driver ◀──▶ cell: who is there, who is gone, what lacks copies, who lies
+//!                       │                  (decides; never does)
+//!                       └──▶ node::errands: ask, send, fetch, audit, verify ──▶ store, other cells
 //!
 //!  manifest ──▶ client: who has what? ──▶ the quickest holder ──▶ verify ▶ open ──▶ file
 //! ```
@@ -22,11 +24,11 @@
 //! | [`chunk`] | names and sizes of what is stored | no |
 //! | [`pipeline`] | a user's bytes to sealed chunks and back; the manifest | no |
 //! | [`wire`] | every byte that crosses the network | no |
-//! | [`cell`] | the protocol: inputs and the time in, decisions out | no |
+//! | [`cell`] | the protocol: inputs and the time in, decisions out; its rules are drawn in `cell::living` | no |
 //! | [`config`] | `node.toml` and options to one [`config::Config`], with all defaults | reads one file |
 //! | [`store`] | where a cell keeps its copies, and what that promises | disk |
 //! | [`net`] | the door, the HTTP server behind it, the HTTP client, UDP sockets | sockets |
-//! | `node` | a running cell: driver, API, searches (Linux only) | all |
+//! | `node` | a running cell: driver, errands, API, searches (Linux only) | all |
 //! | [`client`] | put and get | all |
 //! | [`cli`] | command lines; the only place that prints | all |
 //!
@@ -41,7 +43,9 @@
 //! 4. A cell is dead only when it is silent *and* does not answer a probe.
 //! 5. Nothing half-written is ever seen under a real name: not a chunk, a manifest, a marker, or a restored file.
 //! 6. Everything has a largest size: heads, bodies, queues, members, searches, connections, retries.
-//! 7. The manifest and the journal hold the key: only their user reads them, and they name no file, path or address.
+//! 7. What another cell says is a hint. Before a byte is moved the living cells are asked what they have; before a copy
+//!    is given up others prove theirs by their bytes; an alert makes us look, and nothing else.
+//! 8. The manifest and the journal hold the key: only their user reads them, and they name no file, path or address.
 //!
 //! # Where it differs from what one might expect
 //!
@@ -55,6 +59,17 @@
 //! - `POST /join` takes numeric addresses of private networks only: a stranger must not make a cell call on the
 //!   world. Others are named in `node.toml`.
 //! - A put that began with enough cells and lost some ends with exit code 3 and what to do, not with fewer copies.
+//! - A cell that says that it leaves, or is drained, gets no new chunks from that moment; its copies count until a visit
+//!   has shown the same. A beacon is easily forged, and otherwise one for each cell would set all to copying all.
+//! - A cell whose beacons come but that answers no question for long, while others do, holds nothing that counts
+//!   (`cell::voices`). One whose copy was bad, or not there when it was looked at, is believed only by its bytes
+//!   (`cell::trust`).
+//! - Cells that come back from the dead are waited for, some seconds, before a round of healing begins: whoever was cut
+//!   off would otherwise send what all the others have to the first that it hears.
+//! - `POST /chunks/holders` is the one call beyond the table of the design: a healer tells the other holders where new
+//!   copies are, and they ask there before they believe it.
+//! - What a cell must not forget (strikes, isolation, draining, the scrub's place) is a small file of its own, `facts`:
+//!   the catalogue can be deleted at any time.
 //! - A manifest may say `"content": "tar"`: its bytes are the tar stream of a directory. Readers that do not know the
 //!   key restore the tar file.
 

@@ -176,7 +176,20 @@ fn a_copy_that_the_disk_cannot_give_is_set_aside() {
     store.flush().unwrap();
     drop(store);
     disk.unmount();
-    for at in disk.find_blocks(&[0x0a, 0xf3]) {
+    // The head of such a list, and not anything else that begins with its first two bytes: entries, room for more than
+    // the four that an inode has, no depth.
+    let image = fs::read(disk.image()).unwrap();
+    let number = |at: u64, offset: usize| {
+        let at = usize::try_from(at).unwrap() + offset;
+        u16::from_le_bytes([image[at], image[at + 1]])
+    };
+    let is_list = |at: &u64| {
+        let [entries, room, depth] = [2, 4, 6].map(|offset| number(*at, offset));
+        entries > 4 && entries <= room && [84, 340].contains(&room) && depth == 0
+    };
+    let lists: Vec<u64> = disk.find_blocks(&[0x0a, 0xf3]).into_iter().filter(is_list).collect();
+    assert!(!lists.is_empty());
+    for at in lists {
         damage(&disk.image(), at + 20);
     }
     disk.mount_again();

@@ -463,7 +463,7 @@ impl Heal {
         out.push(Output::Send { ticket, chunk: *id, to: door, copies: holding.copies, holders });
     }
 
-    /// Notes how sending a copy ended. False if the ticket is not one of ours.
+    /// Notes how sending a copy ended, and tells of which chunk it was; none if the round has been given up.
     pub(super) fn sent(&mut self, now: Time, holdings: &mut Holdings, ticket: Ticket, how: Sent) -> Option<ChunkId> {
         let round = self.round.as_mut()?;
         let (id, target) = round.sends.remove(&ticket)?;
@@ -542,7 +542,8 @@ impl Heal {
                 && !holdings.believes(id, &cell)
                 && self.unreliable.get(&cell).is_none_or(|(_, until)| view.now >= *until)
         });
-        wound.stuck = nobody;
+        // Where enough are believed somebody has not answered yet, and is asked again.
+        wound.stuck = nobody && wound.left < holding.copies;
         wound.not_before = view.now.plus_ms(BACK_OFF_MS << wound.failures.min(MAX_DOUBLINGS));
         wound.failures = wound.failures.saturating_add(1);
     }

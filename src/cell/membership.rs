@@ -167,6 +167,12 @@ impl Membership {
             member.standing = Standing::Silent { next_visit: now, visiting: false };
             self.next_age = self.next_age.min(now);
         }
+        if member.door != door
+            && let Farewell::Said { visiting: true, .. } = member.farewell
+        {
+            member.farewell = Farewell::Said { next_visit: now, visiting: false };
+            self.next_age = self.next_age.min(now);
+        }
         if member.status != beacon.status || member.role != beacon.role {
             self.changed.insert(id);
         }
@@ -239,6 +245,8 @@ impl Membership {
                 self.next_age = self.next_age.min(next_visit);
             } else {
                 member.standing = Standing::Dead;
+                // Whatever it said of its going, there is nothing left to find out.
+                member.farewell = Farewell::None;
                 self.next_age = self.next_age.min(member.last_heard.plus_ms(self.settings.forget_ms));
                 self.changed.insert(*id);
                 out.push(Output::Event(Event::Dead(*id)));

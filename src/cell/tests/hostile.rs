@@ -202,6 +202,38 @@ fn alerts_about_a_chunk_that_a_cell_never_had_are_no_strikes() {
     assert!(colony.world.cell.life().isolated.is_empty());
 }
 
+/// One answer that came too late, in a colony where nobody else could take a copy, and the drain was stuck for ever.
+#[test]
+fn a_drain_asks_again_whoever_did_not_answer() {
+    let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
+    colony.hold(chunk(1), &[1, 2, 3, 4, 5, 6]);
+    colony.out.clear();
+    colony.give(Input::Drain(true));
+    colony.pass(1);
+    for (ticket, byte, ids) in colony.asks() {
+        colony.give(Input::Answered { ticket, has: (byte != 6).then_some(ids) });
+    }
+    colony.out.clear();
+    let drain = |colony: &Colony| colony.world.cell.life().drain.unwrap();
+    assert!(!drain(&colony).safe && drain(&colony).stuck == 0);
+    for _ in 0..30 {
+        colony.pass(1);
+        colony.answer(&[2, 3, 4, 5, 6]);
+    }
+    assert!(drain(&colony).safe);
+}
+
+/// A draining cell that dies before a visit bore it out was visited every few seconds for an hour.
+#[test]
+fn a_cell_that_dies_while_it_drains_is_not_visited_any_more() {
+    let mut colony = Colony::new(&[2, 3]);
+    colony.give(Input::Heard { from: ip(2), beacon: Beacon { status: Status::Draining, ..beacon(2, 1) } });
+    colony.kill(&[2]);
+    colony.out.clear();
+    colony.pass(30);
+    assert!(!colony.out.iter().any(|o| matches!(o, Output::Visit { .. })));
+}
+
 #[test]
 fn a_cell_that_comes_and_goes_is_asked_once_a_minute() {
     let mut colony = Colony::new(&[2, 3, 4, 5, 6]);

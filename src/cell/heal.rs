@@ -25,8 +25,8 @@ use super::rank;
 use super::view::{Tickets, View};
 use super::{Event, News, Output, Sent, Ticket, Time};
 use crate::chunk::ChunkId;
-use crate::store::MAX_HOLDERS;
 use crate::wire::CellId;
+use crate::wire::api::MAX_HOLDERS;
 
 /// Chunks in one round, at the most.
 const ROUND_CHUNKS: usize = 256;

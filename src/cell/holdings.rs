@@ -8,8 +8,8 @@ use std::ops::Bound;
 
 use super::Held;
 use crate::chunk::ChunkId;
-use crate::store::MAX_HOLDERS;
 use crate::wire::CellId;
+use crate::wire::api::MAX_HOLDERS;
 
 /// Holders believed for one chunk, at the most: the largest number of copies, and some that were there before.
 pub(super) const MAX_BELIEVED: usize = 40;

@@ -31,7 +31,7 @@ pub struct Note {
 }
 
 /// Holders remembered for one chunk; more are not kept.
-pub const MAX_HOLDERS: usize = 32;
+pub use crate::wire::api::MAX_HOLDERS;
 
 /// Copies that a chunk is taken to want when nothing is known about it but its bytes.
 pub const DEFAULT_COPIES: u8 = 5;

@@ -23,6 +23,8 @@ pub const DEFAULT_HOPS: u8 = 3;
 pub const MAX_HOPS: u8 = 8;
 /// Copies of a chunk when a put names none.
 pub const DEFAULT_COPIES: u8 = 5;
+/// The most cells that are named, and remembered, as holders of one chunk.
+pub const MAX_HOLDERS: usize = 32;
 /// The most ids in one `POST /chunks/have`: its lines then stay under the 2 MiB that a body may have.
 pub const MAX_HAVE_IDS: usize = (2 << 20) / (ID_HEX_LEN + 1);
 /// The most ids in one page of `GET /chunks`, and how many there are when no limit is named.

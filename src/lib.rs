@@ -50,9 +50,9 @@
 //! # How large a colony may be
 //!
 //! What grows with the square of the cells is the beacon: each second every cell hears all others. All else is bounded by
-//! a cell's own chunks. Simulated on two cores (`just sim`, ten minutes of churn, release build): 250 cells 1.5 s, 500
-//! 4.7 s, 800 10.4 s, 1,000 12.2 s, 2,000 39.9 s; nearly all of it is hearing beacons, some 35 ns each with all that is
-//! around it. On a real network a thousand cells send a thousand datagrams of some 250 bytes a second to everybody: two
+//! a cell's own chunks. Simulated on two cores (`just sim`, ten minutes of churn, release build): 250 cells 0.9 s, 500
+//! 2.7 s, 800 6.1 s, 1,000 8.6 s, 2,000 29.5 s; nearly all of it is hearing beacons, some 24 ns of processor each with all
+//! that is around it. On a real network a thousand cells send a thousand datagrams of some 250 bytes a second to everybody: two
 //! megabits, which a wire bears and a slow radio does not. [`cell::MAX_MEMBERS`] is the end in any case. Beyond some
 //! hundreds on a radio, or a thousand on a wire, membership has to go another way than by one broadcast domain.
 //!

@@ -186,16 +186,16 @@ impl Beliefs {
         &mut self,
         holdings: &mut Holdings,
         ticket: Ticket,
-        has: Option<Vec<ChunkId>>,
+        has: Option<&[ChunkId]>,
     ) -> Option<Learned> {
         let Question { cell, ids, why } = self.asked.remove(&ticket)?;
         let (changed, present, absent) = (Vec::new(), Vec::new(), Vec::new());
         let answered = has.is_some();
         let mut learned = Learned { cell, changed, present, absent, for_round: why == Why::Round, answered };
-        let Some(mut has) = has else { return Some(learned) };
-        has.sort_unstable();
+        let Some(has) = has else { return Some(learned) };
+        let has: BTreeSet<&ChunkId> = has.iter().collect();
         for id in ids {
-            let holds = has.binary_search(&id).is_ok();
+            let holds = has.contains(&id);
             if holds {
                 learned.present.push(id);
             } else {

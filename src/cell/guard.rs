@@ -193,7 +193,7 @@ impl Audits {
             let others: Vec<(CellId, SocketAddr)> = view
                 .members
                 .iter()
-                .filter(|(_, m)| m.is_active() && m.chunks != Some(0))
+                .filter(|(_, m)| m.is_active() && m.chunks() != Some(0))
                 .map(|(id, m)| (id, m.door))
                 .collect();
             if let Some((cell, door)) = rng.choice(others) {

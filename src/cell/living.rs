@@ -101,18 +101,18 @@ impl Living {
     }
 
     /// Takes in what concerns copies.
-    pub(super) fn handle(&mut self, around: &Around, input: Input, rng: &mut fastrand::Rng, out: &mut Vec<Output>) {
+    pub(super) fn handle(&mut self, around: &Around, input: &Input, rng: &mut fastrand::Rng, out: &mut Vec<Output>) {
         match input {
-            Input::Holds(held) => return self.holds(around, &held),
+            Input::Holds(held) => return self.holds(around, held),
             Input::Counted => {
                 self.counted = true;
                 if self.draining {
                     self.heal.check_all(&view!(self, around), &self.holdings);
                 }
             }
-            Input::Gone(id) => self.lost(around, &id),
+            Input::Gone(id) => self.lost(around, id),
             Input::Answered { ticket, has } => {
-                if let Some(mut learned) = self.beliefs.answered(&mut self.holdings, ticket, has) {
+                if let Some(mut learned) = self.beliefs.answered(&mut self.holdings, *ticket, has.as_deref()) {
                     self.doubt(&mut learned);
                     if self.voices.heard_from(around.now, learned.cell, learned.answered) {
                         self.recount_shared(around, &learned.cell);
@@ -128,29 +128,29 @@ impl Living {
                 }
             }
             Input::Sent(ticket, how) => {
-                let sent = self.heal.sent(around.now, &mut self.holdings, ticket, how);
+                let sent = self.heal.sent(around.now, &mut self.holdings, *ticket, *how);
                 match (sent, how) {
                     (Some(id), Sent::OwnCopyBad) => self.own_copy_bad(around, &id, out),
                     (Some(id), Sent::OwnCopyGone) => self.lost(around, &id),
                     _ => {}
                 }
             }
-            Input::Fetched(ticket, how) => match self.mends.fetched(ticket, how) {
+            Input::Fetched(ticket, how) => match self.mends.fetched(*ticket, *how) {
                 Some(Mended::Here(held)) => self.mended(around, &held, out),
                 Some(Mended::BadSource(cell, chunk)) => self.strike(around, cell, chunk, out),
                 Some(Mended::NotYet) | None => {}
             },
             Input::Audited(ticket, how) => {
-                if let Some(finding) = self.audits.audited(around.now, ticket, how) {
+                if let Some(finding) = self.audits.audited(around.now, *ticket, *how) {
                     self.found(around, finding, out);
                 }
             }
-            Input::Verified(id, how) => self.verified(around, id, how, out),
+            Input::Verified(id, how) => self.verified(around, *id, *how, out),
             Input::Told(news) => {
-                self.beliefs.told(&view!(self, around), &self.holdings, &news, &mut self.tickets, out);
+                self.beliefs.told(&view!(self, around), &self.holdings, news, &mut self.tickets, out);
             }
-            Input::Alerted(alert) => self.audits.alerted(&view!(self, around), &self.holdings, &alert, out),
-            Input::Drain(on) => self.drain(around, on, out),
+            Input::Alerted(alert) => self.audits.alerted(&view!(self, around), &self.holdings, alert, out),
+            Input::Drain(on) => self.drain(around, *on, out),
             Input::Scrub => self.scrub.start_full(&self.holdings),
             _ => {}
         }
@@ -161,7 +161,7 @@ impl Living {
     pub(super) fn wake(&mut self, around: &Around, rng: &mut fastrand::Rng, out: &mut Vec<Output>) {
         let first = around.now.plus_ms(around.settings.unheard_ms);
         let unheard_until = *self.unheard_until.get_or_insert(first);
-        self.voices.forget(|cell| around.members.get(cell).is_some());
+        self.voices.forget(around.members.len(), |cell| around.members.get(cell).is_some());
         if unheard_until <= around.now && unheard_until < Time(u64::MAX - 1) && !self.unheard_are_over() {
             self.unheard_until = Some(Time(0));
             self.recount_all(around);

@@ -11,14 +11,14 @@
 //! whole colony to healing. A probe fails when nothing answers, or a cell with another name does. A busy cell's 503,
 //! or the 404 of an older server that knows no such path, is an answer: the door is open, and somebody is at home.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::roll::Roll;
 use super::{Answer, CLONE_TOLD_MS, Event, Output, Settings, Time};
 use crate::wire::CellId;
 use crate::wire::api::Presence;
-use crate::wire::beacon::{Beacon, Boot, Role, Status};
+use crate::wire::beacon::{Beacon, Role, Status};
 
 /// The most cells remembered. Strangers can forge beacons; they shall not fill the memory of a small board.
 pub const MAX_MEMBERS: usize = 4096;
@@ -35,23 +35,28 @@ pub struct Member {
     pub role: Role,
     /// Whether it takes chunks.
     pub status: Status,
-    /// Bytes it may still take, if it told.
-    pub free_bytes: Option<u64>,
-    /// Chunks it holds, if it told.
-    pub chunks: Option<u64>,
-    /// Which of its starts this is, if it told.
-    pub boot: Option<Boot>,
     /// When it was last heard.
     pub last_heard: Time,
+    free_bytes: Told,
+    chunks: Told,
+    boot: Told,
     standing: Standing,
     farewell: Farewell,
-    cloned_at: Option<Time>,
+    /// Is a visit under way, to find out about its silence or its farewell?
+    visiting: bool,
+    /// When the next one is due.
+    next_visit: Time,
 }
+
+/// A number that a cell may have told, in the room of a number: the largest one stands for none. Every second all
+/// records pass through the processor's cache, so each byte of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told(u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Active,
-    Silent { next_visit: Time, visiting: bool },
+    Silent,
     Dead,
     Left,
 }
@@ -63,10 +68,7 @@ enum Standing {
 enum Farewell {
     None,
     /// It said that it leaves, or is drained.
-    Said {
-        next_visit: Time,
-        visiting: bool,
-    },
+    Said,
     Confirmed,
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Membership {
     changed: BTreeSet<CellId>,
     /// Of them, those that are back from the dead, or have left and come again.
     returned: BTreeSet<CellId>,
+    /// When it was last told of a clone of this cell.
+    clones: BTreeMap<CellId, Time>,
 }
 
 impl Membership {
@@ -103,6 +107,7 @@ impl Membership {
             next_age: Time::default(),
             changed: BTreeSet::new(),
             returned: BTreeSet::new(),
+            clones: BTreeMap::new(),
         }
     }
 
@@ -114,6 +119,11 @@ impl Membership {
     pub(super) fn take_changed(&mut self) -> Vec<(CellId, bool)> {
         let returned = std::mem::take(&mut self.returned);
         std::mem::take(&mut self.changed).into_iter().map(|id| (id, returned.contains(&id))).collect()
+    }
+
+    /// How many other cells are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// How many other cells are active.
@@ -133,7 +143,7 @@ impl Membership {
         match member.standing {
             Standing::Active if now.since_ms(member.last_heard) > self.settings.silent_after_ms => Presence::Silent,
             Standing::Active => Presence::Active,
-            Standing::Silent { .. } => Presence::Silent,
+            Standing::Silent => Presence::Silent,
             Standing::Dead => Presence::Dead,
             Standing::Left => Presence::Left,
         }
@@ -152,26 +162,20 @@ impl Membership {
             }
             return;
         };
-        if member.door != door && !member.may_move(now, door, beacon, self.settings, out) {
+        if member.door != door && !member.may_move(now, self.settings) {
+            if Told::from(beacon.boot.map(|boot| boot.0)) != member.boot && beacon.status != Status::Leaving {
+                self.heard_twice(now, id, door, out);
+            }
             return;
         }
         // The last words of a process that has ended since must not make its restarted cell leave.
-        if beacon.status == Status::Leaving && member.boot != beacon.boot {
+        if beacon.status == Status::Leaving && member.boot != beacon.boot.map(|boot| boot.0).into() {
             return;
         }
         let was = member.standing;
-        if member.door != door
-            && let Standing::Silent { visiting: true, .. } = was
-        {
+        if member.door != door && member.visiting {
             // The visit to the old door says nothing about the new one.
-            member.standing = Standing::Silent { next_visit: now, visiting: false };
-            self.next_age = self.next_age.min(now);
-        }
-        if member.door != door
-            && let Farewell::Said { visiting: true, .. } = member.farewell
-        {
-            member.farewell = Farewell::Said { next_visit: now, visiting: false };
-            self.next_age = self.next_age.min(now);
+            self.next_age = self.next_age.min(member.visit_at(now));
         }
         if member.status != beacon.status || member.role != beacon.role {
             self.changed.insert(id);
@@ -180,10 +184,10 @@ impl Membership {
         let goes = matches!(beacon.status, Status::Leaving | Status::Draining);
         match member.farewell {
             Farewell::None if goes => {
-                member.farewell = Farewell::Said { next_visit: now, visiting: false };
-                self.next_age = self.next_age.min(now);
+                member.farewell = Farewell::Said;
+                self.next_age = self.next_age.min(member.visit_at(now));
             }
-            Farewell::Said { .. } | Farewell::Confirmed if !goes => {
+            Farewell::Said | Farewell::Confirmed if !goes => {
                 member.farewell = Farewell::None;
                 self.changed.insert(id);
             }
@@ -220,17 +224,15 @@ impl Membership {
     pub(super) fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
         let next_visit = now.plus_ms(self.settings.visit_ms);
         for (id, member) in self.members.iter_mut() {
-            let is_silent = matches!(member.standing, Standing::Silent { .. });
-            let is_going = matches!(member.farewell, Farewell::Said { .. });
+            let is_silent = member.standing == Standing::Silent;
+            let is_going = member.farewell == Farewell::Said;
             if !(is_silent || is_going) || member.door.to_string() != door {
                 continue;
             }
+            self.next_age = self.next_age.min(member.visit_at(next_visit));
             if is_going && member.confirms(*id, answer) {
                 member.farewell = Farewell::Confirmed;
                 self.changed.insert(*id);
-            } else if is_going {
-                member.farewell = Farewell::Said { next_visit, visiting: false };
-                self.next_age = self.next_age.min(next_visit);
             }
             if !is_silent {
                 continue;
@@ -240,10 +242,7 @@ impl Membership {
                 Answer::Somebody => true,
                 Answer::Cell(_, beacon) => beacon.node_id == *id,
             };
-            if lives {
-                member.standing = Standing::Silent { next_visit, visiting: false };
-                self.next_age = self.next_age.min(next_visit);
-            } else {
+            if !lives {
                 member.standing = Standing::Dead;
                 // Whatever it said of its going, there is nothing left to find out.
                 member.farewell = Farewell::None;
@@ -263,16 +262,13 @@ impl Membership {
         self.members.retain(|member| {
             !matches!(member.standing, Standing::Dead | Standing::Left) || now.since_ms(member.last_heard) <= forget_ms
         });
-        let visiting = |m: &Member| {
-            matches!(m.standing, Standing::Silent { visiting: true, .. })
-                || matches!(m.farewell, Farewell::Said { visiting: true, .. })
-        };
-        let under_way = self.members.values().filter(|member| visiting(member)).count();
+        let under_way = self.members.values().filter(|member| member.wants_visits() && member.visiting).count();
         let mut due = Vec::new();
         let mut next = Time(u64::MAX);
         for (id, member) in self.members.iter_mut() {
             if member.standing == Standing::Active && now.since_ms(member.last_heard) > silent_after_ms {
-                member.standing = Standing::Silent { next_visit: now, visiting: false };
+                member.standing = Standing::Silent;
+                member.visit_at(now);
                 self.actives -= 1;
                 self.changed.insert(*id);
                 out.push(Output::Event(Event::Silent(*id)));
@@ -285,7 +281,7 @@ impl Membership {
             }
             next = next.min(match member.standing {
                 Standing::Active => member.last_heard.plus_ms(silent_after_ms),
-                Standing::Silent { .. } => continue,
+                Standing::Silent => continue,
                 Standing::Dead | Standing::Left => member.last_heard.plus_ms(forget_ms),
             });
         }
@@ -294,9 +290,19 @@ impl Membership {
         due.sort_unstable();
         for (_, id) in due.into_iter().take(MAX_VISITS.saturating_sub(under_way)) {
             if let Some(member) = self.members.get_mut(&id) {
-                member.begin_visit();
+                member.visiting = true;
                 out.push(Output::Visit { door: member.door.to_string(), announce: false });
             }
+        }
+    }
+
+    /// A cell with the name of this member speaks elsewhere, from another start: somebody is told once a minute.
+    fn heard_twice(&mut self, now: Time, id: CellId, door: SocketAddr, out: &mut Vec<Output>) {
+        let lately = |told: &Time| now.since_ms(*told) < CLONE_TOLD_MS;
+        if !self.clones.get(&id).is_some_and(lately) {
+            self.clones.retain(|_, told| lately(told));
+            self.clones.insert(id, now);
+            out.push(Output::Event(Event::Cloned(id, door.ip())));
         }
     }
 
@@ -322,37 +328,41 @@ impl Membership {
 impl Member {
     /// Is it heard, or does it at least answer?
     pub(super) fn is_there(&self) -> bool {
-        matches!(self.standing, Standing::Active | Standing::Silent { .. })
+        matches!(self.standing, Standing::Active | Standing::Silent)
     }
 
     /// Do its copies count? It may be silent, and it may have said that it goes: they count until that is certain.
     pub(super) fn holds_what_it_has(&self) -> bool {
         match self.standing {
-            Standing::Active | Standing::Silent { .. } | Standing::Left => self.farewell != Farewell::Confirmed,
+            Standing::Active | Standing::Silent | Standing::Left => self.farewell != Farewell::Confirmed,
             Standing::Dead => false,
         }
     }
 
-    /// When it is to be visited next: because it is silent, or because it says that it goes.
-    fn visit_due(&self) -> Option<Time> {
-        let silent = match self.standing {
-            Standing::Silent { next_visit, visiting: false } => Some(next_visit),
-            _ => None,
-        };
-        let going = match self.farewell {
-            Farewell::Said { next_visit, visiting: false } => Some(next_visit),
-            _ => None,
-        };
-        silent.into_iter().chain(going).min()
+    /// Bytes it may still take, if it told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.free_bytes.into()
     }
 
-    fn begin_visit(&mut self) {
-        if let Standing::Silent { visiting, .. } = &mut self.standing {
-            *visiting = true;
-        }
-        if let Farewell::Said { visiting, .. } = &mut self.farewell {
-            *visiting = true;
-        }
+    /// Chunks it holds, if it told.
+    pub fn chunks(&self) -> Option<u64> {
+        self.chunks.into()
+    }
+
+    /// Is it to be visited: because it is silent, or because it says that it goes?
+    fn wants_visits(&self) -> bool {
+        self.standing == Standing::Silent || self.farewell == Farewell::Said
+    }
+
+    /// When it is to be visited next.
+    fn visit_due(&self) -> Option<Time> {
+        (self.wants_visits() && !self.visiting).then_some(self.next_visit)
+    }
+
+    /// The next visit is due then, whatever became of the last one.
+    fn visit_at(&mut self, when: Time) -> Time {
+        (self.visiting, self.next_visit) = (false, when);
+        when
     }
 
     /// Does this answer, from the cell's door, bear out that it goes?
@@ -375,13 +385,14 @@ impl Member {
             door,
             role: beacon.role,
             status: beacon.status,
-            free_bytes: beacon.free,
-            chunks: beacon.chunks,
-            boot: beacon.boot,
             last_heard: now,
+            free_bytes: beacon.free.into(),
+            chunks: beacon.chunks.into(),
+            boot: beacon.boot.map(|boot| boot.0).into(),
             standing: Standing::Active,
             farewell: Farewell::None,
-            cloned_at: None,
+            visiting: false,
+            next_visit: now,
         }
     }
 
@@ -389,29 +400,36 @@ impl Member {
         self.door = door;
         self.role = beacon.role;
         self.status = beacon.status;
-        self.free_bytes = beacon.free;
-        self.chunks = beacon.chunks;
-        self.boot = beacon.boot;
+        self.free_bytes = beacon.free.into();
+        self.chunks = beacon.chunks.into();
+        self.boot = beacon.boot.map(|boot| boot.0).into();
     }
 
     /// A cell is at one address. One that is heard at two of them (two network cards, or a cloned SD card) stays
-    /// where it was first heard until it has been quiet there for some beacons; a clone is told of once a minute.
-    fn may_move(
-        &mut self,
-        now: Time,
-        door: SocketAddr,
-        beacon: &Beacon,
-        settings: Settings,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        if self.standing != Standing::Active || now.since_ms(self.last_heard) > 5 * settings.beacon_ms / 2 {
-            return true;
-        }
-        let told_lately = self.cloned_at.is_some_and(|then| now.since_ms(then) < CLONE_TOLD_MS);
-        if beacon.boot != self.boot && beacon.status != Status::Leaving && !told_lately {
-            self.cloned_at = Some(now);
-            out.push(Output::Event(Event::Cloned(beacon.node_id, door.ip())));
-        }
-        false
+    /// where it was first heard until it has been quiet there for some beacons.
+    fn may_move(&self, now: Time, settings: Settings) -> bool {
+        self.standing != Standing::Active || now.since_ms(self.last_heard) > 5 * settings.beacon_ms / 2
+    }
+}
+
+impl From<Option<u64>> for Told {
+    fn from(number: Option<u64>) -> Self {
+        Self(number.unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Told> for Option<u64> {
+    fn from(Told(number): Told) -> Self {
+        (number != u64::MAX).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<Member>(), 80);
     }
 }

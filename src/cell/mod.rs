@@ -135,14 +135,14 @@ impl Cell {
     }
 
     /// Takes in what happened and appends what is to be done.
-    pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+    pub fn handle(&mut self, now: Time, input: &Input, out: &mut Vec<Output>) {
         match input {
-            Input::Wake(store) => self.wake(now, store, out),
-            Input::Heard { from, beacon } => self.heard(now, SocketAddr::new(from, beacon.port), &beacon, out),
-            Input::Probed { by } => out.push(Output::Answer(by, self.beacon(now))),
-            Input::Visited { door, answer } => self.visited(now, &door, &answer, out),
+            Input::Wake(store) => self.wake(now, *store, out),
+            Input::Heard { from, beacon } => self.heard(now, SocketAddr::new(*from, beacon.port), beacon, out),
+            Input::Probed { by } => out.push(Output::Answer(*by, self.beacon(now))),
+            Input::Visited { door, answer } => self.visited(now, door, answer, out),
             Input::Join { door } => {
-                if self.peers.join(now, &door) {
+                if self.peers.join(now, door) {
                     self.peers.visits(now, &self.members, out);
                 }
             }

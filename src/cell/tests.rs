@@ -50,7 +50,7 @@ impl World {
 
     fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
-        self.cell.handle(self.now, input, &mut out);
+        self.cell.handle(self.now, &input, &mut out);
         out
     }
 

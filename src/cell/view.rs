@@ -50,9 +50,9 @@ impl View<'_> {
     pub(super) fn takes(&self, cell: &CellId, len: u32) -> Option<Candidate> {
         let is_fit = !self.trust.is_isolated(cell) && !self.voices.is_mute(cell);
         let member = self.members.get(cell).filter(|_| is_fit)?;
-        let has_room = member.free_bytes.is_none_or(|free| free >= len.into());
+        let has_room = member.free_bytes().is_none_or(|free| free >= len.into());
         let fit = member.is_active() && member.status == Status::Active && has_room;
-        fit.then_some(Candidate { role: member.role, free_bytes: member.free_bytes })
+        fit.then_some(Candidate { role: member.role, free_bytes: member.free_bytes() })
     }
 }
 

@@ -60,8 +60,11 @@ impl Voices {
         mute && self.mute.len() < MAX_MEMBERS && self.mute.insert(cell)
     }
 
-    /// Cells that are no members any more are forgotten.
-    pub(super) fn forget(&mut self, is_member: impl Fn(&CellId) -> bool) {
+    /// Cells that are no members any more are forgotten, at the latest when there are more names than `members`.
+    pub(super) fn forget(&mut self, members: usize, is_member: impl Fn(&CellId) -> bool) {
+        if self.silences.len().max(self.mute.len()).max(self.known.len()) <= members {
+            return;
+        }
         self.silences.retain(|cell, _| is_member(cell));
         self.mute.retain(&is_member);
         self.known.retain(&is_member);

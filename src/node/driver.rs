@@ -181,7 +181,7 @@ impl Driver {
             if let Input::Drain(draining) = input {
                 self.colony.set_draining(draining);
             }
-            self.cell.handle(self.now(), input, &mut outputs);
+            self.cell.handle(self.now(), &input, &mut outputs);
             for deed in outputs.drain(..).map(Deed::Perform).chain(answer.map(Deed::Answer)) {
                 if let Some(deed) = self.in_order.admit(deed) {
                     self.perform(deed, tasks);
@@ -269,8 +269,8 @@ impl Driver {
             role: member.role,
             status: member.status,
             state: self.cell.presence(now, member),
-            free: member.free_bytes,
-            chunks: member.chunks,
+            free: member.free_bytes(),
+            chunks: member.chunks(),
             seen_ms: now.since_ms(member.last_heard),
         };
         Look { own: self.cell.beacon(now), life: self.cell.life(), cells: self.cell.members().map(view).collect() }

@@ -186,16 +186,15 @@ impl Host {
             if wave.side != self.side {
                 continue;
             }
-            let heard = || Input::Heard { from: wave.from, beacon: wave.beacon.clone() };
             let Some(cell) = &mut self.cell else { return };
             match air.fate(&self.link, number, self.index) {
                 Fate::Lost => {}
-                Fate::Once => cell.handle(now, heard(), &mut self.outputs),
+                Fate::Once => cell.handle(now, &wave.heard, &mut self.outputs),
                 Fate::Twice => {
-                    cell.handle(now, heard(), &mut self.outputs);
-                    cell.handle(now, heard(), &mut self.outputs);
+                    cell.handle(now, &wave.heard, &mut self.outputs);
+                    cell.handle(now, &wave.heard, &mut self.outputs);
                 }
-                Fate::LateBy(ms) => self.post(now.plus_ms(ms), Mail::Input(heard())),
+                Fate::LateBy(ms) => self.post(now.plus_ms(ms), Mail::Input(wave.heard.clone())),
             }
         }
         self.perform_all(now);
@@ -248,7 +247,7 @@ impl Host {
     fn tell(&mut self, now: Time, input: Input) {
         self.watch(now, &input);
         let Some(cell) = &mut self.cell else { return };
-        cell.handle(now, input, &mut self.outputs);
+        cell.handle(now, &input, &mut self.outputs);
         self.perform_all(now);
     }
 

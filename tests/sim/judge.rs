@@ -59,14 +59,14 @@ impl Judge {
 
     /// What every look must show: nothing acknowledged is lost, and what lacks copies does not lack them for long.
     pub(crate) fn look(&mut self, world: &World) {
-        let holders = world.holders();
         let noticed_ms = noticed_ms(world);
         let believed = world.holders_among(|host| !host.gone || world.now.since_ms(host.turned) < noticed_ms);
         let takers = takers(world);
         let mut short = BTreeMap::new();
         for (id, deposit) in &self.deposits {
-            assert!(holders.contains_key(id), "chunk {} is lost", id.short());
-            let left = believed.get(id).map_or(0, |on| staying(world, on));
+            let on = believed.get(id).map_or(&[][..], Vec::as_slice);
+            assert!(on.iter().any(|&index| !world.hosts[index].gone), "chunk {} is lost", id.short());
+            let left = staying(world, on);
             if left < takers.min(usize::from(deposit.copies)) {
                 let before = self.short.get(id).map_or([None; LEVELS], |before| before.since);
                 let since = |level| (left <= level).then(|| before[level].unwrap_or(world.now));
@@ -74,7 +74,8 @@ impl Judge {
             }
         }
         self.short = short;
-        if self.impatient {
+        if self.impatient && !self.short.is_empty() {
+            let holders = world.holders();
             self.nothing_takes_too_long(world, &holders);
         }
     }

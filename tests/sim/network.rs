@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use cellsync::cell::Time;
+use cellsync::cell::{Input, Time};
+use cellsync::wire::CellId;
 use cellsync::wire::beacon::Beacon;
 
 /// The cells' HTTP port.
@@ -60,10 +61,18 @@ pub(crate) fn index(address: IpAddr) -> usize {
 /// A beacon that was broadcast.
 #[derive(Debug, Clone)]
 pub(crate) struct Wave {
-    pub(crate) from: IpAddr,
+    /// Whose it is, and from where.
+    pub(crate) by: (CellId, IpAddr),
     /// Only cells on the same side of a cut hear it.
     pub(crate) side: u8,
-    pub(crate) beacon: Beacon,
+    /// What they hear.
+    pub(crate) heard: Input,
+}
+
+impl Wave {
+    pub(crate) fn new(from: IpAddr, side: u8, beacon: Beacon) -> Self {
+        Self { by: (beacon.node_id, from), side, heard: Input::Heard { from, beacon } }
+    }
 }
 
 /// All beacons of one quantum. Each cell takes them in one after the other: with a thousand cells these are nearly all

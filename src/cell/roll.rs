@@ -1,6 +1,6 @@
 //! The roll of a colony: its members in the order of their names, in one piece of memory.
 //!
-//! A thousand beacons a second are a thousand lookups, and what they cost is the way through memory: in a tree it is some
+//! A thousand beacons a second are a thousand lookups, and what they cost is the way through memory: in a tree it takes several
 //! times as long (measured with the simulation's thousand cells: 80 ns a beacon in a `BTreeMap`, 33 ns in a sorted list, 24
 //! ns since its records are half as large; all with what is around it). Members come and go far less often than they are heard.
 

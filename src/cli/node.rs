@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::{FAILED, USAGE, complain, say, understand};
 use crate::config::{Config, ConfigError, Given};
-use crate::node::{NodeError, Started, run};
+use crate::node::{NodeError, Started, init, run};
 
 const NAME: &str = "cellsync-node";
 
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// make the data folder a cell's, if it is empty or not there yet, and start
     #[argh(switch)]
     init: bool,
+    /// the same, but end then instead of starting the cell
+    #[argh(switch)]
+    init_only: bool,
     /// address and TCP port of the HTTP door; port 0 takes a free one (default 0.0.0.0:8080)
     #[argh(option, arg_name = "addr:port")]
     listen: Option<String>,
@@ -73,6 +76,7 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
         complain(name, &format!("--parent {parent}: {what}"));
         return ExitCode::from(FAILED);
     }
+    let init_only = args.init_only;
     let config = match configure(args) {
         Ok(config) => config,
         Err(error) => {
@@ -80,6 +84,12 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    if init_only {
+        return match init(&config) {
+            Ok(id) => say(name, &format!("cell {id} lives in {}\n", config.data.display())),
+            Err(error) => failed(name, &error),
+        };
+    }
     env_logger::Builder::new().filter_level(config.log).format_target(false).init();
     let started = |Started { id, address }| {
         // A cell that nobody listens to does its work all the same.
@@ -87,11 +97,13 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     };
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(name, &error.to_string());
-            ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
-        }
+        Err(error) => failed(name, &error),
     }
+}
+
+fn failed(name: &str, error: &NodeError) -> ExitCode {
+    complain(name, &error.to_string());
+    ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
 }
 
 /// The kernel ends this process when its parent ends, whatever the parent dies of. (Exactly: when the thread that

@@ -122,6 +122,11 @@ pub struct Started {
     pub address: SocketAddr,
 }
 
+/// Makes the data folder a cell's, if it is empty or not there yet. Returns the name of the cell that lives there now.
+pub fn init(config: &Config) -> Result<CellId, NodeError> {
+    Ok(FileStore::init(&config.data, CellId::from_random(*uuid::Uuid::new_v4().as_bytes()))?)
+}
+
 /// Runs a cell until SIGTERM or SIGINT. `started` is called once, when the door is open.
 pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeError> {
     config.check()?;
@@ -137,7 +142,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let radio = Radio::open(config.udp_port, config.loopback, config.listen.ip())
         .map_err(|source| NodeError::Udp { port: config.udp_port, source })?;
     if config.init {
-        FileStore::init(&config.data, CellId::from_random(*uuid::Uuid::new_v4().as_bytes()))?;
+        init(config)?;
     }
     let options = Options { reserve: config.reserve, quota: config.quota, ..Options::default() };
     let store = Arc::new(FileStore::open(&config.data, &options)?);

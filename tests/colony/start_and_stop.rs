@@ -166,3 +166,21 @@ impl Drop for Killed {
         drop(self.0.wait());
     }
 }
+
+/// Goal: a package can make the data folder without starting a cell, and twice does no harm. Method: `--init-only`.
+#[test]
+fn a_data_folder_is_made_without_starting_a_cell_and_stays_the_same_cells() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let data = folder.path().join("data");
+    let made = run(usual(&data, &port).arg("--init-only"));
+    assert_eq!((made.code, made.stderr.as_str()), (0, ""));
+    let said = String::from_utf8(made.stdout).unwrap();
+    let id = said.split(' ').nth(1).unwrap();
+    assert!(said.contains("lives in"), "{said}");
+    assert_eq!(run(usual(&data, &port).arg("--init-only")).stdout, said.as_bytes());
+    assert_eq!(Cell::start(&data, port.number, &[]).id, id);
+
+    fs::create_dir(folder.path().join("other")).unwrap();
+    fs::write(folder.path().join("other/photo.jpg"), b"x").unwrap();
+    run(usual(&folder.path().join("other"), &port).arg("--init-only")).fails_in_one_line(1, &["not empty"]);
+}

@@ -86,7 +86,7 @@ impl Colony {
         smol::block_on(self.look_async())
     }
 
-    async fn look_async(&self) -> Option<Look> {
+    pub(super) async fn look_async(&self) -> Option<Look> {
         self.ask(Message::Look, LOOK_PATIENCE).await
     }
 

@@ -24,6 +24,7 @@ mod copies;
 mod driver;
 mod errands;
 mod events;
+mod manager;
 mod radio;
 mod route;
 mod search;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future};
 
 use crate::cell::Cell;
 use crate::config::{Config, ConfigError, DoorLimits};
@@ -161,17 +162,23 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
         api.count_connections(Arc::clone(stats));
     }
     started(Started { id, address });
+    manager::ready();
 
     let stopped = smol::block_on(async {
         let signalled = async {
             signals.next().await;
+            manager::stopping();
             Some(leave(&api, &colony, door).await)
         };
-        futures_lite::future::or(signalled, async {
+        let lives = async {
             driver.run().await;
             None
-        })
-        .await
+        };
+        let watched = async {
+            manager::watch(&colony).await;
+            None
+        };
+        future::or(signalled, future::or(lives, watched)).await
     });
     server.stop(STOP_PATIENCE);
     match stopped {

@@ -1,15 +1,18 @@
 //! Cells that cannot start say why, and those that stop do so in order.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use cellsync::chunk::ChunkId;
 use cellsync::wire::api::Presence;
+use rustix::process::Signal;
 
-use crate::house::{Cell, Colony, UdpPort, eventually, light_blocks, node, noise, run};
+use crate::house::{Cell, Colony, DEADLINE, Running, UdpPort, eventually, light_blocks, node, noise, run};
 use crate::raw;
 
 fn usual(data: &Path, port: &UdpPort) -> Command {
@@ -183,4 +186,50 @@ fn a_data_folder_is_made_without_starting_a_cell_and_stays_the_same_cells() {
     fs::create_dir(folder.path().join("other")).unwrap();
     fs::write(folder.path().join("other/photo.jpg"), b"x").unwrap();
     run(usual(&folder.path().join("other"), &port).arg("--init-only")).fails_in_one_line(1, &["not empty"]);
+}
+
+/// What the cell tells its service manager until the given word comes.
+fn told_until(socket: &UnixDatagram, word: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    while !told.iter().any(|line| line == word) {
+        let mut bytes = [0; 4096];
+        let len = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("no {word} after {told:?}: {error}"));
+        told.extend(str::from_utf8(&bytes[..len]).unwrap().lines().map(str::to_owned));
+    }
+    told
+}
+
+/// Goal: systemd knows when a cell is ready, that it lives, and that it stops; a hanging one gives no sign of life.
+/// Method: is the service manager, with a watchdog of 300 ms.
+#[test]
+fn a_service_manager_hears_that_the_cell_is_ready_and_lives_until_it_hangs_or_stops() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut command = usual(&folder.path().join("data"), &port);
+    command.arg("--init").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000").env_remove("WATCHDOG_PID");
+    let mut cell = Running::start(&mut command);
+
+    assert_eq!(told_until(&socket, "READY=1"), ["READY=1"], "nothing before it is ready");
+    for _ in 0..3 {
+        let told = told_until(&socket, "WATCHDOG=1");
+        assert_eq!(told, ["WATCHDOG=1", "STATUS=stem cell, active, 0 chunks; 0 other cells active"]);
+    }
+
+    assert!(cell.stands_still());
+    let mut bytes = [0; 4096];
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut bytes).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let silence = socket.recv(&mut bytes).unwrap_err();
+    assert_eq!(silence.kind(), ErrorKind::WouldBlock, "a cell that hangs gave a sign of life");
+
+    cell.signal(Signal::CONT);
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    told_until(&socket, "WATCHDOG=1");
+    cell.signal(Signal::TERM);
+    told_until(&socket, "STOPPING=1");
+    assert_eq!(cell.ended().code, 0);
 }

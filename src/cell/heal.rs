@@ -317,11 +317,11 @@ impl Heal {
         due.sort_unstable();
         let budget = self.bucket.rate().saturating_mul(ROUND_S);
         let (mut chosen, mut bytes) = (Vec::new(), 0);
-        let believed: Vec<(CellId, _)> = view.reachable().collect();
+        let reachable: Vec<CellId> = view.reachable().map(|(cell, _)| cell).collect();
         for (left, _, id) in due {
             let Some(holding) = holdings.get(&id) else { continue };
             let known: BTreeSet<CellId> = holdings.names_of(holding).collect();
-            if left < holding.copies && believed.iter().all(|(cell, _)| known.contains(cell)) {
+            if left < holding.copies && reachable.iter().all(|cell| known.contains(cell)) {
                 // All who are there have it: nobody is left to ask, or to send it to.
                 if let Some(wound) = self.wounds.get_mut(&id) {
                     wound.stuck = true;

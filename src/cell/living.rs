@@ -162,7 +162,7 @@ impl Living {
         let first = around.now.plus_ms(around.settings.unheard_ms);
         let unheard_until = *self.unheard_until.get_or_insert(first);
         self.voices.forget(around.members.len(), |cell| around.members.get(cell).is_some());
-        if unheard_until <= around.now && unheard_until < Time(u64::MAX - 1) && !self.unheard_are_over() {
+        if unheard_until <= around.now && !self.unheard_are_over() {
             self.unheard_until = Some(Time(0));
             self.recount_all(around);
         }

@@ -15,6 +15,8 @@
 //! A cell has one round at a time, with as much in it as its rate moves in a few seconds, so that what was asked is
 //! fresh when it is acted on; the most endangered chunks come first.
 
+mod hold;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,6 +29,7 @@ use super::{Event, News, Output, Sent, Ticket, Time};
 use crate::chunk::ChunkId;
 use crate::wire::CellId;
 use crate::wire::api::MAX_HOLDERS;
+use hold::Hold;
 
 /// Chunks in one round, at the most.
 const ROUND_CHUNKS: usize = 256;
@@ -46,8 +49,6 @@ const FAILED_MS: u64 = 20_000;
 const BACK_OFF_MS: u64 = 5_000;
 /// The longest such wait is the first times two to this power: ten minutes and some.
 const MAX_DOUBLINGS: u8 = 7;
-/// A network that comes together is waited for so many times as long as a silent cell, at the most.
-const MAX_HOLD: u64 = 6;
 /// After so long a round goes on with the answers that are there, in milliseconds.
 const ANSWER_PATIENCE_MS: u64 = 20_000;
 /// Copies that we made and remember, to see who loses them.
@@ -119,11 +120,7 @@ pub(super) struct Heal {
     /// When the next wound is due; none if none will be by time alone.
     next_look: Option<Time>,
     round: Option<Round>,
-    /// How many other cells were there when it was last looked, and since and until when those who come are waited
-    /// for.
-    company: usize,
-    hold_since: Time,
-    hold_until: Time,
+    hold: Hold,
     /// Cells that refused or failed: how often in a row, and until when they are left alone.
     refusals: BTreeMap<CellId, (u32, Time)>,
     /// Copies that we made, the newest last.
@@ -142,9 +139,7 @@ impl Heal {
             wounds: BTreeMap::new(),
             next_look: None,
             round: None,
-            company: 0,
-            hold_since: Time::default(),
-            hold_until: Time::default(),
+            hold: Hold::default(),
             refusals: BTreeMap::new(),
             given: VecDeque::new(),
             unreliable: BTreeMap::new(),
@@ -241,24 +236,9 @@ impl Heal {
         }
     }
 
-    /// So many other cells are active now, and some may have `returned` from the dead. Then a network comes together
-    /// again, and so it does when there are twice as many as before: the rest of them is waited for, as long as more
-    /// come, but not for ever, and not without a rest. Whoever was cut off would otherwise send to the first that it
-    /// hears what all the others have.
+    /// So many other cells are active now, and some may have `returned` from the dead.
     pub(super) fn company(&mut self, view: &View, others: usize, returned: bool) {
-        let come = others > self.company;
-        let more_ms = view.settings.silent_after_ms;
-        let longest_ms = MAX_HOLD * more_ms;
-        let rested = self.hold_until == Time::default() || view.now >= self.hold_until.plus_ms(longest_ms);
-        if view.now < self.hold_until {
-            if come || returned {
-                self.hold_until = view.now.plus_ms(more_ms).min(self.hold_since.plus_ms(longest_ms));
-            }
-        } else if (come && others >= 2 * self.company) || (returned && rested) {
-            self.hold_since = view.now;
-            self.hold_until = view.now.plus_ms(more_ms);
-        }
-        self.company = others;
+        self.hold.look(view.now, view.settings.silent_after_ms, others, returned);
     }
 
     fn look_soon(&mut self, now: Time) {
@@ -276,7 +256,7 @@ impl Heal {
         if self.round.as_ref().is_some_and(|round| now.since_ms(round.began) > ROUND_PATIENCE_MS) {
             self.round = None;
         }
-        if self.round.is_some() || now < self.hold_until || self.next_look.is_none_or(|next| now < next) {
+        if self.round.is_some() || self.hold.is_on(now) || self.next_look.is_none_or(|next| now < next) {
             return Questions::new();
         }
         self.refusals.retain(|_, (_, until)| now.since_ms(*until) < 64 * REFUSED_MS);

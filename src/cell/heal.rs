@@ -15,6 +15,7 @@
 //! A cell has one round at a time, with as much in it as its rate moves in a few seconds, so that what was asked is
 //! fresh when it is acted on; the most endangered chunks come first.
 
+mod avoided;
 mod hold;
 
 use std::cmp::Reverse;
@@ -29,6 +30,7 @@ use super::{Event, News, Output, Sent, Ticket, Time};
 use crate::chunk::ChunkId;
 use crate::wire::CellId;
 use crate::wire::api::MAX_HOLDERS;
+use avoided::Avoided;
 use hold::Hold;
 
 /// Chunks in one round, at the most.
@@ -41,20 +43,12 @@ const MAX_SENDS: usize = 4;
 const ASK_ALL: usize = 64;
 /// Likeliest targets asked in a larger colony.
 const ASK_TARGETS: usize = 12;
-/// A cell that refused a copy is left alone for so long, in milliseconds.
-const REFUSED_MS: u64 = 60_000;
-/// And one that failed, so long; twice as long each time, or a cell that hangs would be tried again at once.
-const FAILED_MS: u64 = 20_000;
 /// The first wait after a round that did not heal a chunk, in milliseconds; it doubles each time.
 const BACK_OFF_MS: u64 = 5_000;
 /// The longest such wait is the first times two to this power: ten minutes and some.
 const MAX_DOUBLINGS: u8 = 7;
 /// After so long a round goes on with the answers that are there, in milliseconds.
 const ANSWER_PATIENCE_MS: u64 = 20_000;
-/// Copies that we made and remember, to see who loses them.
-const MAX_GIVEN: usize = 4096;
-/// A cell that lost a copy that it had taken gets no more for so long, in milliseconds; twice as long each time.
-const UNRELIABLE_MS: u64 = 3_600_000;
 /// A round that has not ended after so long is given up, in milliseconds.
 const ROUND_PATIENCE_MS: u64 = 900_000;
 
@@ -121,12 +115,7 @@ pub(super) struct Heal {
     next_look: Option<Time>,
     round: Option<Round>,
     hold: Hold,
-    /// Cells that refused or failed: how often in a row, and until when they are left alone.
-    refusals: BTreeMap<CellId, (u32, Time)>,
-    /// Copies that we made, the newest last.
-    given: VecDeque<(ChunkId, CellId)>,
-    /// Cells that lost copies which we had made there: how often, and until when they get no more.
-    unreliable: BTreeMap<CellId, (u32, Time)>,
+    avoided: Avoided,
     bucket: Bucket,
     /// Copies sent since the start, and their bytes.
     pub(super) copies: u64,
@@ -140,9 +129,7 @@ impl Heal {
             next_look: None,
             round: None,
             hold: Hold::default(),
-            refusals: BTreeMap::new(),
-            given: VecDeque::new(),
-            unreliable: BTreeMap::new(),
+            avoided: Avoided::default(),
             bucket: Bucket::new(rate),
             copies: 0,
             bytes: 0,
@@ -223,10 +210,7 @@ impl Heal {
 
     /// Something has changed among the cells: who could take no copy then may be able to now.
     pub(super) fn colony_changed(&mut self, now: Time, cell: &CellId) {
-        // It may have room now, or work again; how often it failed is not forgotten.
-        if let Some((_, until)) = self.refusals.get_mut(cell) {
-            *until = now;
-        }
+        self.avoided.changed(now, cell);
         for wound in self.wounds.values_mut().filter(|wound| wound.stuck) {
             wound.stuck = false;
             wound.ready = now;
@@ -259,9 +243,7 @@ impl Heal {
         if self.round.is_some() || self.hold.is_on(now) || self.next_look.is_none_or(|next| now < next) {
             return Questions::new();
         }
-        self.refusals.retain(|_, (_, until)| now.since_ms(*until) < 64 * REFUSED_MS);
-        // What is long over is forgotten.
-        self.unreliable.retain(|_, (_, until)| now.since_ms(*until) < 32 * UNRELIABLE_MS);
+        self.avoided.forget(now);
         let chosen = self.choose(view, holdings);
         let questions = questions(view, holdings, &chosen);
         if questions.is_empty() {
@@ -319,19 +301,7 @@ impl Heal {
 
     /// A cell does not have these chunks. If we sent it one of them, it does not keep what it takes.
     pub(super) fn absent(&mut self, now: Time, cell: CellId, absent: &[ChunkId]) {
-        let before = self.given.len();
-        self.given.retain(|(id, holder)| *holder != cell || !absent.contains(id));
-        if self.given.len() < before {
-            let times = self.unreliable.get(&cell).map_or(0, |(times, _)| *times);
-            let until = now.plus_ms(UNRELIABLE_MS << times.min(5));
-            self.unreliable.insert(cell, (times + 1, until));
-        }
-    }
-
-    /// Is the cell to be left alone for now?
-    fn is_refusing(&self, now: Time, cell: &CellId) -> bool {
-        self.refusals.get(cell).is_some_and(|(_, until)| now < *until)
-            || self.unreliable.get(cell).is_some_and(|(_, until)| now < *until)
+        self.avoided.absent(now, cell, absent);
     }
 
     /// Notes what a cell that was asked for the round answered: which of the chunks in question it has, and which not.
@@ -397,7 +367,7 @@ impl Heal {
         let absent = std::mem::take(&mut healing.absent);
         let fit: Vec<(CellId, Candidate)> = absent
             .into_iter()
-            .filter(|cell| !self.is_refusing(view.now, cell))
+            .filter(|cell| !self.avoided.contains(view.now, cell))
             .filter_map(|cell| Some((cell, view.takes(&cell, holding.len)?)))
             .collect();
         healing.targets = prefer(id, &fit).into();
@@ -421,7 +391,7 @@ impl Heal {
         }
         let target = loop {
             let Some(target) = healing.targets.pop_front() else { return };
-            if !self.is_refusing(view.now, &target) && view.takes(&target, holding.len).is_some() {
+            if !self.avoided.contains(view.now, &target) && view.takes(&target, holding.len).is_some() {
                 break target;
             }
         };
@@ -449,27 +419,18 @@ impl Heal {
         let (id, target) = round.sends.remove(&ticket)?;
         let healing = round.chunks.get_mut(&id)?;
         healing.under_way.retain(|cell| *cell != target);
+        self.avoided.sent(now, id, target, how);
         match how {
             Sent::Stored => {
-                self.refusals.remove(&target);
                 let len = holdings.get(&id).map_or(0, |holding| holding.len.into());
                 holdings.believe(&id, target, true);
-                self.given.push_back((id, target));
-                if self.given.len() > MAX_GIVEN {
-                    self.given.pop_front();
-                }
                 healing.gained.push(target);
                 round.copies += 1;
                 round.bytes += len;
                 self.copies += 1;
                 self.bytes += len;
             }
-            Sent::Refused | Sent::Failed => {
-                let pause_ms = if how == Sent::Refused { REFUSED_MS } else { FAILED_MS };
-                let times = self.refusals.get(&target).map_or(0, |(times, _)| *times);
-                self.refusals.insert(target, (times + 1, now.plus_ms(pause_ms << times.min(6))));
-                round.queue.push_back(id);
-            }
+            Sent::Refused | Sent::Failed => round.queue.push_back(id),
             Sent::OwnCopyBad | Sent::OwnCopyGone | Sent::OwnCopyUnread => {
                 round.queue.retain(|queued| *queued != id);
             }
@@ -520,7 +481,7 @@ impl Heal {
         let nobody = !view.reachable().any(|(cell, _)| {
             view.takes(&cell, holding.len).is_some()
                 && !holdings.believes(id, &cell)
-                && self.unreliable.get(&cell).is_none_or(|(_, until)| view.now >= *until)
+                && !self.avoided.is_unreliable(view.now, &cell)
         });
         // Where enough are believed somebody has not answered yet, and is asked again.
         wound.stuck = nobody && wound.left < holding.copies;

@@ -7,50 +7,48 @@
 //!     └─────────────────────┴──────────────────────────────────┘
 //! ```
 //!
-//! Every holder knows of the wound, and none asks another's leave. Who ranks first for the chunk acts first; the others
-//! wait a step longer each, and find it done when they look. What is believed is never enough to move a byte: a round
-//! begins by asking the living cells what they have. Targets are chosen by rendezvous hashing, so that two healers who
-//! do meet choose the same ones, and the second finds the copy there.
+//! Here are the wounds: which chunks lack copies, and when each is looked at. Every holder knows of the wound, and none
+//! asks another's leave. Who ranks first for the chunk acts first; the others wait a step longer each, and find it done
+//! when they look. What is believed is never enough to move a byte: it only says where to look.
 //!
-//! A cell has one round at a time, with as much in it as its rate moves in a few seconds, so that what was asked is
-//! fresh when it is acted on; the most endangered chunks come first.
+//! `round` looks, sends and tells. A cell has one at a time, with as much in it as its rate moves in a few seconds, so
+//! that what was asked is fresh when it is acted on; the most endangered chunks come first. `avoided` knows who gets no
+//! copies for a while, and `hold` when not to begin at all.
+//!
+//! What always holds:
+//!
+//! - A chunk has a wound as long as fewer of its copies count than are wanted, by the last count, or as long as it must
+//!   be asked for because this cell hands it on.
+//! - A wound waits from when the copies fell, however often it was counted since. Fewer copies make its wait shorter.
+//! - A wound that nobody can take a copy for is stuck: it costs nothing more until the colony changes, or its copies
+//!   fall again.
 
 mod avoided;
 mod hold;
+mod round;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bucket::Bucket;
 use super::holdings::{Holding, Holdings};
-use super::placement::{Candidate, prefer};
 use super::rank;
 use super::view::{Tickets, View};
-use super::{Event, News, Output, Sent, Ticket, Time};
+use super::{Event, Output, Sent, Ticket, Time};
 use crate::chunk::ChunkId;
 use crate::wire::CellId;
-use crate::wire::api::MAX_HOLDERS;
 use avoided::Avoided;
 use hold::Hold;
+use round::Round;
 
 /// Chunks in one round, at the most.
 const ROUND_CHUNKS: usize = 256;
 /// What the rate moves in so many seconds makes one round.
 const ROUND_S: u64 = 4;
-/// Copies on their way at once.
-const MAX_SENDS: usize = 4;
-/// In a colony of up to so many others each is asked; in a larger one the believed holders and the likeliest targets.
-const ASK_ALL: usize = 64;
-/// Likeliest targets asked in a larger colony.
-const ASK_TARGETS: usize = 12;
 /// The first wait after a round that did not heal a chunk, in milliseconds; it doubles each time.
 const BACK_OFF_MS: u64 = 5_000;
 /// The longest such wait is the first times two to this power: ten minutes and some.
 const MAX_DOUBLINGS: u8 = 7;
-/// After so long a round goes on with the answers that are there, in milliseconds.
-const ANSWER_PATIENCE_MS: u64 = 20_000;
-/// A round that has not ended after so long is given up, in milliseconds.
-const ROUND_PATIENCE_MS: u64 = 900_000;
 
 /// A chunk of ours that lacks copies.
 #[derive(Debug, Clone, Copy)]
@@ -74,35 +72,6 @@ impl Wound {
     fn new(now: Time) -> Self {
         Self { left: 0, fell: [None; 4], ready: now, not_before: now, failures: 0, stuck: false, check: false }
     }
-}
-
-/// What a round does for one chunk.
-#[derive(Debug, Default)]
-struct Healing {
-    /// Cells that said they have it.
-    present: usize,
-    /// Cells that said they do not.
-    absent: Vec<CellId>,
-    /// Those of them that it may go to, best first.
-    targets: VecDeque<CellId>,
-    under_way: Vec<CellId>,
-    /// Where it is now that it was not.
-    gained: Vec<CellId>,
-}
-
-#[derive(Debug, Default)]
-struct Round {
-    began: Time,
-    chunks: BTreeMap<ChunkId, Healing>,
-    /// Cells that have not answered yet.
-    asking: usize,
-    /// Is it settled what is to be sent? Answers that come later change beliefs, but not the round.
-    planned: bool,
-    /// One entry for each copy that is to be sent.
-    queue: VecDeque<ChunkId>,
-    sends: BTreeMap<Ticket, (ChunkId, CellId)>,
-    copies: u64,
-    bytes: u64,
 }
 
 /// Questions to be asked: each cell, and about which chunks.
@@ -237,7 +206,7 @@ impl Heal {
     /// Begins a round if one is due, and says what is to be asked for it.
     pub(super) fn begin(&mut self, view: &View, holdings: &Holdings, out: &mut Vec<Output>) -> Questions {
         let now = view.now;
-        if self.round.as_ref().is_some_and(|round| now.since_ms(round.began) > ROUND_PATIENCE_MS) {
+        if self.round.as_ref().is_some_and(|round| round.is_overdue(now)) {
             self.round = None;
         }
         if self.round.is_some() || self.hold.is_on(now) || self.next_look.is_none_or(|next| now < next) {
@@ -245,7 +214,7 @@ impl Heal {
         }
         self.avoided.forget(now);
         let chosen = self.choose(view, holdings);
-        let questions = questions(view, holdings, &chosen);
+        let questions = round::questions(view, holdings, &chosen);
         if questions.is_empty() {
             return questions;
         }
@@ -254,9 +223,7 @@ impl Heal {
         {
             out.push(Output::Event(Event::Short { chunks: self.wounds.len(), fewest: fewest.into() }));
         }
-        let asked: BTreeSet<ChunkId> = questions.values().flatten().copied().collect();
-        let chunks = asked.into_iter().map(|id| (id, Healing::default())).collect();
-        self.round = Some(Round { began: now, chunks, asking: questions.len(), ..Round::default() });
+        self.round = Some(Round::new(now, &questions));
         questions
     }
 
@@ -306,166 +273,31 @@ impl Heal {
 
     /// Notes what a cell that was asked for the round answered: which of the chunks in question it has, and which not.
     pub(super) fn answered(&mut self, view: &View, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
-        let Some(round) = self.round.as_mut().filter(|round| !round.planned) else { return };
-        round.asking = round.asking.saturating_sub(1);
-        for id in present.iter().filter(|_| view.counts(&cell)) {
-            if let Some(healing) = round.chunks.get_mut(id) {
-                healing.present += 1;
-            }
-        }
-        for id in absent {
-            if let Some(healing) = round.chunks.get_mut(id) {
-                healing.absent.push(cell);
-            }
+        if let Some(round) = &mut self.round {
+            round.answered(view, cell, present, absent);
         }
     }
 
-    /// Plans what is to be sent as soon as all have answered, sends what may be sent now, and ends the round when all
-    /// is done.
-    pub(super) fn advance(
-        &mut self,
-        view: &View,
-        holdings: &mut Holdings,
-        tickets: &mut Tickets,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(mut round) = self.round.take() else { return };
-        if round.asking > 0 && view.now.since_ms(round.began) < ANSWER_PATIENCE_MS {
-            self.round = Some(round);
-            return;
+    /// Goes on with the round. When all of it is done the chunks' wounds are closed, or wait for the next one.
+    pub(super) fn advance(&mut self, view: &View, holdings: &Holdings, tickets: &mut Tickets, out: &mut Vec<Output>) {
+        let (avoided, bucket) = (&self.avoided, &mut self.bucket);
+        let done = self.round.take_if(|round| round.advance(view, holdings, avoided, bucket, tickets, out));
+        let Some(round) = done else { return };
+        for (id, present) in round.tell(view, holdings, out) {
+            self.close(view, holdings, &id, present);
         }
-        if !round.planned {
-            round.planned = true;
-            for (id, healing) in &mut round.chunks {
-                self.plan(view, holdings, id, healing, &mut round.queue);
-            }
-        }
-        while round.sends.len() < MAX_SENDS && !round.queue.is_empty() && self.bucket.is_open(view.now) {
-            let Some(id) = round.queue.pop_front() else { break };
-            self.send(view, holdings, &id, &mut round, tickets, out);
-        }
-        if round.queue.is_empty() && round.sends.is_empty() {
-            self.end(view, holdings, round, out);
-        } else {
-            self.round = Some(round);
-        }
-    }
-
-    /// Puts the copies that are missing in the queue: all but those that are there already, or on their way.
-    fn plan(
-        &self,
-        view: &View,
-        holdings: &Holdings,
-        id: &ChunkId,
-        healing: &mut Healing,
-        queue: &mut VecDeque<ChunkId>,
-    ) {
-        let Some(holding) = holdings.get(id) else { return };
-        let there =
-            usize::from(copies_left(view, holdings, holding)).max(healing.present + usize::from(!view.draining));
-        let missing = usize::from(holding.copies).saturating_sub(there);
-        let absent = std::mem::take(&mut healing.absent);
-        let fit: Vec<(CellId, Candidate)> = absent
-            .into_iter()
-            .filter(|cell| !self.avoided.contains(view.now, cell))
-            .filter_map(|cell| Some((cell, view.takes(&cell, holding.len)?)))
-            .collect();
-        healing.targets = prefer(id, &fit).into();
-        queue.extend(std::iter::repeat_n(*id, missing.min(healing.targets.len())));
-    }
-
-    fn send(
-        &mut self,
-        view: &View,
-        holdings: &Holdings,
-        id: &ChunkId,
-        round: &mut Round,
-        tickets: &mut Tickets,
-        out: &mut Vec<Output>,
-    ) {
-        let (Some(healing), Some(holding)) = (round.chunks.get_mut(id), holdings.get(id)) else { return };
-        // Holders may have come back since it was planned.
-        let there = usize::from(copies_left(view, holdings, holding)) + healing.under_way.len();
-        if there >= usize::from(holding.copies) {
-            return;
-        }
-        let target = loop {
-            let Some(target) = healing.targets.pop_front() else { return };
-            if !self.avoided.contains(view.now, &target) && view.takes(&target, holding.len).is_some() {
-                break target;
-            }
-        };
-        let Some(door) = view.door(&target) else { return };
-        let mut holders: Vec<CellId> = holdings
-            .names_of(holding)
-            .filter(|cell| view.counts(cell))
-            .chain(healing.under_way.iter().copied())
-            .collect();
-        holders.push(target);
-        if !view.draining {
-            holders.push(view.id);
-        }
-        holders.truncate(MAX_HOLDERS);
-        healing.under_way.push(target);
-        let ticket = tickets.next();
-        round.sends.insert(ticket, (*id, target));
-        self.bucket.spend(holding.len.into());
-        out.push(Output::Send { ticket, chunk: *id, to: door, copies: holding.copies, holders });
+        self.look_soon(view.now);
     }
 
     /// Notes how sending a copy ended, and tells of which chunk it was; none if the round has been given up.
     pub(super) fn sent(&mut self, now: Time, holdings: &mut Holdings, ticket: Ticket, how: Sent) -> Option<ChunkId> {
-        let round = self.round.as_mut()?;
-        let (id, target) = round.sends.remove(&ticket)?;
-        let healing = round.chunks.get_mut(&id)?;
-        healing.under_way.retain(|cell| *cell != target);
+        let (id, target) = self.round.as_mut()?.sent(holdings, ticket, how)?;
         self.avoided.sent(now, id, target, how);
-        match how {
-            Sent::Stored => {
-                let len = holdings.get(&id).map_or(0, |holding| holding.len.into());
-                holdings.believe(&id, target, true);
-                healing.gained.push(target);
-                round.copies += 1;
-                round.bytes += len;
-                self.copies += 1;
-                self.bytes += len;
-            }
-            Sent::Refused | Sent::Failed => round.queue.push_back(id),
-            Sent::OwnCopyBad | Sent::OwnCopyGone | Sent::OwnCopyUnread => {
-                round.queue.retain(|queued| *queued != id);
-            }
+        if how == Sent::Stored {
+            self.copies += 1;
+            self.bytes += bytes_of(holdings, &id);
         }
         Some(id)
-    }
-
-    fn end(&mut self, view: &View, holdings: &Holdings, round: Round, out: &mut Vec<Output>) {
-        let mut told: BTreeMap<CellId, Vec<News>> = BTreeMap::new();
-        for (id, healing) in round.chunks {
-            self.close(view, holdings, &id, healing.present + healing.gained.len());
-            if healing.gained.is_empty() {
-                continue;
-            }
-            let mut holders: Vec<CellId> = holdings.holders(&id).collect();
-            for cell in &holders {
-                // Those that have it now know only of those that had it before them.
-                let others: Vec<CellId> = healing.gained.iter().copied().filter(|gained| gained != cell).collect();
-                if !others.is_empty() {
-                    told.entry(*cell).or_default().push(News { id, holders: others });
-                }
-            }
-            holders.push(view.id);
-            holders.sort_unstable();
-            out.push(Output::Note { chunk: id, holders });
-        }
-        for (cell, news) in told {
-            if let Some(to) = view.door(&cell) {
-                out.push(Output::Tell { to, news });
-            }
-        }
-        if round.copies > 0 {
-            out.push(Output::Event(Event::Healed { copies: round.copies, bytes: round.bytes }));
-        }
-        self.look_soon(view.now);
     }
 
     /// A round has looked at the chunk, and so many cells said that they have it: its wound is closed, or waits. What is
@@ -496,6 +328,11 @@ fn copies_left(view: &View, holdings: &Holdings, holding: &Holding) -> u8 {
     u8::try_from(others + usize::from(!view.draining)).unwrap_or(u8::MAX)
 }
 
+/// The length of our copy of a chunk; none if that is gone by now.
+fn bytes_of(holdings: &Holdings, id: &ChunkId) -> u64 {
+    holdings.get(id).map_or(0, |holding| holding.len.into())
+}
+
 /// When a wound is to be looked at: the sooner the fewer copies are left, and the later the more holders come first.
 fn wound_due(view: &View, holdings: &Holdings, id: &ChunkId, wound: &Wound) -> Time {
     if view.draining {
@@ -519,33 +356,4 @@ fn fallen(left: u8, before: Fallen, now: Time) -> Fallen {
         *since = (left <= most).then(|| since.unwrap_or(now));
     }
     fell
-}
-
-/// Who is to be asked what about these chunks.
-fn questions(view: &View, holdings: &Holdings, chosen: &[ChunkId]) -> Questions {
-    let there: Vec<CellId> = view.reachable().map(|(cell, _)| cell).collect();
-    if there.len() <= ASK_ALL {
-        return if chosen.is_empty() {
-            Questions::new()
-        } else {
-            there.into_iter().map(|cell| (cell, chosen.to_vec())).collect()
-        };
-    }
-    let mut questions = Questions::new();
-    for id in chosen {
-        let Some(holding) = holdings.get(id) else { continue };
-        let believed: BTreeSet<CellId> = holdings.names_of(holding).filter(|cell| view.door(cell).is_some()).collect();
-        // Whoever knows of no other holder has forgotten them, and they may be anywhere.
-        let asked: BTreeSet<CellId> = if believed.is_empty() {
-            there.iter().copied().collect()
-        } else {
-            let fit = there.iter().filter(|cell| !believed.contains(cell));
-            let fit: Vec<_> = fit.filter_map(|cell| Some((*cell, view.takes(cell, holding.len)?))).collect();
-            prefer(id, &fit).into_iter().take(ASK_TARGETS).chain(believed.iter().copied()).collect()
-        };
-        for cell in asked {
-            questions.entry(cell).or_default().push(*id);
-        }
-    }
-    questions
 }

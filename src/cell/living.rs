@@ -203,7 +203,7 @@ impl Living {
         let view = view!(self, around);
         let questions = self.heal.begin(&view, &self.holdings, out);
         self.beliefs.ask_for_round(&view, questions, &mut self.tickets, out);
-        self.heal.advance(&view, &mut self.holdings, &mut self.tickets, out);
+        self.heal.advance(&view, &self.holdings, &mut self.tickets, out);
         self.mends.advance(&view, &mut self.tickets, out);
         self.audits.advance(&view, &self.holdings, around.role == Role::Guard, &mut self.tickets, rng, out);
         if self.scrub.advance(around.now, &self.holdings, around.settings, rng, out) {

@@ -1,9 +1,9 @@
 //! Cells that get no copies for a while, by what became of those that they were sent.
 //!
 //! ```text
-//!   refused, failed ──────▶ left alone, twice as long each time in a row ──── took one ───────────────▶ forgotten
-//!                                                                      └───── something changed there ─▶ tried again
-//!   took one, lost it ────▶ unreliable, twice as long each time ───────────── time alone ─────────────▶ tried again
+//!   refused, failed ──▶ left alone, twice as long each time in a row ─┬─ something changed there ─▶ tried again
+//!                                                                     └─ it took one ─▶ all is forgotten
+//!   lost what it took ─▶ unreliable, twice as long each time ─────────── time alone ─▶ tried again
 //! ```
 //!
 //! A refusal tells of the moment: the cell may have room, or work, as soon as anything changes. A lost copy tells of the

@@ -7,25 +7,23 @@
 //!     └─────────────────────┴──────────────────────────────────┘
 //! ```
 //!
-//! Here are the wounds: which chunks lack copies, and when each is looked at. Every holder knows of the wound, and none
-//! asks another's leave. Who ranks first for the chunk acts first; the others wait a step longer each, and find it done
-//! when they look. What is believed is never enough to move a byte: it only says where to look.
+//! Every holder knows of the wound, and none asks another's leave. Who ranks first for the chunk acts first; the others
+//! wait a step longer each, and find it done when they look. What is believed is never enough to move a byte: it only
+//! says where to look.
 //!
-//! `round` looks, sends and tells. A cell has one at a time, with as much in it as its rate moves in a few seconds, so
-//! that what was asked is fresh when it is acted on; the most endangered chunks come first. `avoided` knows who gets no
-//! copies for a while, and `hold` when not to begin at all.
+//! Here is which chunks have a wound, and which of them are next. `wound` knows when one is due, `round` looks, sends and
+//! tells, `avoided` knows who gets no copies for a while, and `hold` when not to begin at all.
 //!
-//! What always holds:
-//!
-//! - A chunk has a wound as long as fewer of its copies count than are wanted, by the last count, or as long as it must
-//!   be asked for because this cell hands it on.
-//! - A wound waits from when the copies fell, however often it was counted since. Fewer copies make its wait shorter.
-//! - A wound that nobody can take a copy for is stuck: it costs nothing more until the colony changes, or its copies
-//!   fall again.
+//! - A chunk has a wound as long as the last count found fewer copies than are wanted, or it must be asked for because
+//!   this cell hands it on.
+//! - There is one round at a time, with as much in it as the rate moves in a few seconds, so that what was asked is
+//!   fresh when it is acted on; the most endangered chunks come first.
+//! - A wound for which nobody can take a copy costs nothing until the colony changes, or its copies fall again.
 
 mod avoided;
 mod hold;
 mod round;
+mod wound;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,39 +38,12 @@ use crate::wire::CellId;
 use avoided::Avoided;
 use hold::Hold;
 use round::Round;
+use wound::Wound;
 
 /// Chunks in one round, at the most.
 const ROUND_CHUNKS: usize = 256;
 /// What the rate moves in so many seconds makes one round.
 const ROUND_S: u64 = 4;
-/// The first wait after a round that did not heal a chunk, in milliseconds; it doubles each time.
-const BACK_OFF_MS: u64 = 5_000;
-/// The longest such wait is the first times two to this power: ten minutes and some.
-const MAX_DOUBLINGS: u8 = 7;
-
-/// A chunk of ours that lacks copies.
-#[derive(Debug, Clone, Copy)]
-struct Wound {
-    /// Copies that count.
-    left: u8,
-    /// Since when there are so few.
-    fell: Fallen,
-    /// Since when there is somebody who can take a copy: from then on the holders wait for their turns.
-    ready: Time,
-    /// Not to be looked at before: it is new, or was tried in vain.
-    not_before: Time,
-    failures: u8,
-    /// No cell could take a copy when it was last looked at.
-    stuck: bool,
-    /// To be asked for once, however many copies are believed: a draining cell must know.
-    check: bool,
-}
-
-impl Wound {
-    fn new(now: Time) -> Self {
-        Self { left: 0, fell: [None; 4], ready: now, not_before: now, failures: 0, stuck: false, check: false }
-    }
-}
 
 /// Questions to be asked: each cell, and about which chunks.
 pub(super) type Questions = BTreeMap<CellId, Vec<ChunkId>>;
@@ -125,33 +96,15 @@ impl Heal {
         match self.wounds.get_mut(id) {
             Some(wound) if whole && !wound.check => drop(self.wounds.remove(id)),
             Some(wound) => {
-                wound.fell = fallen(left, wound.fell, view.now);
-                if left < wound.left {
-                    // Whatever was tried before, and however often, it is more urgent now.
-                    wound.not_before = view.now;
-                    (wound.stuck, wound.failures) = (false, 0);
-                } else if left > wound.left && wound.left < u8::MAX {
-                    // Holders are coming back: the next may be on its way.
-                    let [_, pause_ms, ..] = view.settings.heal_delay_ms;
-                    wound.not_before = wound.not_before.max(view.now.plus_ms(pause_ms));
-                }
-                wound.left = left;
+                wound.recount(view, left);
                 self.look_soon(view.now);
             }
             None if whole => {}
             None => {
-                let not_before = view.now.plus_ms(settle_ms);
-                self.wound(
-                    *id,
-                    Wound { left, fell: fallen(left, [None; 4], view.now), not_before, ..Wound::new(view.now) },
-                );
+                self.wounds.insert(*id, Wound::new(left, view.now, settle_ms));
                 self.look_soon(view.now);
             }
         }
-    }
-
-    fn wound(&mut self, id: ChunkId, wound: Wound) {
-        self.wounds.insert(id, wound);
     }
 
     /// Every chunk must be asked for: this cell hands its copies on.
@@ -164,8 +117,7 @@ impl Heal {
     /// The chunk must be asked for, whatever is believed of it.
     pub(super) fn check(&mut self, view: &View, holdings: &Holdings, id: &ChunkId) {
         self.recount(view, holdings, id, 0);
-        let whole = Wound { left: u8::MAX, not_before: view.now, check: true, ..Wound::new(view.now) };
-        self.wounds.entry(*id).or_insert(whole).check = true;
+        self.wounds.entry(*id).or_insert(Wound::to_check(view.now)).check = true;
         self.look_soon(view.now);
     }
 
@@ -180,10 +132,7 @@ impl Heal {
     /// Something has changed among the cells: who could take no copy then may be able to now.
     pub(super) fn colony_changed(&mut self, now: Time, cell: &CellId) {
         self.avoided.changed(now, cell);
-        for wound in self.wounds.values_mut().filter(|wound| wound.stuck) {
-            wound.stuck = false;
-            wound.ready = now;
-        }
+        self.wounds.values_mut().for_each(|wound| wound.colony_changed(now));
         if !self.wounds.is_empty() {
             self.look_soon(now);
         }
@@ -233,7 +182,7 @@ impl Heal {
         let mut next: Option<Time> = None;
         let mut due = Vec::new();
         for (id, wound) in self.wounds.iter().filter(|(_, wound)| !wound.stuck) {
-            let at = wound_due(view, holdings, id, wound);
+            let at = wound.due(view, holdings, id);
             if at <= now {
                 // Of those that are as endangered, first the ones for which we rank high: the others' are elsewhere.
                 due.push((wound.left, Reverse(rank::draw(id, &view.id)), *id));
@@ -316,9 +265,7 @@ impl Heal {
                 && !self.avoided.is_unreliable(view.now, &cell)
         });
         // Where enough are believed somebody has not answered yet, and is asked again.
-        wound.stuck = nobody && wound.left < holding.copies;
-        wound.not_before = view.now.plus_ms(BACK_OFF_MS << wound.failures.min(MAX_DOUBLINGS));
-        wound.failures = wound.failures.saturating_add(1);
+        wound.tried(view.now, nobody && wound.left < holding.copies);
     }
 }
 
@@ -331,29 +278,4 @@ fn copies_left(view: &View, holdings: &Holdings, holding: &Holding) -> u8 {
 /// The length of our copy of a chunk; none if that is gone by now.
 fn bytes_of(holdings: &Holdings, id: &ChunkId) -> u64 {
     holdings.get(id).map_or(0, |holding| holding.len.into())
-}
-
-/// When a wound is to be looked at: the sooner the fewer copies are left, and the later the more holders come first.
-fn wound_due(view: &View, holdings: &Holdings, id: &ChunkId, wound: &Wound) -> Time {
-    if view.draining {
-        return wound.not_before;
-    }
-    let due = wound.fell.iter().zip(view.settings.heal_delay_ms);
-    let due = due.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms))).min().unwrap_or(view.now);
-    let mine = rank::draw(id, &view.id);
-    let before = holdings.holders(id).filter(|cell| view.counts(cell) && rank::draw(id, cell) > mine).count() as u64;
-    let ready = due.max(wound.ready);
-    ready.plus_ms(before.saturating_mul(view.settings.heal_step_ms)).max(wound.not_before)
-}
-
-/// Since when there have been at most one, two, three copies, and too few.
-type Fallen = [Option<Time>; 4];
-
-/// What was so before stays so until there are more copies: a holder that comes and goes does not start the wait anew.
-fn fallen(left: u8, before: Fallen, now: Time) -> Fallen {
-    let mut fell = before;
-    for (most, since) in [1, 2, 3, u8::MAX].into_iter().zip(&mut fell) {
-        *since = (left <= most).then(|| since.unwrap_or(now));
-    }
-    fell
 }

@@ -26,7 +26,8 @@ const RETURNED_EVERY_MS: u64 = 60_000;
 /// Why a cell is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    Round,
+    /// For the round of healing with this number.
+    Round(u64),
     Audit,
     Hint,
 }
@@ -49,8 +50,8 @@ pub(super) struct Learned {
     pub(super) present: Vec<ChunkId>,
     /// Chunks that it was asked for and does not have.
     pub(super) absent: Vec<ChunkId>,
-    /// Was it asked for a round of healing?
-    pub(super) for_round: bool,
+    /// For which round of healing it was asked, if for one.
+    pub(super) round: Option<u64>,
     /// Did it answer at all?
     pub(super) answered: bool,
 }
@@ -66,15 +67,16 @@ pub(super) struct Beliefs {
 }
 
 impl Beliefs {
-    /// Asks for a round of healing.
+    /// Asks for the round of healing with this number.
     pub(super) fn ask_for_round(
         &mut self,
         view: &View,
+        round: u64,
         questions: Questions,
         tickets: &mut Tickets,
         out: &mut Vec<Output>,
     ) {
-        self.ask(view, questions, Why::Round, tickets, out);
+        self.ask(view, questions, Why::Round(round), tickets, out);
     }
 
     /// Asks about the next slice of chunks when its time has come. Gives the holders believed for them that are no
@@ -191,7 +193,8 @@ impl Beliefs {
         let Question { cell, ids, why } = self.asked.remove(&ticket)?;
         let (changed, present, absent) = (Vec::new(), Vec::new(), Vec::new());
         let answered = has.is_some();
-        let mut learned = Learned { cell, changed, present, absent, for_round: why == Why::Round, answered };
+        let round = if let Why::Round(number) = why { Some(number) } else { None };
+        let mut learned = Learned { cell, changed, present, absent, round, answered };
         let Some(has) = has else { return Some(learned) };
         let has: BTreeSet<&ChunkId> = has.iter().collect();
         for id in ids {

@@ -18,7 +18,7 @@
 //!   this cell hands it on.
 //! - There is one round at a time, with as much in it as the rate moves in a few seconds, so that what was asked is
 //!   fresh when it is acted on; the most endangered chunks come first.
-//! - A wound for which nobody can take a copy costs nothing until the colony changes, or its copies fall again.
+//! - A wound for which nobody can take a copy costs next to nothing until the colony changes, or its copies fall again.
 
 mod avoided;
 mod hold;
@@ -54,6 +54,8 @@ pub(super) struct Heal {
     /// When the next wound is due; none if none will be by time alone.
     next_look: Option<Time>,
     round: Option<Round>,
+    /// Rounds begun since the start.
+    rounds: u64,
     hold: Hold,
     avoided: Avoided,
     bucket: Bucket,
@@ -68,6 +70,7 @@ impl Heal {
             wounds: BTreeMap::new(),
             next_look: None,
             round: None,
+            rounds: 0,
             hold: Hold::default(),
             avoided: Avoided::default(),
             bucket: Bucket::new(rate),
@@ -78,7 +81,7 @@ impl Heal {
 
     /// Chunks that lack copies, and of them those that nobody can take.
     pub(super) fn short(&self) -> (u64, u64) {
-        let stuck = self.wounds.values().filter(|wound| wound.stuck).count();
+        let stuck = self.wounds.values().filter(|wound| wound.is_stuck()).count();
         (self.wounds.len() as u64, stuck as u64)
     }
 
@@ -152,28 +155,35 @@ impl Heal {
         self.round.is_some()
     }
 
-    /// Begins a round if one is due, and says what is to be asked for it.
-    pub(super) fn begin(&mut self, view: &View, holdings: &Holdings, out: &mut Vec<Output>) -> Questions {
+    /// Begins a round if one is due: its number, and what is to be asked for it.
+    pub(super) fn begin(
+        &mut self,
+        view: &View,
+        holdings: &Holdings,
+        out: &mut Vec<Output>,
+    ) -> Option<(u64, Questions)> {
         let now = view.now;
-        if self.round.as_ref().is_some_and(|round| round.is_overdue(now)) {
-            self.round = None;
+        if self.round.take_if(|round| round.is_overdue(now)).is_some() {
+            // Its wounds are where they were.
+            self.look_soon(now);
         }
         if self.round.is_some() || self.hold.is_on(now) || self.next_look.is_none_or(|next| now < next) {
-            return Questions::new();
+            return None;
         }
         self.avoided.forget(now);
         let chosen = self.choose(view, holdings);
         let questions = round::questions(view, holdings, &chosen);
         if questions.is_empty() {
-            return questions;
+            return None;
         }
         if let Some(fewest) = chosen.iter().filter_map(|id| self.wounds.get(id)).map(|wound| wound.left).min()
             && fewest < u8::MAX
         {
             out.push(Output::Event(Event::Short { chunks: self.wounds.len(), fewest: fewest.into() }));
         }
-        self.round = Some(Round::new(now, &questions));
-        questions
+        self.rounds += 1;
+        self.round = Some(Round::new(self.rounds, now, &questions));
+        Some((self.rounds, questions))
     }
 
     /// The chunks of the next round, the most endangered first.
@@ -181,7 +191,7 @@ impl Heal {
         let now = view.now;
         let mut next: Option<Time> = None;
         let mut due = Vec::new();
-        for (id, wound) in self.wounds.iter().filter(|(_, wound)| !wound.stuck) {
+        for (id, wound) in &self.wounds {
             let at = wound.due(view, holdings, id);
             if at <= now {
                 // Of those that are as endangered, first the ones for which we rank high: the others' are elsewhere.
@@ -202,7 +212,7 @@ impl Heal {
             if left < holding.copies && reachable.iter().all(|cell| known.contains(cell)) {
                 // All who are there have it: nobody is left to ask, or to send it to.
                 if let Some(wound) = self.wounds.get_mut(&id) {
-                    wound.stuck = true;
+                    wound.stick(now);
                 }
                 continue;
             }
@@ -220,9 +230,10 @@ impl Heal {
         self.avoided.absent(now, cell, absent);
     }
 
-    /// Notes what a cell that was asked for the round answered: which of the chunks in question it has, and which not.
-    pub(super) fn answered(&mut self, view: &View, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
-        if let Some(round) = &mut self.round {
+    /// Notes what a cell that was asked for the round with this number answered: which of the chunks in question it has,
+    /// and which not. An answer that comes when that round is over says nothing for the next one, which asks itself.
+    pub(super) fn answered(&mut self, view: &View, round: u64, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
+        if let Some(round) = self.round.as_mut().filter(|now| now.number() == round) {
             round.answered(view, cell, present, absent);
         }
     }
@@ -265,7 +276,11 @@ impl Heal {
                 && !self.avoided.is_unreliable(view.now, &cell)
         });
         // Where enough are believed somebody has not answered yet, and is asked again.
-        wound.tried(view.now, nobody && wound.left < holding.copies);
+        if nobody && wound.left < holding.copies {
+            wound.stick(view.now);
+        } else {
+            wound.tried(view.now);
+        }
     }
 }
 

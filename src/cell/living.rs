@@ -119,8 +119,8 @@ impl Living {
                     }
                     let view = view!(self, around);
                     self.heal.absent(around.now, learned.cell, &learned.absent);
-                    if learned.for_round {
-                        self.heal.answered(&view, learned.cell, &learned.present, &learned.absent);
+                    if let Some(round) = learned.round {
+                        self.heal.answered(&view, round, learned.cell, &learned.present, &learned.absent);
                     }
                     for id in learned.changed {
                         self.believed(around, &id, out);
@@ -201,8 +201,9 @@ impl Living {
             return;
         }
         let view = view!(self, around);
-        let questions = self.heal.begin(&view, &self.holdings, out);
-        self.beliefs.ask_for_round(&view, questions, &mut self.tickets, out);
+        if let Some((round, questions)) = self.heal.begin(&view, &self.holdings, out) {
+            self.beliefs.ask_for_round(&view, round, questions, &mut self.tickets, out);
+        }
         self.heal.advance(&view, &self.holdings, &mut self.tickets, out);
         self.mends.advance(&view, &mut self.tickets, out);
         self.audits.advance(&view, &self.holdings, around.role == Role::Guard, &mut self.tickets, rng, out);

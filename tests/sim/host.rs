@@ -175,7 +175,7 @@ impl Host {
                 wakes += 1;
                 assert!(wakes < MAX_WAKES_A_QUANTUM, "cell {} does not sleep any more at {now:?}", self.index);
                 self.wake_at = NEVER;
-                self.tell(now, Input::Wake(self.disk.facts()));
+                self.tell(now, &Input::Wake(self.disk.facts()));
             }
         }
     }
@@ -202,7 +202,7 @@ impl Host {
 
     fn open(&mut self, now: Time, mail: Mail) {
         match mail {
-            Mail::Input(input) => self.tell(now, input),
+            Mail::Input(input) => self.tell(now, &input),
             Mail::Call { from, id, request } => {
                 if let Some(reply) = self.answer(now, request) {
                     self.outbox.push((now, Parcel::Reply { to: from, id, reply }));
@@ -211,7 +211,7 @@ impl Host {
             Mail::Reply { id, reply } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     let input = pending.end(reply, &mut self.disk);
-                    self.tell(now, input);
+                    self.tell(now, &input);
                 }
             }
         }
@@ -228,26 +228,26 @@ impl Host {
             Request::Put { held, good } => {
                 let (reply, new) = self.nature.put(&mut self.disk, &held, good);
                 if new {
-                    self.tell(now, Input::Holds(vec![held]));
+                    self.tell(now, &Input::Holds(vec![held]));
                 }
                 Some(reply)
             }
             Request::Get { pick, purpose } => Some(self.nature.get(&self.disk, pick, purpose)),
             Request::News(news) => {
-                self.tell(now, Input::Told(news));
+                self.tell(now, &Input::Told(news));
                 None
             }
             Request::Alert(alert) => {
-                self.tell(now, Input::Alerted(alert));
+                self.tell(now, &Input::Alerted(alert));
                 None
             }
         }
     }
 
-    fn tell(&mut self, now: Time, input: Input) {
-        self.watch(now, &input);
+    fn tell(&mut self, now: Time, input: &Input) {
+        self.watch(now, input);
         let Some(cell) = &mut self.cell else { return };
-        cell.handle(now, &input, &mut self.outputs);
+        cell.handle(now, input, &mut self.outputs);
         self.perform_all(now);
     }
 

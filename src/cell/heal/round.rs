@@ -39,6 +39,7 @@ const ROUND_PATIENCE_MS: u64 = 900_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Round {
+    number: u64,
     began: Time,
     chunks: BTreeMap<ChunkId, Healing>,
     /// Cells that have not answered yet.
@@ -67,11 +68,15 @@ struct Healing {
 }
 
 impl Round {
-    /// A round that begins now, by asking this.
-    pub(super) fn new(now: Time, questions: &Questions) -> Self {
+    /// The round with this number, which begins now, by asking this.
+    pub(super) fn new(number: u64, now: Time, questions: &Questions) -> Self {
         let asked: BTreeSet<ChunkId> = questions.values().flatten().copied().collect();
         let chunks = asked.into_iter().map(|id| (id, Healing::default())).collect();
-        Self { began: now, chunks, asking: questions.len(), ..Self::default() }
+        Self { number, began: now, chunks, asking: questions.len(), ..Self::default() }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Is it to be given up?

@@ -11,8 +11,9 @@
 //! - The wait begins when the copies fall, and not anew when they are counted again: a holder that comes and goes does
 //!   not put it off.
 //! - When they fall again the delay is the shorter one, and whatever was tried in vain before is forgotten.
-//! - A stuck wound is not looked at. When the colony changes, the holders wait for their turns once more, or all of them
-//!   would begin at the moment when a cell with room appears.
+//! - A stuck wound is looked at only now and then: nobody says so when a cell has room again of which it never told, or
+//!   keeps what it takes by now. When the colony changes, the holders wait for their turns once more, or all of them would
+//!   begin at the moment when a cell with room appears.
 
 use crate::cell::Time;
 use crate::cell::holdings::Holdings;
@@ -24,6 +25,8 @@ use crate::chunk::ChunkId;
 const BACK_OFF_MS: u64 = 5_000;
 /// The longest such wait is the first times two to this power: ten minutes and some.
 const MAX_DOUBLINGS: u8 = 7;
+/// A wound for which nobody could take a copy is looked at again after so long, in milliseconds, though nothing has changed.
+const STUCK_MS: u64 = 600_000;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wound {
@@ -37,7 +40,7 @@ pub(super) struct Wound {
     not_before: Time,
     failures: u8,
     /// No cell could take a copy when it was last looked at.
-    pub(super) stuck: bool,
+    stuck: bool,
     /// To be asked for once, however many copies are believed: a draining cell must know.
     pub(super) check: bool,
 }
@@ -73,20 +76,31 @@ impl Wound {
     pub(super) fn colony_changed(&mut self, now: Time) {
         if self.stuck {
             self.stuck = false;
-            self.ready = now;
+            (self.ready, self.not_before) = (now, now);
         }
     }
 
-    /// A round has looked at it, and it is still there; `stuck` if no cell could take a copy.
-    pub(super) fn tried(&mut self, now: Time, stuck: bool) {
-        self.stuck = stuck;
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// No cell can take a copy.
+    pub(super) fn stick(&mut self, now: Time) {
+        self.stuck = true;
+        self.not_before = now.plus_ms(STUCK_MS);
+    }
+
+    /// A round has looked at it, and it is still there.
+    pub(super) fn tried(&mut self, now: Time) {
+        self.stuck = false;
         self.not_before = now.plus_ms(BACK_OFF_MS << self.failures.min(MAX_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
     }
 
     /// When it is to be looked at: the sooner the fewer copies are left, and the later the more holders come first.
     pub(super) fn due(&self, view: &View, holdings: &Holdings, id: &ChunkId) -> Time {
-        if view.draining {
+        // What is stuck is counted no more than it must be: there may be many.
+        if view.draining || (self.stuck && view.now < self.not_before) {
             return self.not_before;
         }
         let due = self.fell.iter().zip(view.settings.heal_delay_ms);
@@ -94,7 +108,7 @@ impl Wound {
         let mine = rank::draw(id, &view.id);
         let before =
             holdings.holders(id).filter(|cell| view.counts(cell) && rank::draw(id, cell) > mine).count() as u64;
-        let ready = due.max(self.ready);
+        let ready = if self.stuck { self.not_before } else { due.max(self.ready) };
         ready.plus_ms(before.saturating_mul(view.settings.heal_step_ms)).max(self.not_before)
     }
 }

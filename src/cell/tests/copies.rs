@@ -29,13 +29,13 @@ impl Colony {
             out: Vec::new(),
             full: false,
         };
-        colony.give(Input::Counted);
+        colony.give(&Input::Counted);
         colony.pass(20);
         colony.out.clear();
         colony
     }
 
-    pub(super) fn give(&mut self, input: Input) {
+    pub(super) fn give(&mut self, input: &Input) {
         self.out.extend(self.world.give(input));
     }
 
@@ -43,7 +43,7 @@ impl Colony {
         for _ in 0..seconds {
             for byte in self.alive.clone() {
                 let beacon = self.beacon_of(byte);
-                self.out.extend(self.world.give(Input::Heard { from: ip(byte), beacon }));
+                self.out.extend(self.world.give(&Input::Heard { from: ip(byte), beacon }));
             }
             self.world.store.full = self.full;
             let out = self.world.pass(SECOND);
@@ -55,7 +55,7 @@ impl Colony {
                     } else {
                         Answer::Nobody
                     };
-                    self.out.extend(self.world.give(Input::Visited { door: door.clone(), answer }));
+                    self.out.extend(self.world.give(&Input::Visited { door: door.clone(), answer }));
                 }
             }
             self.out.extend(out);
@@ -79,7 +79,7 @@ impl Colony {
 
     pub(super) fn hold(&mut self, chunk: ChunkId, holders: &[u8]) {
         let holders = holders.iter().map(|byte| name(*byte)).collect();
-        self.give(Input::Holds(vec![Held { id: chunk, len: LEN, copies: 5, holders }]));
+        self.give(&Input::Holds(vec![Held { id: chunk, len: LEN, copies: 5, holders }]));
     }
 
     pub(super) fn asks(&self) -> Vec<(Ticket, u8, Vec<ChunkId>)> {
@@ -114,7 +114,7 @@ impl Colony {
     pub(super) fn answer(&mut self, having: &[u8]) {
         for (ticket, byte, ids) in self.asks() {
             let has = if having.contains(&byte) { ids } else { Vec::new() };
-            self.give(Input::Answered { ticket, has: Some(has) });
+            self.give(&Input::Answered { ticket, has: Some(has) });
         }
         self.out.retain(|o| !matches!(o, Output::Ask { .. }));
     }
@@ -154,7 +154,7 @@ fn one_dead_holder_of_five_is_replaced_after_two_minutes_by_who_ranks_first() {
     let [(ticket, target, sent)] = colony.sends()[..] else { panic!("{:?}", colony.out) };
     assert!(sent == chunk && [6, 7].contains(&target));
     colony.out.clear();
-    colony.give(Input::Sent(ticket, Sent::Stored));
+    colony.give(&Input::Sent(ticket, Sent::Stored));
     let told: Vec<u8> = colony
         .out
         .iter()
@@ -256,7 +256,7 @@ fn a_cell_that_refuses_or_fails_a_copy_is_passed_over() {
         let [(ticket, byte, _)] = colony.sends()[..] else { panic!("{:?}", colony.sends()) };
         tried.insert(byte);
         colony.out.clear();
-        colony.give(Input::Sent(ticket, how));
+        colony.give(&Input::Sent(ticket, how));
     }
     assert_eq!(tried, BTreeSet::from([6, 7, 8]));
     assert!(colony.sends().is_empty());
@@ -302,11 +302,11 @@ fn what_others_tell_of_copies_is_asked_for_before_it_is_believed() {
     colony.pass(1);
     let news = vec![News { id: chunk, holders: vec![name(6)] }];
     colony.out.clear();
-    colony.give(Input::Told(news.clone()));
+    colony.give(&Input::Told(news.clone()));
     assert_eq!(colony.asks().iter().map(|(_, byte, _)| *byte).collect::<Vec<_>>(), [6]);
     colony.answer(&[]);
     assert_eq!(colony.world.cell.life().short, 1, "it was not so");
-    colony.give(Input::Told(news));
+    colony.give(&Input::Told(news));
     colony.answer(&[6]);
     assert_eq!(colony.world.cell.life().short, 0);
 }
@@ -320,10 +320,10 @@ fn an_alert_about_our_own_copy_makes_us_look_and_a_bad_one_is_fetched_anew() {
     let mut colony = Colony::new(&[2, 3, 4, 5]);
     let chunk = chunk_with_rank(0, &[2]);
     colony.hold(chunk, &[1, 2, 3, 4, 5]);
-    colony.give(alert(1, chunk));
+    colony.give(&alert(1, chunk));
     assert_eq!(colony.out, [Output::Verify(chunk)]);
     colony.out.clear();
-    colony.give(Input::Verified(chunk, Verified::Bad));
+    colony.give(&Input::Verified(chunk, Verified::Bad));
     let fetch = colony
         .out
         .iter()
@@ -331,14 +331,14 @@ fn an_alert_about_our_own_copy_makes_us_look_and_a_bad_one_is_fetched_anew() {
     let (ticket, from) = fetch.unwrap();
     assert!([2, 3, 4, 5].contains(&byte_of(from)));
     colony.out.clear();
-    colony.give(Input::Fetched(ticket, Fetched::Missing));
+    colony.give(&Input::Fetched(ticket, Fetched::Missing));
     let again = colony
         .out
         .iter()
         .find_map(|o| if let Output::Fetch { ticket, from, .. } = o { Some((*ticket, *from)) } else { None });
     let (ticket, other) = again.unwrap();
     assert_ne!(from, other, "the next one is asked");
-    colony.give(Input::Fetched(ticket, Fetched::Stored));
+    colony.give(&Input::Fetched(ticket, Fetched::Stored));
     assert!(colony.events().contains(&&Event::Mended(chunk)));
     let life = colony.world.cell.life();
     assert_eq!((life.bad_copies, life.mended_copies, life.short), (1, 1, 0));
@@ -353,17 +353,17 @@ fn forged_alerts_change_nothing_but_counters() {
     }
     colony.out.clear();
     for chunk in &chunks {
-        colony.give(alert(2, *chunk));
-        colony.give(alert(1, *chunk));
+        colony.give(&alert(2, *chunk));
+        colony.give(&alert(1, *chunk));
     }
     for _ in 0..300 {
         for output in std::mem::take(&mut colony.out) {
             match output {
                 Output::Audit { ticket, pick: Pick::Chunk(chunk), .. } => {
-                    colony.give(Input::Audited(ticket, Audited::Good { chunk, len: LEN }));
+                    colony.give(&Input::Audited(ticket, Audited::Good { chunk, len: LEN }));
                 }
-                Output::Verify(chunk) => colony.give(Input::Verified(chunk, Verified::Good)),
-                Output::Ask { ticket, ids, .. } => colony.give(Input::Answered { ticket, has: Some(ids) }),
+                Output::Verify(chunk) => colony.give(&Input::Verified(chunk, Verified::Good)),
+                Output::Ask { ticket, ids, .. } => colony.give(&Input::Answered { ticket, has: Some(ids) }),
                 Output::Broadcast(_) | Output::WakeAt(_) | Output::Event(Event::FalseAlert { .. }) => {}
                 other => panic!("{other:?}"),
             }
@@ -384,11 +384,11 @@ fn three_bad_chunks_seen_by_ourselves_isolate_a_cell_and_its_copies_count_no_mor
     }
     for (n, chunk) in chunks[..3].iter().enumerate() {
         assert!(colony.world.cell.life().isolated.is_empty(), "{n} are not enough");
-        colony.give(alert(2, *chunk));
+        colony.give(&alert(2, *chunk));
         let (ticket, byte, pick) = *colony.audits().last().unwrap();
         assert_eq!((byte, pick), (2, Pick::Chunk(*chunk)));
         let found = ChunkId::of(b"bad");
-        colony.give(Input::Audited(ticket, Audited::Bad { chunk: *chunk, found, len: 3 }));
+        colony.give(&Input::Audited(ticket, Audited::Bad { chunk: *chunk, found, len: 3 }));
         colony.pass(1);
     }
     let life = colony.world.cell.life();
@@ -413,7 +413,7 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
     colony.hold(there, &[1, 2, 3, 4, 5, 6]);
     colony.hold(here, &[1, 2, 3, 4, 5]);
     colony.out.clear();
-    colony.give(Input::Drain(true));
+    colony.give(&Input::Drain(true));
     let drain = |colony: &Colony| colony.world.cell.life().drain;
     assert_eq!(drain(&colony), Some(Drain { left: 2, total: 2, stuck: 0, safe: false }));
     colony.pass(2);
@@ -425,12 +425,12 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
     assert_eq!(sends.iter().filter(|(_, _, chunk)| *chunk == here).count(), 1);
     assert_eq!(sends.len(), 2, "the belief about cell 6 was wrong");
     for (ticket, _, _) in sends {
-        colony.give(Input::Sent(ticket, Sent::Stored));
+        colony.give(&Input::Sent(ticket, Sent::Stored));
     }
     colony.pass(1);
     assert_eq!(drain(&colony), Some(Drain { left: 0, total: 2, stuck: 0, safe: true }));
     assert!(colony.events().contains(&&Event::Drained));
-    colony.give(Input::Drain(false));
+    colony.give(&Input::Drain(false));
     assert_eq!(drain(&colony), None);
     assert_eq!(colony.world.cell.beacon(colony.world.now).status, Status::Active);
 }
@@ -441,7 +441,7 @@ fn a_draining_holder_counts_no_more_though_it_lives() {
     colony.hold(chunk_with_rank(0, &[3, 4, 5]), &[1, 2, 3, 4, 5]);
     // A beacon that says so is not enough: anybody could send it.
     let draining = Beacon { status: Status::Draining, ..beacon(2, 1) };
-    colony.give(Input::Heard { from: ip(2), beacon: draining });
+    colony.give(&Input::Heard { from: ip(2), beacon: draining });
     colony.pass(3);
     assert_eq!(colony.world.cell.life().short, 0);
     colony.draining.insert(2);
@@ -460,7 +460,7 @@ fn forged_farewells_move_nothing_and_true_ones_count_when_the_cell_is_gone() {
     let leaving = |byte| Beacon { status: Status::Leaving, ..beacon(byte, 1) };
     for _ in 0..60 {
         for byte in [2, 3, 4, 5] {
-            colony.give(Input::Heard { from: ip(byte), beacon: leaving(byte) });
+            colony.give(&Input::Heard { from: ip(byte), beacon: leaving(byte) });
         }
         assert_eq!(colony.world.presence_of(2), Some(Presence::Left), "nothing new goes there");
         colony.pass(1);
@@ -468,7 +468,7 @@ fn forged_farewells_move_nothing_and_true_ones_count_when_the_cell_is_gone() {
     assert!(colony.sends().is_empty());
     assert_eq!(colony.world.cell.life().short, 0);
     colony.alive.remove(&2);
-    colony.give(Input::Heard { from: ip(2), beacon: leaving(2) });
+    colony.give(&Input::Heard { from: ip(2), beacon: leaving(2) });
     colony.pass(4);
     assert_eq!(colony.world.cell.life().short, 1);
 }
@@ -481,13 +481,13 @@ fn a_full_scrub_looks_at_all_and_a_clean_one_is_told_in_the_beacon() {
             colony.hold(ChunkId::of(&n.to_le_bytes()), &[1, 2]);
         }
         colony.out.clear();
-        colony.give(Input::Scrub);
+        colony.give(&Input::Scrub);
         let mut looked = BTreeSet::new();
         while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Verify(_))) {
             let Output::Verify(id) = colony.out.swap_remove(at) else { unreachable!() };
             let how = if looked.len() < bad { Verified::Bad } else { Verified::Good };
             looked.insert(id);
-            colony.give(Input::Verified(id, how));
+            colony.give(&Input::Verified(id, how));
         }
         assert_eq!(looked.len(), 5);
         let scrub = colony.world.cell.life().scrub.unwrap();
@@ -513,7 +513,7 @@ fn the_slow_scrub_looks_at_each_copy_once_in_its_period() {
         for output in colony.world.pass(0) {
             if let Output::Verify(id) = output {
                 looked.push(id);
-                colony.give(Input::Verified(id, Verified::Good));
+                colony.give(&Input::Verified(id, Verified::Good));
             }
         }
     }
@@ -543,7 +543,7 @@ fn an_extra_copy_goes_only_when_room_is_short_and_enough_others_have_proved_thei
                         proved.insert(byte_of(of));
                         let good = bad != Some(byte_of(of));
                         let how = if good { Audited::Good { chunk, len: LEN } } else { Audited::Failed };
-                        colony.give(Input::Audited(ticket, how));
+                        colony.give(&Input::Audited(ticket, how));
                     }
                     Output::Remove(chunk) => return (proved, Some(chunk)),
                     _ => {}
@@ -575,7 +575,7 @@ fn a_guard_finds_a_bad_copy_tells_all_and_notes_it_itself() {
     let (ticket, culprit, _) = *colony.audits().last().unwrap();
     let (chunk, found) = (ChunkId::of(b"chunk"), ChunkId::of(b"bad"));
     colony.out.clear();
-    colony.give(Input::Audited(ticket, Audited::Bad { chunk, found, len: LEN }));
+    colony.give(&Input::Audited(ticket, Audited::Bad { chunk, found, len: LEN }));
     let told = colony
         .out
         .iter()

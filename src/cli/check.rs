@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::progress::{Bar, Direction};
@@ -17,7 +17,7 @@ const MAX_BAD_TOLD: usize = 20;
 
 /// Ask every cell what it has of a file, and tell how many copies there are of each chunk. Nothing is changed, but that
 /// with --deep cells set aside the bad copies that they find.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "check",

@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use tempfile::TempDir;
 
 use self::colony::Colony;
@@ -49,7 +49,7 @@ const MAX_CELLS: usize = 50;
 
 /// Watch a colony of real cells on this machine lose some of them and heal, find rotten copies and a liar, and give a
 /// file back whole. Nothing leaves this machine, and nothing stays on it.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "demo")]
 pub(super) struct Args {
     /// what to store; it is only read (default: a file made for it)

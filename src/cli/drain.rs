@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::progress::{Bar, Direction};
 use super::{cell_word, failed, place, say, show, stop_on_interrupt};
@@ -13,7 +13,7 @@ use crate::wire::api::Drain;
 const NAME: &str = "cellsync drain";
 
 /// Have a cell hand its copies on to the others, and wait until it can be unplugged. It takes no new chunks meanwhile.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "drain",

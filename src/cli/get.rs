@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use super::check::bad_as_json;
 use super::progress::{Bar, Direction};
@@ -14,7 +14,7 @@ const NAME: &str = "cellsync-get";
 
 /// Restore from the colony what a manifest describes. Every byte is verified before it is used; nothing half-written is
 /// left behind.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Args {
     /// the manifest that cellsync-put wrote
     #[argh(positional, arg_name = "manifest", from_str_fn(path_or_dash))]
@@ -50,6 +50,11 @@ struct Args {
     #[argh(switch)]
     #[allow(dead_code)] // Answered before the others are read; here for --help.
     version: bool,
+}
+
+/// What it understands.
+pub(super) fn info() -> CommandInfoWithArgs {
+    CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
 }
 
 /// Runs `cellsync-get`.

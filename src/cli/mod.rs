@@ -24,6 +24,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use argh::CommandInfoWithArgs;
+
 use crate::client::{CellWord, ClientError, Place, Stop};
 use crate::config::DEFAULT_UDP_PORT;
 use crate::store::MAX_HOLDERS;
@@ -42,6 +44,18 @@ const FAILED: u8 = 1;
 /// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an
 /// option. No word of a command line can have this character.
 const DASH: &str = "\0";
+
+/// What each program understands. Manual pages and shell completions are made from this, so that they tell what `--help`
+/// tells: the options that it hides are `hidden` here.
+pub fn commands() -> Vec<CommandInfoWithArgs> {
+    Vec::from([
+        tool::info(),
+        put::info(),
+        get::info(),
+        #[cfg(target_os = "linux")]
+        node::info(),
+    ])
+}
 
 /// Reads the command line into `T`. `--help` and `--version` are answered here, and what cannot be understood.
 fn understand<T: argh::FromArgs>(name: &str) -> Result<T, ExitCode> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use super::{FAILED, USAGE, complain, say, understand};
 use crate::config::{Config, ConfigError, Given};
@@ -12,7 +12,7 @@ use crate::node::{NodeError, Started, init, run};
 const NAME: &str = "cellsync-node";
 
 /// Run a cell of a storage colony. Options win over the file that --config names.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "node")]
 pub(super) struct Args {
     /// read settings from this file (the packages use /etc/cellsync/node.toml)
@@ -58,6 +58,11 @@ pub(super) struct Args {
     #[argh(switch)]
     #[allow(dead_code)] // Answered before the others are read; here for --help.
     version: bool,
+}
+
+/// What it understands.
+pub(super) fn info() -> CommandInfoWithArgs {
+    CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
 }
 
 /// Runs `cellsync-node`.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use super::progress::{Bar, Direction};
 use super::{copies, failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
@@ -15,7 +15,7 @@ const NAME: &str = "cellsync-put";
 
 /// Store a file or a directory in the colony. What stays here is a small manifest: keep it, and keep it private; it
 /// holds the only key. An interrupted put goes on where it was when the same command is run again.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Args {
     /// what to store: a file, a directory, or - for standard input
     #[argh(positional, arg_name = "path", from_str_fn(path_or_dash))]
@@ -57,6 +57,11 @@ struct Args {
     #[argh(switch)]
     #[allow(dead_code)] // Answered before the others are read; here for --help.
     version: bool,
+}
+
+/// What it understands.
+pub(super) fn info() -> CommandInfoWithArgs {
+    CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
 }
 
 /// Runs `cellsync-put`.

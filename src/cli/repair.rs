@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::check::bad_as_json;
 use super::progress::{Bar, Direction};
@@ -14,7 +14,7 @@ const NAME: &str = "cellsync repair";
 
 /// Bring every chunk of a file back to its copies now, without waiting until the colony heals by itself. It can be
 /// stopped at any time, and run again.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "repair",

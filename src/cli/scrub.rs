@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::progress::{Bar, Direction};
 use super::{FAILED, cell_word, complain, failed, place, say, show, stop_on_interrupt};
@@ -15,7 +15,7 @@ const BAD_COPIES: u8 = 5;
 
 /// Have a cell, or all cells, read and hash every copy that they hold, now. Bad copies are set aside there, and good
 /// ones fetched in their place.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "scrub",

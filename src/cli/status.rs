@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 
 use super::{failed, place, say, show};
@@ -18,7 +18,7 @@ const NAME: &str = "cellsync status";
 const MAX_ASKED: usize = 3;
 
 /// Show the cells of the colony: role, state, chunks, room, when last heard; and what needs time or care.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Args {
     /// ask this cell instead of the network; can be given many times

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use super::{check, drain, repair, scrub, status, understand};
 #[cfg(target_os = "linux")]
@@ -11,7 +11,7 @@ use super::{demo, node};
 const NAME: &str = "cellsync";
 
 /// Look at a storage colony and after it, or watch one at work.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Args {
     #[argh(subcommand)]
     command: Command,
@@ -21,7 +21,7 @@ struct Args {
     version: bool,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Status(status::Args),
@@ -33,6 +33,11 @@ enum Command {
     Demo(demo::Args),
     #[cfg(target_os = "linux")]
     Node(node::Args),
+}
+
+/// What it understands.
+pub(super) fn info() -> CommandInfoWithArgs {
+    CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
 }
 
 /// Runs `cellsync`.

@@ -35,3 +35,7 @@ demo *options:
 # The colony in virtual time, larger or longer than in `just test`.
 sim cells="2000" minutes="10" seed="1":
     CELLS={{cells}} MINUTES={{minutes}} SEED={{seed}} cargo test --locked --release --test sim a_thousand_cells -- --nocapture
+
+# The manual pages and shell completions that the packages carry.
+pages folder="target/pages":
+    cargo run --locked --example pages -- {{folder}}

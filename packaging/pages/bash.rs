@@ -1,0 +1,112 @@
+//! Completion for bash. It needs nothing but bash itself, though bash-completion is what loads it.
+
+use super::command::Command;
+use super::settings::Settings;
+use super::value::Value;
+
+/// Reads the words up to the cursor. `at` is where the word at the cursor begins, `prev` the one before it, `command` the
+/// first that is no option.
+const READ: &str = r"    local cur=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD prev command='' ended='' i
+    local options='' words='' takes='' is_value=''
+    COMPREPLY=()
+    # Bash breaks words at : and =, so a word can begin before the one at the cursor.
+    if [[ ${COMP_LINE:0:COMP_POINT} != *[[:space:]] ]]; then
+        while ((at > 1)) && [[ ${COMP_WORDS[at]} == [:=]* || ${COMP_WORDS[at - 1]} == *[:=] ]]; do
+            ((at--))
+        done
+    fi
+    prev=${COMP_WORDS[at - 1]}
+    for ((i = 1; i < at; i++)); do
+        case ${COMP_WORDS[i]} in
+            --) ended=yes ;;
+            -*) ;;
+            *) [[ $command ]] || command=${COMP_WORDS[i]} ;;
+        esac
+    done
+";
+
+/// Offers what was found to be possible. File names are left to readline, which knows how to quote them.
+const OFFER: &str = r#"    [[ $ended ]] && is_value=yes
+    if [[ ! $is_value && ($cur == -* || $takes == nothing) ]]; then
+        words=$options takes=words
+    fi
+    # Nothing is known about what follows a : or =.
+    if ((at < COMP_CWORD)) && [[ $takes != path ]]; then
+        takes=nothing
+    fi
+    case $takes in
+        path) return ;;
+        directory)
+            compopt +o default -o dirnames 2>/dev/null
+            return
+            ;;
+        manifest)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -X '!*.manifest' -- "$cur"; compgen -d -- "$cur")
+            return
+            ;;
+        setting) compopt -o nospace 2>/dev/null ;;
+        nothing) words='' ;;
+    esac
+    compopt +o default 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+"#;
+
+pub(super) fn completion(program: &Command, settings: &Settings) -> String {
+    let name = program.name;
+    let function = format!("_{}", name.replace('-', "_"));
+    let mut text = format!("# Completion of {name} for bash. Made by packaging/pages.rs.\n\n{function}() {{\n{READ}");
+    if program.commands.is_empty() {
+        text += &possible(program, settings, "    ");
+    } else {
+        text += "    case $command in\n        '')\n";
+        text += &possible(program, settings, "            ");
+        text += "            ;;\n";
+        for command in &program.commands {
+            text +=
+                &format!("        {})\n{}            ;;\n", command.name, possible(command, settings, "            "));
+        }
+        text += "        *) takes=nothing ;;\n    esac\n";
+    }
+    text + OFFER + &format!("\ncomplete -o default -F {function} {name}\n")
+}
+
+/// What a command understands at the cursor.
+fn possible(command: &Command, settings: &Settings, indent: &str) -> String {
+    let options = command.option_names().collect::<Vec<_>>().join(" ");
+    let mut text = format!("{indent}options='{options}'\n");
+    let otherwise = match command.positionals.first() {
+        Some(positional) => takes(&positional.value, settings),
+        None if command.commands.is_empty() => "takes=nothing".to_owned(),
+        None => {
+            let names = command.commands.iter().map(|command| command.name);
+            format!("takes=words words='{}'", names.collect::<Vec<_>>().join(" "))
+        }
+    };
+    let with_value = command.options.iter().filter_map(|option| {
+        let (_, value) = option.takes.as_ref()?;
+        let names = option.names().collect::<Vec<_>>().join(" | ");
+        Some(format!("{indent}    {names}) is_value=yes {} ;;\n", takes(value, settings)))
+    });
+    let with_value: String = with_value.collect();
+    if with_value.is_empty() {
+        return text + &format!("{indent}{otherwise}\n");
+    }
+    text += &format!("{indent}case $prev in\n{with_value}{indent}    *) {otherwise} ;;\n{indent}esac\n");
+    text
+}
+
+fn takes(value: &Value, settings: &Settings) -> String {
+    match value {
+        Value::Path => "takes=path".to_owned(),
+        Value::Directory => "takes=directory".to_owned(),
+        Value::Manifest => "takes=manifest".to_owned(),
+        Value::Words(words) => format!("takes=words words='{}'", words.join(" ")),
+        Value::Setting => {
+            let keys = settings.keys().map(|(key, _)| format!("{key}="));
+            format!("takes=setting words='{}'", keys.collect::<Vec<_>>().join(" "))
+        }
+        Value::Free => "takes=nothing".to_owned(),
+    }
+}

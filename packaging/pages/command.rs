@@ -1,0 +1,92 @@
+//! What of argh's description may be shown: all but what is hidden.
+
+use argh::{CommandInfoWithArgs, FlagInfoKind, Optionality};
+
+use super::value::Value;
+
+pub(super) struct Command {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) options: Vec<Opt>,
+    pub(super) positionals: Vec<Positional>,
+    pub(super) commands: Vec<Command>,
+    pub(super) notes: &'static [&'static str],
+    pub(super) exit_codes: Vec<(i32, &'static str)>,
+}
+
+pub(super) struct Opt {
+    /// With its dashes.
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    pub(super) about: &'static str,
+    /// What its value is called, and what it is. None for a switch.
+    pub(super) takes: Option<(&'static str, Value)>,
+    pub(super) repeats: bool,
+}
+
+pub(super) struct Positional {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) value: Value,
+    pub(super) required: bool,
+}
+
+impl Command {
+    pub(super) fn shown(info: &CommandInfoWithArgs) -> Self {
+        let mut command = Self {
+            name: info.name,
+            about: info.description.trim(),
+            options: info.flags.iter().filter(|flag| !flag.hidden).map(Opt::shown).collect(),
+            positionals: info.positionals.iter().filter(|word| !word.hidden).map(Positional::shown).collect(),
+            commands: info.commands.iter().map(|command| Self::shown(&command.command)).collect(),
+            notes: info.notes,
+            exit_codes: info.error_codes.iter().map(|code| (code.code, code.description)).collect(),
+        };
+        // As --help shows them.
+        command.options.sort_by_key(Opt::stands_alone);
+        // Beyond this the shells' scripts would have to count words.
+        assert!(command.positionals.len() <= 1, "{}: completions know one positional word at the most", info.name);
+        let is_plain = command.positionals.is_empty() && command.options.iter().all(|option| option.takes.is_none());
+        assert!(command.commands.is_empty() || is_plain, "{}: completions find commands behind switches", info.name);
+        command
+    }
+
+    /// The options' names, short ones too.
+    pub(super) fn option_names(&self) -> impl Iterator<Item = String> {
+        self.options.iter().flat_map(Opt::names)
+    }
+}
+
+impl Opt {
+    fn shown(info: &argh::FlagInfo<'static>) -> Self {
+        let takes = match info.kind {
+            FlagInfoKind::Switch => None,
+            FlagInfoKind::Option { arg_name } => Some((arg_name, Value::of(info.long, arg_name))),
+        };
+        let repeats = info.optionality == Optionality::Repeating;
+        Self { long: info.long, short: info.short, about: info.description.trim(), takes, repeats }
+    }
+
+    /// The short one first.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.short.map(|short| format!("-{short}")).into_iter().chain([self.long.to_owned()])
+    }
+
+    /// Is it answered by itself, whatever else there is?
+    pub(super) fn stands_alone(&self) -> bool {
+        ["--help", "--version"].contains(&self.long)
+    }
+}
+
+impl Positional {
+    fn shown(info: &argh::PositionalInfo<'static>) -> Self {
+        let value = Value::of(info.name, info.name);
+        let required = info.optionality == Optionality::Required;
+        Self { name: info.name, about: info.description.trim(), value, required }
+    }
+}
+
+/// What a line of a menu can hold of it.
+pub(super) fn first_sentence(text: &str) -> &str {
+    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.')
+}

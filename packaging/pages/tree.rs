@@ -1,0 +1,52 @@
+//! All files that are made, and where each belongs. Pure: what it gives depends on nothing but the programs and the day.
+//!
+//! ```text
+//! cli::commands() ──▶ command: what may be shown ──┬──▶ man ◀── words: what argh does not know
+//!                       value: what a value is     ├──▶ bash, zsh, fish
+//! packaging/node.toml ──▶ settings ────────────────┘
+//! ```
+
+mod bash;
+mod command;
+mod fish;
+mod man;
+mod roff;
+mod settings;
+mod value;
+mod words;
+mod zsh;
+
+use self::command::Command;
+use self::settings::Settings;
+
+pub(crate) use self::words::REVISED;
+
+/// Each file's name in the folder that is written, and its text.
+pub(crate) fn files(day: &str) -> Vec<(String, String)> {
+    let settings = Settings::shipped();
+    let mut files = vec![("man/cellsync-node.toml.5".to_owned(), man::of_settings(&settings, day))];
+    for program in cellsync::cli::commands() {
+        let program = Command::shown(&program);
+        let (name, words) = (program.name, words::of(program.name));
+        files.push((format!("man/{name}.{}", words.section), man::of_program(&program, words, day)));
+        files.push((format!("completions/bash/{name}"), bash::completion(&program, &settings)));
+        files.push((format!("completions/zsh/_{name}"), zsh::completion(&program, &settings)));
+        files.push((format!("completions/fish/{name}.fish"), fish::completion(&program, &settings)));
+    }
+    files
+}
+
+/// The day in UTC on which so many seconds had gone by since 1970, as `2026-11-21`. Source: Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+pub(crate) fn day(epoch_s: u64) -> String {
+    // Days since the first of March of the year 0, so that a leap day is the last of its year.
+    let days = epoch_s / 86_400 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}

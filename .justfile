@@ -39,3 +39,12 @@ sim cells="2000" minutes="10" seed="1":
 # The manual pages and shell completions that the packages carry.
 pages folder="target/pages":
     cargo run --locked --example pages -- {{folder}}
+
+# The four programs for amd64, arm64 or armhf, on Debian. As root it installs the compilers that are missing.
+compile arch="arm64":
+    packaging/compile.sh {{arch}}
+
+# The same with Docker and `cargo install cross`, for aarch64-unknown-linux-gnu or arm-unknown-linux-gnueabi. Untested:
+# the packages come from `just compile`.
+cross target="aarch64-unknown-linux-gnu":
+    cross build --release --locked --bins --target {{target}}

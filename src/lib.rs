@@ -32,6 +32,9 @@
 //! | [`client`] | put and get | all |
 //! | [`cli`] | command lines; the only place that prints | all |
 //!
+//! Outside of the library: `packaging` makes the Debian packages and tries them on boards of its own, `systemd` has the
+//! service; the man pages and completions come from the same definitions as the command lines (`packaging/pages.rs`).
+//!
 //! The rule in the last column is held by the linter: clocks are forbidden but where a module says why it needs one.
 //!
 //! # What must always hold

@@ -1,0 +1,58 @@
+#!/bin/bash
+# build.sh [ARCH...]: both packages for each of these Debian architectures (amd64, arm64, armhf), into target/packages. Without
+# one: for this machine's.
+#
+# Needs Rust, a C compiler, and for another architecture what packaging/compile.sh asks for. cargo-deb is installed under
+# target/tools if it is not there. Two builds from the same files give the same bytes: all times in the packages are that of
+# the last entry in the changelog.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=$PWD/target
+tools=$target/tools
+packages=$target/packages
+# What cargo-deb packs; the names are in Cargo.toml.
+gathered=$target/package
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date -d "$(sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)" +%s)}
+export SOURCE_DATE_EPOCH
+umask 022
+
+triple_of() {
+    case $1 in
+    amd64) echo x86_64-unknown-linux-gnu ;;
+    arm64) echo aarch64-unknown-linux-gnu ;;
+    # Of what dpkg calls armhf; the programs themselves are made for less and need nothing of it.
+    armhf) echo arm-unknown-linux-gnueabihf ;;
+    *) echo "$1: not one of amd64, arm64, armhf" >&2; return 2 ;;
+    esac
+}
+
+gather() {
+    local binaries=$1
+    rm -rf "$gathered"
+    mkdir -p "$gathered/bin" "$packages"
+    install -m 755 "$binaries"/{cellsync,cellsync-node,cellsync-put,cellsync-get} "$gathered/bin/"
+    cargo run --quiet --locked --example pages -- "$gathered/pages"
+    packaging/third-party.sh | gzip -9n >"$gathered/third-party.txt.gz"
+}
+
+pack() {
+    local triple=$1 variant
+    for variant in node client; do
+        # The binaries are stripped already, by the profile.
+        "$tools/bin/cargo-deb" --no-build --no-strip --quiet --target "$triple" --variant "$variant" --output "$packages/"
+    done
+}
+
+[[ $# -gt 0 ]] || set -- "$(dpkg --print-architecture)"
+for arch in "$@"; do
+    triple_of "$arch" >/dev/null
+done
+if [[ ! -x $tools/bin/cargo-deb ]]; then
+    env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root "$tools" --version 3.8.0 cargo-deb
+fi
+for arch in "$@"; do
+    gather "$(packaging/compile.sh "$arch" | tail -n 1)"
+    pack "$(triple_of "$arch")"
+done
+ls -l "$packages"

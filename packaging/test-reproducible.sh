@@ -1,0 +1,22 @@
+#!/bin/bash
+# test-reproducible.sh [ARCH]: builds the committed state once more, in a folder of another name, and compares the packages with
+# those in target/packages, which packaging/build.sh has made from the same state.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+arch=${1:-$(dpkg --print-architecture)}
+trial=$(mktemp -d "$PWD/target/once more.XXXXXX")
+trap 'rm -rf "$trial"' EXIT
+git clone --quiet . "$trial/elsewhere"
+mkdir "$trial/elsewhere/target"
+ln -s "$PWD/target/tools" "$trial/elsewhere/target/tools"
+env -u CARGO_TARGET_DIR "$trial/elsewhere/packaging/build.sh" "$arch" >/dev/null
+
+compared=0
+for package in "$trial/elsewhere/target/packages"/*.deb; do
+    # Tells where the first difference is.
+    cmp "$package" "target/packages/${package##*/}"
+    compared=$((compared + 1))
+done
+[[ $compared == 2 ]] || { echo "$compared packages were built instead of 2" >&2; exit 1; }
+sha256sum target/packages/*_"$arch".deb

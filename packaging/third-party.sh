@@ -1,0 +1,44 @@
+#!/bin/bash
+# third-party.sh: prints the licences and copyright notices of all libraries that are linked into the programs, as most of
+# them ask of whoever passes the programs on. Equal texts come once, below the names of all that have them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The folder of each package that cargo knows; the file's name is `crate-version`.
+folders=$(cargo metadata --locked --format-version 1 | grep -o '"manifest_path":"[^"]*/Cargo.toml"' | cut -d'"' -f4)
+
+declare -A names texts
+order=()
+while read -r crate; do
+    folder=$(grep -F "/$crate/Cargo.toml" <<<"$folders" | head -n 1)
+    folder=${folder%/Cargo.toml}
+    found=()
+    shopt -s nullglob nocaseglob
+    for file in "$folder"/{licen[cs]e,copying,notice,copyright}*; do
+        [[ -f $file ]] && found+=("$file")
+    done
+    shopt -u nullglob nocaseglob
+    if [[ ${#found[@]} == 0 ]]; then
+        # Some crates ship none of the files they name; what their manifest says is all there is.
+        license=$(sed -n 's/^license = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -n 1)
+        [[ -n $license ]] || { echo "$crate has no licence" >&2; exit 1; }
+        text="Licence: $license (no text in the crate)"
+        authors=$(sed -n '/^authors = \[/,/\]/p' "$folder/Cargo.toml" | tr -d '\n' | sed 's/^authors = \[ *//; s/,* *\].*//')
+        [[ -z $authors ]] || text+=$'\n'"Authors: $authors"
+        key=$(sha256sum <<<"$text")
+        [[ -n ${names[$key]:-} ]] || { order+=("$key"); texts[$key]=$text; }
+        names[$key]+="$crate "
+    fi
+    for file in "${found[@]}"; do
+        key=$(sha256sum <"$file")
+        [[ -n ${names[$key]:-} ]] || { order+=("$key"); texts[$key]=$(<"$file"); }
+        names[$key]+="$crate "
+    done
+done < <(cargo tree --locked --edges normal --target all --prefix none --format '{p}' |
+    sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1-\2/p' | grep -v "^cellsync-" | sort -u)
+
+for key in "${order[@]}"; do
+    printf '%s\n' "==============================================================================="
+    printf '%s' "${names[$key]}" | fold -s -w 79
+    printf '\n-------------------------------------------------------------------------------\n%s\n\n' "${texts[$key]}"
+done

@@ -21,7 +21,7 @@ boards_roots=${CELLSYNC_ROOTS:-$(dirname "${BASH_SOURCE[0]}")/../../target/roots
 boards_programs=$(dirname "${BASH_SOURCE[0]}")
 
 # What a Raspberry Pi has that a minimal root has not, as far as the tests look at it.
-boards_packages=systemd,systemd-sysv,dbus,iproute2,ca-certificates,curl
+boards_packages=systemd,systemd-sysv,dbus,iproute2,ca-certificates,curl,man-db
 
 readonly switch_address=10.66.0.1
 declare -A board_number=() board_parent=() board_init=()
@@ -52,7 +52,7 @@ boards_begin() {
     trap 'exit 143' TERM
     boards_folder=$boards_roots/boards.$$
     mkdir "$boards_folder"
-    boards_switch
+    boards_make_switch
 }
 
 # What a run that was killed could not take away.
@@ -69,7 +69,7 @@ boards_sweep() {
 }
 
 # The switch is a process that does nothing in a network namespace with a bridge.
-boards_switch() {
+boards_make_switch() {
     setpriv --pdeathsig KILL unshare --net -- sleep infinity &
     boards_switch=$!
     boards_await 5 boards_switch_is_apart || { echo "no network namespace for the switch" >&2; return 1; }
@@ -181,7 +181,7 @@ boards_is_up_or_off() {
     [[ -s $boards_folder/$1/init ]] || return 1
     board_init[$1]=$(<"$boards_folder/$1/init")
     # Booted, whether or not a service failed meanwhile.
-    case $(on "$1" systemctl is-system-running 2>/dev/null) in
+    case $(on "$1" systemctl is-system-running 2>/dev/null || true) in
         running | degraded) ;;
         *) return 1 ;;
     esac
@@ -197,7 +197,8 @@ on() {
 }
 
 power_off() {
-    on "$1" systemctl poweroff
+    # It may be off before it could answer.
+    on "$1" systemctl poweroff 2>/dev/null || true
     boards_await 60 boards_is_off "$1" || printf '%s does not go off\n' "$1" >&2
     pull_the_plug "$1"
 }
@@ -207,8 +208,8 @@ boards_is_off() { ! kill -0 "${board_parent[$1]}" 2>/dev/null; }
 # Without its PID 1 the kernel kills all others of the board, and takes its mounts and its network away.
 pull_the_plug() {
     local name=$1 cgroup=$boards_cgroups/cellsync-boards.$$.$1
-    [[ ! -s $boards_folder/$name/init ]] || kill -KILL "$(<"$boards_folder/$name/init")" 2>/dev/null || true
-    kill -KILL "${board_parent[$name]}" 2>/dev/null || true
+    # In the first moments of a boot the two are not told apart yet; they die together.
+    kill -KILL "$(cat "$boards_folder/$name/init" 2>/dev/null || echo "${board_parent[$name]}")" 2>/dev/null || true
     wait "${board_parent[$name]}" 2>/dev/null || true
     unset "board_parent[$name]" "board_init[$name]"
     boards_await 10 boards_no_cgroup "$cgroup" || printf '%s leaves its control group %s\n' "$name" "$cgroup" >&2

@@ -9,7 +9,7 @@ readonly debian_suite=bookworm
 # root_for ARCH DIR: a small Debian with systemd in the folder DIR, for amd64, arm64 or armhf. A DIR that is there already
 # is left as it is, so a test works on a copy. Those for amd64 and arm64 hold a kernel for `boot_vm`.
 root_for() {
-    local arch=$1 root=$2 part=$2.part kernel
+    local arch=$1 root=$2 part=$2.part
     [[ ! -d $root ]] || return 0
     mkdir -p "$(dirname "$root")"
     rm -rf --one-file-system "$part"
@@ -20,14 +20,14 @@ root_for() {
     # A test that dies with the machine is made again: no need to wait for the disk.
     echo force-unsafe-io >"$part/etc/dpkg/dpkg.cfg.d/unsafe-io"
     echo "cellsync-$arch" >"$part/etc/hostname"
-    kernel=linux-image-$arch
+    echo "127.0.0.1 localhost cellsync-$arch" >"$part/etc/hosts"
     if [[ $arch != armhf ]]; then
         mkdir -p "$part/etc/initramfs-tools/conf.d"
         # Only what it takes to find the disk: packing every module takes minutes under emulation.
         printf 'MODULES=list\nCOMPRESS=gzip\n' >"$part/etc/initramfs-tools/conf.d/small"
         in_root "$part" apt-get install -y --no-install-recommends initramfs-tools >>"$part.log" 2>&1
         printf '%s\n' virtio_pci virtio_blk ext4 >>"$part/etc/initramfs-tools/modules"
-        in_root "$part" apt-get install -y --no-install-recommends "$kernel" >>"$part.log" 2>&1
+        in_root "$part" apt-get install -y --no-install-recommends "linux-image-$arch" >>"$part.log" 2>&1
     fi || { tail -n 20 "$part.log" >&2; return 1; }
     in_root "$part" apt-get clean
     mv "$part.log" "$root.log"

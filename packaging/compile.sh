@@ -16,52 +16,52 @@ case ${1:-} in
     amd64) triple=x86_64-unknown-linux-gnu cross=x86-64-linux-gnu ;;
     arm64) triple=aarch64-unknown-linux-gnu cross=aarch64-linux-gnu ;;
     # Not gnueabihf: what Debian has for that is made for ARMv7, and dies on the Zero and on the first Pi. This is ARMv6
-    # without hardware floats, which we hardly use; and static, so that it finds no libraries missing.
+    # without hardware floats, which we hardly use; and static, so that it misses no libraries. The price: it cannot load
+    # the system's plug-in for `.local` names, so that a cell is named by its address or by a name in /etc/hosts or DNS.
     armhf) triple=arm-unknown-linux-gnueabi cross=arm-linux-gnueabi ;;
     *) echo "usage: packaging/compile.sh amd64|arm64|armhf"; exit 2 ;;
 esac
 arch=$1
 
-# Debian packages: installed, or named in the error.
-need() {
-    local package missing=()
-    for package in "$@"; do
-        [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    local install="apt-get install --no-install-recommends ${missing[*]}"
-    if [[ $(id -u) != 0 ]]; then
-        echo "cannot compile for $arch: Debian packages are missing. As root: $install"
-        [[ $rust != debian ]] || echo "or, with rustup: rustup target add $triple"
-        return 1
-    fi
-    echo "# $install"
-    DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-}
-
-build_std=()
-if [[ -d $(rustc --print target-libdir --target "$triple" 2>/dev/null) ]]; then
-    rust=path
+packages=() build_std=()
+if [[ $arch == "$(dpkg --print-architecture)" ]]; then
+    native=yes compiler=gcc
+    packages+=(gcc libc6-dev)
 else
-    rust=debian
-    need rustc-web cargo-web rust-web-src
-    PATH=/usr/bin:$PATH
-    export RUSTC=/usr/bin/rustc
-    # Building the standard library is not stable; Debian's compiler is told that we know.
-    export RUSTC_BOOTSTRAP=1
-    build_std=(-Z build-std=std)
+    native=no compiler=${cross/x86-64/x86_64}-gcc
+    packages+=("gcc-$cross" "libc6-dev-${arch/armhf/armel}-cross")
+fi
+if [[ ! -d $(rustc --print target-libdir --target "$triple" 2>/dev/null) ]]; then
+    packages+=(rustc-web cargo-web)
+    # For the standard library, as Debian's has only that of the machine itself. Building it is not stable; the compiler is
+    # told that we know.
+    if [[ $native == no ]]; then
+        packages+=(rust-web-src)
+        build_std=(-Z build-std=std)
+        export RUSTC_BOOTSTRAP=1
+    fi
+    export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    install=(apt-get install -y -qq --no-install-recommends "${missing[@]}")
+    if [[ $(id -u) != 0 ]]; then
+        echo "cannot compile for $arch: Debian packages are missing. As root: ${install[*]}"
+        [[ -z ${RUSTC:-} ]] || echo "Those with rust in their name are not needed after: rustup target add $triple"
+        exit 1
+    fi
+    echo "${install[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    "${install[@]}" >/dev/null
 fi
 echo "$(rustc --version), $(cargo --version), for $triple"
 
 name=${triple//-/_}
-if [[ $arch == "$(dpkg --print-architecture)" ]]; then
-    need gcc libc6-dev
-    compiler=gcc
-else
-    need "gcc-$cross" "libc6-dev-${arch/armhf/armel}-cross"
-    compiler=${cross/x86-64/x86_64}-gcc
-fi
 export "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler"
 
 # What the build machine calls its folders is nobody's business, and would make the bytes differ.

@@ -367,7 +367,7 @@ upgrade_from_before() {
 upgrade_keeps_what_the_admin_did() {
     local board settings pid
     on board1 bash -c "printf '# mine\nreserve = \"512 MiB\"\n' >>$config"
-    settings=$(on board1 cat "$config")
+    settings=$(on board1 sha256sum "$config")
     on board2 systemctl stop "$unit"
     on board3 systemctl --quiet disable --now "$unit"
     on board4 systemctl --quiet mask --now "$unit"
@@ -379,7 +379,7 @@ upgrade_keeps_what_the_admin_did() {
         same "the version on $board" "$after" "$(package_version "$board" cellsync-node)"
     done
 
-    same "the settings that were edited" "$settings" "$(on board1 cat "$config")"
+    same "the settings that were edited" "$settings" "$(on board1 sha256sum "$config")"
     must "the service that ran was restarted" started_after "$pid" board1
     must "the new program runs" runs_what_is_installed board1
     same "the service that was stopped" enabled,inactive "$(enabled board2),$(active board2)"
@@ -484,6 +484,7 @@ trap finish EXIT
 steps_begin
 type gpg python3 &>/dev/null || boards_cannot "missing; try: apt-get install gpg python3"
 
+step "there is a root to boot from" boards_root
 step "six boards boot" fresh_boards
 step "the packages make a signed repository" a_repository
 step "apt refuses what was changed on the way" changed_on_the_way

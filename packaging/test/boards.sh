@@ -114,7 +114,9 @@ boards_root() {
         # A root that is half made after a power cut is made again, so its files need not be flushed one by one.
         mkdir -p "$boards_base/etc/dpkg/dpkg.cfg.d"
         echo force-unsafe-io >"$boards_base/etc/dpkg/dpkg.cfg.d/unsafe-io"
-        debootstrap --arch "$architecture" --variant minbase --include "$boards_packages" "$suite" "$boards_base" "$mirror" \
+        # In a namespace, so that what it mounts does not stay when it is interrupted.
+        setpriv --pdeathsig KILL unshare --fork --kill-child --pid --mount --mount-proc -- \
+            debootstrap --arch "$architecture" --variant minbase --include "$boards_packages" "$suite" "$boards_base" "$mirror" \
             >"$boards_base.log" 2>&1 || { tail -n 20 "$boards_base.log" >&2; return 1; }
         # Nothing of this machine stays in it, and apt has no source but those that a test writes. The journal is kept over
         # a power cut.
@@ -128,7 +130,7 @@ boards_root() {
         )
         printf '%s\n' "$recipe" >"$boards_base.recipe"
     fi
-    flock -u "$boards_lock"
+    exec {boards_lock}>&-
 }
 
 # Where this machine's apt gets the suite from. Of several that have it, Debian itself.

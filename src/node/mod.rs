@@ -132,6 +132,7 @@ pub fn init(config: &Config) -> Result<CellId, NodeError> {
 pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeError> {
     config.check()?;
     abort_on_panic();
+    use_small_pages();
     let mut signals = async_signal::Signals::new([async_signal::Signal::Term, async_signal::Signal::Int])
         .map_err(system("catching signals"))?;
     let door_limits = fit_descriptors(config.door)?;
@@ -252,6 +253,14 @@ fn abort_on_panic() {
             std::process::abort();
         }
     }));
+}
+
+/// Where the kernel gives huge pages to all who do not refuse them, each thread's stack takes 2 MiB for some kilobytes: an
+/// idle cell 27 MB instead of 4 (measured on arm64). Nothing here is large enough to gain by them.
+fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        log::debug!("huge pages cannot be refused: {error}");
+    }
 }
 
 /// As many connections as the limit on descriptors has room for.

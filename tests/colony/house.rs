@@ -235,6 +235,10 @@ impl Cell {
         cell
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     fn log(&self) -> PathBuf {
         self.data.with_extension("log")
     }

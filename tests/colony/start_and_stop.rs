@@ -233,3 +233,15 @@ fn a_service_manager_hears_that_the_cell_is_ready_and_lives_until_it_hangs_or_st
     told_until(&socket, "STOPPING=1");
     assert_eq!(cell.ended().code, 0);
 }
+
+/// Goal: a cell stays small where the kernel gives huge pages to everybody. Method: asks the kernel whether it may.
+#[test]
+fn a_cell_takes_no_huge_pages() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let cell = Cell::start(&folder.path().join("data"), port.number, &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", cell.pid())).unwrap();
+    // Linux tells since 5.0.
+    if let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) {
+        assert!(line.ends_with('0'), "{line}");
+    }
+}

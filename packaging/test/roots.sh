@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Debian systems to install the packages in: made from scratch, run under emulation, booted as whole machines. Sourced by
 # a script that runs as root with `set -euo pipefail`, on a machine with
 #     debootstrap qemu-user-static qemu-system-arm qemu-system-x86 e2fsprogs
@@ -34,12 +35,13 @@ root_for() {
     mv "$part" "$root"
 }
 
-# in_root ROOT COMMAND...: in a chroot, with nothing of our own environment.
+# in_root ROOT COMMAND...: in a chroot, with nothing of our own environment; and with IN_ROOT_ALONE, on no network.
 in_root() {
     local root=$1
     shift
     # In a mount namespace of its own, so that nothing stays mounted whatever happens.
-    unshare --mount --fork --pid --kill-child bash -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
+    # shellcheck disable=SC2016 # For the inner shell.
+    unshare ${IN_ROOT_ALONE:+--net} --mount --fork --pid --kill-child bash -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
         /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@" </dev/null
 }
 
@@ -60,8 +62,10 @@ run_foreign() {
 # Where this machine has its Debian from.
 debian_mirror() {
     local mirror
+    # shellcheck disable=SC2016 # For apt.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
-    echo "${mirror:-http://deb.debian.org/debian}"
+    [[ $mirror ]] || { echo "apt names no Debian mirror here" >&2; return 1; }
+    echo "$mirror"
 }
 
 # boot_vm ARCH ROOT COMMAND...: boots a copy of ROOT as a whole machine with a disk and no network, runs COMMAND in it as

@@ -61,7 +61,8 @@ const DESCRIPTORS_ELSEWHERE: u64 = 128;
 /// A cell that can hold fewer connections does not start: its clients would fail in ways that nobody could explain.
 const MIN_CONNECTIONS: usize = 16;
 
-/// How long requests under way may take to end when the cell stops. systemd waits 90 s before it kills.
+/// How long requests under way may take to end when the cell stops, at the door and then behind it. The service waits 60 s
+/// before it kills.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a cell could not start, or could not go on.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -244,4 +245,30 @@ fn a_cell_takes_no_huge_pages() {
     if let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) {
         assert!(line.ends_with('0'), "{line}");
     }
+}
+
+/// Goal: nobody leaves files in a cell's folder that its owner cannot change. Method: as root, a folder of another user; and
+/// a cell whose folder for new chunks has become another's.
+#[test]
+fn a_cell_does_not_start_on_a_folder_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: nothing can be given to another user");
+        return;
+    }
+    let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    chown(&data, Some(4242), Some(4242)).unwrap();
+    for word in ["--init", "--init-only"] {
+        run(usual(&data, &port).arg(word)).fails_in_one_line(1, &["belongs to user 4242", "this is user 0", "runuser"]);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "nothing was written");
+    }
+    chown(&data, Some(0), Some(0)).unwrap();
+    run(usual(&data, &port).arg("--init-only"));
+    for name in ["tmp", "chunks", "."] {
+        chown(data.join(name), Some(4242), Some(4242)).unwrap();
+        run(&mut usual(&data, &port)).fails_in_one_line(1, &["belongs to user 4242"]);
+        chown(data.join(name), Some(0), Some(0)).unwrap();
+    }
+    Cell::start(&data, port.number, &[]);
 }

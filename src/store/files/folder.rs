@@ -17,6 +17,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -73,6 +74,20 @@ pub enum OpenError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The folder is another user's: what this process made in it, the other could not use.
+    #[error(
+        "{} belongs to user {owner} and this is user {user}: run as its owner, such as \
+         runuser -u cellsync -- cellsync-node ..., or give it to this one with chown -R",
+        dir.display()
+    )]
+    Owner {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose what is made there would be.
+        user: u32,
+    },
     /// The disk failed or may not be used.
     #[error("{doing}: {source}; check the disk and the folder's permissions")]
     Disk {
@@ -121,6 +136,7 @@ impl Folder {
         if let Some(marker) = read_marker(root)? {
             return Ok((marker.node_id, false));
         }
+        is_ours(root)?;
         if !empty_or_half_made(root).map_err(OpenError::disk("listing", root))? {
             return Err(OpenError::NotEmpty { dir: root.to_owned() });
         }
@@ -138,9 +154,13 @@ impl Folder {
         if read_marker(root)?.is_none() {
             return Err(OpenError::NoMarker { dir: root.to_owned() });
         }
+        is_ours(root)?;
         let lock = take_lock(root)?;
         let Some(marker) = read_marker(root)? else { return Err(OpenError::NoMarker { dir: root.to_owned() }) };
         make_folders(root)?;
+        for name in [CHUNKS, TMP, QUARANTINE] {
+            is_ours(&root.join(name))?;
+        }
         let folder = Self { root: root.to_owned(), cell: Mutex::new(marker.node_id), _lock: lock };
         empty(&folder.tmp()).map_err(OpenError::disk("emptying", &folder.tmp()))?;
         Ok(folder)
@@ -176,6 +196,22 @@ impl Folder {
     pub(super) fn chunk(&self, id: &ChunkId) -> PathBuf {
         self.shard(id.shard()).join(id.to_string())
     }
+}
+
+/// May this process make files in a folder, and are they its owner's? A cell that cannot store shall not open its door; and
+/// one that somebody starts as root shall not leave files that the cell's user cannot change. The disk tells: where all files
+/// have one owner, as on a stick with FAT, anybody who may write will do.
+fn is_ours(folder: &Path) -> Result<(), OpenError> {
+    let trial = match tempfile::tempfile_in(folder) {
+        Ok(trial) => trial,
+        // A full cell serves what it has.
+        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Ok(()),
+        Err(e) => return Err(OpenError::disk("making a file in", folder)(e)),
+    };
+    let whose =
+        |data: io::Result<fs::Metadata>| data.map_err(OpenError::disk("looking at", folder)).map(|data| data.uid());
+    let (owner, user) = (whose(fs::metadata(folder))?, whose(trial.metadata())?);
+    if owner == user { Ok(()) } else { Err(OpenError::Owner { dir: folder.to_owned(), owner, user }) }
 }
 
 /// Makes what was renamed, made or removed in a folder survive a power cut.

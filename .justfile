@@ -3,7 +3,7 @@
 # `cross` looks for Cross.toml unless it is told.
 export CROSS_CONFIG := "cross.toml"
 
-# What must pass before a commit: all that .ci/run runs but the demo.
+# What must pass before a commit: all that .ci/run runs but the demo and the packages.
 check: fmt clippy test doc deny
 
 fmt:
@@ -48,3 +48,9 @@ compile arch="arm64":
 # the packages come from `just compile`.
 cross target="aarch64-unknown-linux-gnu":
     cross build --release --locked --bins --target {{target}}
+
+# Both packages for each architecture, and for this machine's all that is tried with them. As root, on Debian.
+packages *archs="amd64":
+    packaging/build.sh {{archs}}
+    lintian --allow-root --fail-on error,warning target/packages/*.deb
+    packaging/test-install.sh

@@ -14,7 +14,7 @@ packages=$target/packages
 # What cargo-deb packs; the names are in Cargo.toml.
 gathered=$target/package
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date -d "$(sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)" +%s)}
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 umask 022
 
 triple_of() {
@@ -36,6 +36,19 @@ gather() {
     packaging/third-party.sh | gzip -9n >"$gathered/third-party.txt.gz"
 }
 
+# Is what the packages say they need all that they need? A newer Debian's linker may ask for a newer C library.
+check_needs() {
+    local program needs promised
+    promised=$(sed -n 's/^depends = .*libc6 (>= \([0-9.]*\)).*/\1/p' Cargo.toml | head -n 1)
+    for program in "$gathered"/bin/*; do
+        needs=$(strings -a "$program" | sed -n 's/^GLIBC_\([0-9][0-9.]*\)$/\1/p' | sort -V | tail -n 1)
+        if [[ $needs && $(printf '%s\n' "$needs" "$promised" | sort -V | tail -n 1) != "$promised" ]]; then
+            echo "$program needs libc6 $needs, and the packages promise $promised: build on the oldest Debian they are for" >&2
+            return 1
+        fi
+    done
+}
+
 pack() {
     local triple=$1 variant
     for variant in node client; do
@@ -52,7 +65,9 @@ if [[ ! -x $tools/bin/cargo-deb ]]; then
     env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root "$tools" --version 3.8.0 cargo-deb
 fi
 for arch in "$@"; do
-    gather "$(packaging/compile.sh "$arch" | tail -n 1)"
+    binaries=$(packaging/compile.sh "$arch" | tail -n 1)
+    gather "$binaries"
+    check_needs
     pack "$(triple_of "$arch")"
 done
 ls -l "$packages"

@@ -435,24 +435,26 @@ purge() {
 
 # The example of the package, step by step.
 another_disk() {
-    local example disk folder
+    local example disk folder commands
     example=$(on board5 find /usr/share/doc/cellsync-node -name other-disk.conf)
     [[ $example ]] || fail "there is an example for a data folder on another disk"
     disk=$(on board5 sed -n 's/^RequiresMountsFor=//p' "$example")
     folder=$(on board5 sed -n 's/^ReadWritePaths=//p' "$example")
-    # A folder elsewhere stands for the disk: it can be mounted, and be away.
-    on board5 mkdir -p "$disk" /disk
-    on board5 bash -c "echo '/disk $disk none bind,nofail 0 0' >>/etc/fstab; systemctl daemon-reload; mount $disk"
-    on board5 install -d -o cellsync -g cellsync -m 0700 "$folder"
+    # A folder elsewhere stands for the disk: it can be mounted, and be away. All else is as the example says.
+    on board5 bash -c "mkdir /disk; echo '/disk $disk none bind,nofail 0 0' >>/etc/fstab"
+    # Its commands are the lines that are indented furthest, but for the line in fstab and the setting.
+    commands=$(on board5 sed -n 's/^#          \([a-z].*\)/\1/p' "$example" | grep -v '^data = ')
+    must "the example mounts the disk and moves the cell" on board5 bash -ec "$(sed -n '1,3p' <<<"$commands")"
     on board5 bash -c "echo 'data = \"$folder\"' >>$config"
     on board5 install -D -m 0644 "$example" /etc/systemd/system/cellsync.service.d/other-disk.conf
-    on board5 systemctl daemon-reload
-    on board5 systemctl stop "$unit"
-    must "the folder becomes a cell's" on board5 runuser -u cellsync -- cellsync-node --config "$config" --init-only
-    on board5 systemctl start "$unit"
+    must "the example starts it there" on board5 bash -ec "$(sed -n '4,6p' <<<"$commands")"
+    soon 10 "the same cell answers" answers_as "${cell_id[board5]}" board5
+    soon 10 "board5 has all its chunks" has_chunks "$chunks" board5
     must "it is on the disk" on board5 test -f "/disk/${folder#"$disk"}/cellsync.cell"
-    disk_id=$(ask board5 node_id)
-    [[ $disk_id != "${cell_id[board5]}" ]] || fail "the cell is still that of $data"
+    must "the example deletes the old folder" on board5 bash -ec "$(sed -n '7p' <<<"$commands")"
+    same "the number of commands in the example" 7 "$(wc -l <<<"$commands")"
+    on board5 systemctl restart "$unit"
+    soon 10 "it needs the old folder no more" answers_as "${cell_id[board5]}" board5
     disk_folder=$folder disk_mount=$disk
 }
 
@@ -476,8 +478,31 @@ without_the_disk() {
     on board5 rmdir "$disk_folder"
 
     on board5 bash -c "rm /disk; mv /disk.away /disk; echo '/disk $disk_mount none bind,nofail 0 0' >>/etc/fstab; systemctl daemon-reload"
-    on board5 systemctl start "$unit"
-    soon 10 "the cell is back with its disk" answers_as "$disk_id" board5
+    on board5 systemctl start "$(on board5 systemd-escape --path --suffix=mount "$disk_mount")"
+    soon 15 "a disk that comes late brings the cell" answers_as "${cell_id[board5]}" board5
+}
+
+# A card has died. Its disk is in a new system, where the user has another number.
+a_saved_disk() {
+    on board4 systemctl stop "$unit"
+    apt board4 purge cellsync-node
+    on board4 chown -R 4242:4242 "$data"
+    apt board4 install cellsync-node
+    runs_well board4
+    same "the cell" "${cell_id[board4]}" "$(ask board4 node_id)"
+    soon 10 "board4 has all its chunks" has_chunks "$chunks" board4
+    must "it takes new ones" on laptop bash -c "head -c 100k /dev/urandom | cellsync-put --node $(board_address board4):8080 --copies 5 - -o more.manifest"
+}
+
+# A cell that was told to be elsewhere must not begin anew on the card.
+a_disk_that_is_awaited() {
+    # A file is in its place, or systemd would make the folder that it is to mount.
+    on board4 bash -c "rm -rf $data; mkdir $data; touch /disk; echo '/disk $data none bind,nofail 0 0' >>/etc/fstab; systemctl daemon-reload"
+    apt board4 install cellsync-node
+    same "what is below the mount point" "" "$(on board4 find "$data" -mindepth 1)"
+    must "the user is told why" grep -q "$data is not mounted" "$boards_folder/board4.said"
+    same "the service" inactive "$(active board4)"
+    apt board4 purge cellsync-node
 }
 
 marker_is_missed() { on board5 bash -c "journalctl --boot --unit $unit --output cat | grep -q -e --init"; }
@@ -511,7 +536,9 @@ step "the house goes dark, and everything comes back" house_in_the_dark
 step "an upgrade keeps data and service, and renews the settings" upgrade_from_before
 step "an upgrade keeps what the admin did" upgrade_keeps_what_the_admin_did
 step "a package removed and installed again is the same cell" remove_and_install_again
+step "a disk saved from another system goes on as the same cell" a_saved_disk
 step "a purge leaves nothing but the data" purge
-step "the data moves to another disk" another_disk
+step "no cell is made where a disk is awaited" a_disk_that_is_awaited
+step "a cell moves to another disk" another_disk
 step "without its disk a cell does not start, and writes nothing" without_the_disk
 printf 'all of it in %s s\n' "$SECONDS"

@@ -10,7 +10,12 @@ trap 'rm -rf "$trial"' EXIT
 git clone --quiet . "$trial/elsewhere"
 mkdir "$trial/elsewhere/target"
 ln -s "$PWD/target/tools" "$trial/elsewhere/target/tools"
-env -u CARGO_TARGET_DIR "$trial/elsewhere/packaging/build.sh" "$arch" >/dev/null
+(
+    # What else may differ from machine to machine.
+    umask 077
+    export TZ=Pacific/Apia LANG=C.UTF-8 LC_ALL=C.UTF-8
+    env -u CARGO_TARGET_DIR "$trial/elsewhere/packaging/build.sh" "$arch" >/dev/null
+)
 
 compared=0
 for package in "$trial/elsewhere/target/packages"/*.deb; do

@@ -2,6 +2,8 @@
 # third-party.sh: prints the licences and copyright notices of all libraries that are linked into the programs, as most of
 # them ask of whoever passes the programs on. Equal texts come once, below the names of all that have them.
 set -euo pipefail
+# Everywhere in the same order.
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 # The folder of each package that cargo knows; the file's name is `crate-version`.

@@ -27,7 +27,7 @@ signing_key() {
 key=$(signing_key ${CELLSYNC_SIGNING_KEY:+"$CELLSYNC_SIGNING_KEY"})
 if [[ ! $key ]]; then
     [[ ! ${CELLSYNC_SIGNING_KEY:-} ]] || { echo "$GNUPGHOME has no secret key $CELLSYNC_SIGNING_KEY" >&2; exit 1; }
-    gpg --batch --quiet --passphrase '' --quick-gen-key "CellSync packages" ed25519 sign never 2>/dev/null
+    gpg --batch --quiet --passphrase '' --quick-gen-key "CellSync packages" ed25519 sign never
     key=$(signing_key)
     echo "made the signing key $key in $GNUPGHOME: keep it, and keep it private"
 fi
@@ -48,7 +48,8 @@ entry() {
     printf 'Filename: %s\nSize: %s\nSHA256: %s\n\n' "$1" "$(stat -c %s "$1")" "$(sha256sum <"$1" | cut -d ' ' -f 1)"
 }
 
-new=$(mktemp -d)
+# On the same file system, so that what is put in place is there at once.
+new=$(mktemp -d "$PWD/.new.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 architectures=$(for deb in pool/*.deb; do dpkg-deb --field "$deb" Architecture; done | sort -u | xargs)
 for architecture in $architectures; do
@@ -87,7 +88,8 @@ for index in "$new"/main/binary-*/Packages*; do
     place=dists/stable${index#"$new"}
     by_hash=$(dirname "$place")/by-hash/SHA256
     mkdir -p "$by_hash"
-    # Those who have read an older InRelease still find its indices for a month.
+    # Those who have read the InRelease until now still find its indices for a month.
+    [[ ! -e $place ]] || touch -c "$by_hash/$(sha256sum <"$place" | cut -d ' ' -f 1)"
     find "$by_hash" -type f -mtime +30 -delete
     install -m 644 "$index" "$by_hash/.new"
     put "$by_hash/.new" "$by_hash/$(sha256sum <"$index" | cut -d ' ' -f 1)"
@@ -97,3 +99,4 @@ for file in Release Release.gpg InRelease; do
     put "$new/$file" "dists/stable/$file"
 done
 put "$new/keyring.gpg" cellsync.gpg
+echo "signed with the key $key; \`gpg --show-keys cellsync.gpg\` says the same on a board that has the right one"

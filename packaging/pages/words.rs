@@ -200,7 +200,7 @@ pub(super) const SETTINGS: Words = Words {
     files: &[("/etc/cellsync/node.toml", "Where the packages put it.")],
     examples: &[(
         "A board with a disk of its own, and a slow network:",
-        &["data = \"/srv/cellsync\"", "reserve = \"5 GiB\"", "heal_rate = \"2 MiB\""],
+        &["data = \"/srv/cellsync/cell\"", "reserve = \"5 GiB\"", "heal_rate = \"2 MiB\""],
     )],
     see_also: &[("cellsync-node", 8)],
 };

@@ -69,7 +69,12 @@ property() { on "$1" systemctl show "$unit" --property "$2" --value; }
 enabled() { on "$1" systemctl is-enabled "$unit" 2>/dev/null || true; }
 active() { on "$1" systemctl is-active "$unit" 2>/dev/null || true; }
 is_active() { [[ $(active "$1") == "$2" ]]; }
-started_after() { [[ $(property "$2" ActiveState) == active && $(property "$2" MainPID) != "$1" ]]; }
+# Asked for both at once: between two questions it may end.
+started_after() {
+    local now
+    now=" $(on "$2" systemctl show "$unit" --property ActiveState,MainPID | xargs) "
+    [[ $now == *" ActiveState=active "* && $now != *" MainPID=$1 "* && $now != *" MainPID=0 "* ]]
+}
 
 # The program that runs is the one that is installed, not one that was replaced under it.
 runs_what_is_installed() {
@@ -492,6 +497,8 @@ a_saved_disk() {
     same "the cell" "${cell_id[board4]}" "$(ask board4 node_id)"
     soon 10 "board4 has all its chunks" has_chunks "$chunks" board4
     must "it takes new ones" on laptop bash -c "head -c 100k /dev/urandom | cellsync-put --node $(board_address board4):8080 --copies 5 - -o more.manifest"
+    chunks=$((chunks + 1))
+    soon 10 "board4 has the new one as well" has_chunks "$chunks" board4
 }
 
 # A cell that was told to be elsewhere must not begin anew on the card.

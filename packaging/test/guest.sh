@@ -96,7 +96,11 @@ step "a file is stored, five copies of each chunk"
 
 if has_systemd; then
     first=$(systemctl show -P MainPID cellsync)
-    restarted() { [[ $(systemctl show -P ActiveState,MainPID cellsync | sort -u | xargs) != *"$first"* ]] && systemctl is-active cellsync; }
+    restarted() {
+        local now
+        now=" $(systemctl show --property ActiveState,MainPID cellsync | xargs) "
+        [[ $now == *" ActiveState=active "* && $now != *" MainPID=$first "* && $now != *" MainPID=0 "* ]]
+    }
     id=$(curl -fsS http://127.0.0.1:8080/status)
     systemctl kill --signal KILL cell2 cell3 cell4 cellsync
     await 60 restarted

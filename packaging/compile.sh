@@ -37,7 +37,8 @@ if [[ ! -d $(rustc --print target-libdir --target "$triple" 2>/dev/null) ]]; the
     # told that we know.
     if [[ $native == no ]]; then
         packages+=(rust-web-src)
-        build_std=(-Z build-std=std)
+        # Without what prints backtraces: they would be of no use, since the programs have no symbols, and are a tenth of their size.
+    build_std=(-Z build-std=std -Z build-std-features=panic-unwind)
         export RUSTC_BOOTSTRAP=1
     fi
     export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc

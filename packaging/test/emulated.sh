@@ -32,7 +32,7 @@ emulated() {
             ;;
         armhf)
             # On a copy: the root is used again.
-            cp -a "$boards_roots/armhf-emulated" "$files/root"
+            cp -a "$boards_roots/armhf-emulated/." "$files/root"
             mkdir -p "$files/root/srv/files"
             cp -a "$files"/{web,README.md,guest.sh} "$files/root/srv/files/"
             run_foreign armhf

@@ -35,7 +35,9 @@ another_cell() {
         systemd-run --quiet --unit="cell$1" --uid=cellsync --property=StateDirectory="cell$1" \
             cellsync-node --init --data "/var/lib/cell$1" --loopback --listen 127.0.0.1:0
     else
-        ours cellsync-node --init --data "/var/lib/cell$1" --loopback --listen 127.0.0.1:0 >"/var/log/cell$1" 2>&1 &
+        # Not by way of `ours`: the process that is to be killed is the cell.
+        env ${cpu:+QEMU_CPU="$cpu"} \
+            cellsync-node --init --data "/var/lib/cell$1" --loopback --listen 127.0.0.1:0 >"/var/log/cell$1" 2>&1 &
         cells+=($!)
     fi
 }
@@ -76,7 +78,8 @@ if has_systemd; then
     systemctl restart cellsync
     step "the service has started by itself, and starts again"
 else
-    ours cellsync-node --config /etc/cellsync/node.toml >/var/log/cell1 2>&1 &
+    setpriv --reuid=cellsync --regid=cellsync --init-groups env ${cpu:+QEMU_CPU="$cpu"} \
+        cellsync-node --config /etc/cellsync/node.toml >/var/log/cell1 2>&1 &
     cells+=($!)
     step "the installed cell starts"
 fi
@@ -108,6 +111,7 @@ if has_systemd; then
     step "killed, the service starts again as the same cell"
 else
     kill -KILL "${cells[@]:0:3}"
+    wait "${cells[@]:0:3}" || true
 fi
 rm album
 ours cellsync-get --loopback album.manifest

@@ -165,6 +165,8 @@ three_lines() {
     local lines
     lines=$(sed -n '/^sudo curl/,/^```/p' "$here/apt/README.md" | sed "/^\`\`\`/d; s|https://example.org/cellsync|http://$switch_address|g")
     same "the number of lines to type" 3 "$(wc -l <<<"$lines")"
+    same "what the first README says to type" "$lines" "$(sed -n '/^sudo curl/,/^```/p' "$here/../README.md" |
+        sed "/^\`\`\`/d; s|http://192.168.1.10:8000|http://$switch_address|g")"
     # A minimal system has no sudo, and root needs none.
     printf 'set -e\nsudo() { "$@"; }\n%s\n' "${lines//cellsync-node/$1}"
 }

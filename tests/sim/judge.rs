@@ -111,6 +111,11 @@ impl Judge {
         2 * bytes.values().max().copied().unwrap_or(0) * 1000 / rate
     }
 
+    /// Did any chunk lack copies at the last look?
+    pub(crate) fn saw_lacks(&self) -> bool {
+        !self.short.is_empty()
+    }
+
     /// Are all copies there that there can be?
     pub(crate) fn is_whole(&self, world: &World) -> bool {
         self.lacking(world).is_empty()

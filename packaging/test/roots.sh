@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # Debian systems to install the packages in: made from scratch, run under emulation, booted as whole machines. Sourced by
 # a script that runs as root with `set -euo pipefail`, on a machine with
-#     debootstrap qemu-user-static qemu-system-arm qemu-system-x86 e2fsprogs
+#     debootstrap qemu-user-static qemu-system-arm e2fsprogs
 # Where they come from is the mirror in the machine's own apt configuration; a machine that runs in the end has no network.
 
 # The oldest Debian that the packages promise to run on; the 32-bit and the 64-bit Raspberry Pi OS are made from it as well.
 readonly debian_suite=bookworm
 
-# root_for ARCH DIR: a small Debian with systemd in the folder DIR, for amd64, arm64 or armhf. A DIR that is there already
-# is left as it is, so a test works on a copy. Those for amd64 and arm64 hold a kernel for `boot_vm`.
+# root_for ARCH DIR: a small Debian with systemd in the folder DIR, for arm64 or armhf. A DIR that is there already
+# is left as it is, so a test works on a copy. That for arm64 holds a kernel for `boot_vm`.
 root_for() {
     local arch=$1 root=$2 part=$2.part
     [[ ! -d $root ]] || return 0
@@ -79,7 +79,6 @@ boot_vm() (
     disks=(-drive "file=$work/disk,if=virtio,format=raw")
     trap 'kill $vm 2>/dev/null || true; rm -rf "$work"' EXIT
     case $arch in
-        amd64) machine=(qemu-system-x86_64 -M q35 -cpu max) console=ttyS0 ;;
         arm64) machine=(qemu-system-aarch64 -M virt -cpu cortex-a72) console=ttyAMA0 ;;
         *) echo "no machine known for $arch" >&2; return 1 ;;
     esac

@@ -7,42 +7,16 @@
 mod store_common;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cellsync::chunk::ChunkId;
 use cellsync::store::{DEFAULT_COPIES, FileStore, OpenError, Options, Put, Store, StoreError};
-use store_common::{assert_all_good, bytes, cell, child, open, put, stored, until, write_for_ever};
-
-fn new_cell() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    FileStore::init(dir.path(), cell(1)).unwrap();
-    dir
-}
-
-fn file_of(dir: &Path, id: &ChunkId) -> PathBuf {
-    dir.join("chunks").join(format!("{:02x}", id.shard())).join(id.to_string())
-}
-
-fn count(path: &Path) -> usize {
-    fs::read_dir(path).unwrap().count()
-}
-
-fn counted(store: &FileStore) {
-    until("it is counted", || store.usage().counted);
-}
-
-/// Puts some chunks and stops cleanly.
-fn filled(chunks: u64) -> (tempfile::TempDir, Vec<ChunkId>) {
-    let dir = new_cell();
-    let store = open(dir.path());
-    let mut ids: Vec<_> = (0..chunks).map(|n| put(&store, &bytes(n, 1000)).unwrap().0).collect();
-    store.flush().unwrap();
-    ids.sort();
-    (dir, ids)
-}
+use store_common::{
+    assert_all_good, bytes, cell, child, count, counted, file_of, filled, new_cell, open, put, stored, until,
+    write_for_ever,
+};
 
 fn open_error(dir: &Path) -> OpenError {
     FileStore::open(dir, &Options::default()).map(drop).unwrap_err()
@@ -538,47 +512,6 @@ fn damaged_facts_are_forgotten_and_may_be_kept_anew() {
     assert_eq!(store.kept().unwrap().unwrap(), b"four strikes");
 }
 
-#[test]
-fn the_same_facts_again_write_nothing() {
-    let dir = new_cell();
-    let store = open(dir.path());
-    store.keep(b"a").unwrap();
-    let number = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.path().join("facts")).unwrap());
-    let before = number();
-    store.keep(b"a").unwrap();
-    assert_eq!(number(), before);
-    store.keep(b"b").unwrap();
-    assert_ne!(number(), before);
-}
-
-/// An idle store writes nothing, so that cards last and disks sleep; nor does one that is told what it knows.
-#[test]
-fn nothing_is_written_while_nothing_happens() {
-    let (dir, _) = filled(200);
-    let Some(mut idle) = child("idle", dir.path()) else { return };
-    let mut said = BufReader::new(idle.0.stdout.take().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap() == "settled"));
-    let written = || {
-        let io = fs::read_to_string(format!("/proc/{}/io", idle.0.id())).unwrap();
-        io.lines().filter(|line| line.contains("write_bytes") || line.contains("syscw")).collect::<Vec<_>>().join("\n")
-    };
-    // What it was told last is on its way to the catalogue; that is done in far less time than the keeper waits with the
-    // disk.
-    let mut before = written();
-    let mut since = std::time::Instant::now();
-    until("a second of quiet", || {
-        let now = written();
-        if now != before {
-            (before, since) = (now, std::time::Instant::now());
-        }
-        since.elapsed() > Duration::from_secs(1)
-    });
-    // Three times as long as sled's own rhythm, and past the keeper's.
-    let quiet = std::time::Instant::now() + Duration::from_secs(7);
-    until("seven seconds", || std::time::Instant::now() > quiet);
-    assert_eq!(written(), before);
-}
-
 /// Kills a store that puts as fast as it can; whatever it acknowledged must be here.
 #[test]
 fn a_killed_store_keeps_what_it_acknowledged() {
@@ -604,24 +537,10 @@ fn a_killed_store_keeps_what_it_acknowledged() {
 /// Not a test of its own: what the children run.
 #[test]
 fn child_process() {
-    let Ok(role) = std::env::var("CELLSYNC_STORE_CHILD") else { return };
+    let Ok(_) = std::env::var("CELLSYNC_STORE_CHILD") else { return };
     let dir = PathBuf::from(std::env::var_os("CELLSYNC_STORE_DIR").unwrap());
     let store = open(&dir);
-    if role == "write" {
-        write_for_ever(&store, 8);
-    }
-    // Idle: says so once all is settled, then waits to be killed. Of what it is told meanwhile nothing is news; that a
-    // copy was looked at is, but can wait for the disk for much longer than anybody waits here.
-    counted(&store);
-    store.flush().unwrap();
-    for (n, (id, record)) in store.records(None, 1000).unwrap().iter().enumerate() {
-        store.note_holders(id, &record.note.holders);
-        if n == 0 {
-            assert_eq!(store.verify(id).unwrap(), cellsync::store::Checked::Good);
-        }
-    }
-    writeln!(std::io::stdout(), "\nsettled").unwrap();
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    write_for_ever(&store, 8);
 }
 
 #[test]
@@ -629,39 +548,4 @@ fn the_name_of_a_cell_is_in_the_marker() {
     let dir = new_cell();
     let text = fs::read_to_string(dir.path().join("cellsync.cell")).unwrap();
     assert_eq!(text, format!("{{\"version\":1,\"node_id\":\"{}\"}}\n", cell(1)));
-}
-
-/// Goal: reading chunks wears no card out. Method: a chunk that was last read long ago is read through the store; the
-/// file system has noted nothing of it, where an ordinary read would have been noted (`relatime` notes the first read
-/// in a day).
-#[test]
-fn reading_a_chunk_writes_nothing() {
-    let dir = new_cell();
-    let store = open(dir.path());
-    let (id, _) = put(&store, &bytes(1, 1000)).unwrap();
-    let path = file_of(dir.path(), &id);
-    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let times = fs::FileTimes::new().set_accessed(long_ago);
-    File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
-    let mut read = Vec::new();
-    store.open(&id).unwrap().unwrap().reader.read_to_end(&mut read).unwrap();
-    assert_eq!(read.len(), 1000);
-    assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), long_ago);
-}
-
-/// An idle colony wrote to all its disks: each time a guard asked for the next of a cell's chunks, the file system noted
-/// that the folder was read.
-#[test]
-fn listing_chunks_writes_nothing() {
-    let dir = new_cell();
-    let store = open(dir.path());
-    let (id, _) = put(&store, &bytes(1, 1000)).unwrap();
-    counted(&store);
-    let folder = file_of(dir.path(), &id).parent().unwrap().to_owned();
-    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let opened = File::open(&folder).unwrap();
-    opened.set_times(fs::FileTimes::new().set_accessed(long_ago)).unwrap();
-    assert_eq!(store.list(None, 10).unwrap(), [id]);
-    assert_eq!(store.records(None, 10).unwrap().len(), 1);
-    assert_eq!(fs::metadata(&folder).unwrap().accessed().unwrap(), long_ago);
 }

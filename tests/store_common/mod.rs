@@ -6,7 +6,7 @@
 pub(crate) mod disk;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -110,4 +110,36 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The folder of a new cell.
+pub(crate) fn new_cell() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    FileStore::init(dir.path(), cell(1)).unwrap();
+    dir
+}
+
+/// Where a chunk's bytes are.
+pub(crate) fn file_of(dir: &Path, id: &ChunkId) -> PathBuf {
+    dir.join("chunks").join(format!("{:02x}", id.shard())).join(id.to_string())
+}
+
+/// Entries of a folder.
+pub(crate) fn count(path: &Path) -> usize {
+    std::fs::read_dir(path).unwrap().count()
+}
+
+/// Waits until the store has counted what it holds.
+pub(crate) fn counted(store: &FileStore) {
+    until("it is counted", || store.usage().counted);
+}
+
+/// Puts some chunks and stops cleanly.
+pub(crate) fn filled(chunks: u64) -> (tempfile::TempDir, Vec<ChunkId>) {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let mut ids: Vec<_> = (0..chunks).map(|n| put(&store, &bytes(n, 1000)).unwrap().0).collect();
+    store.flush().unwrap();
+    ids.sort();
+    (dir, ids)
 }

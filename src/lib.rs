@@ -5,14 +5,14 @@
 //! ```text
 //!  file ──▶ pipeline: split ▶ compress ▶ seal ──▶ chunk (raw bytes, named by their SHA-256)
 //!                                                   │
-//!           client::placer picks distinct cells (cell::placement: at random, weighted by room)
+//!           client::put::placer picks distinct cells (cell::placement: at random, weighted by room)
 //!                                                   │  PUT /chunk/{id}, all copies in parallel
 //!                                                   ▼
-//!           net::door ▶ net::server ▶ node::api ──▶ store: bytes in files, records in a catalogue
+//!           net::gateway ▶ net::backend ▶ node::api ──▶ store: bytes in files, records in a catalogue
 //!
 //!  UDP beacon ◀──▶ node::driver ◀──▶ cell: who is there, who is gone, what lacks copies, who lies
 //!                       │                  (decides; never does)
-//!                       └──▶ node::errands: ask, send, fetch, audit, verify ──▶ store, other cells
+//!                       └──▶ node::tasks: ask, send, fetch, audit, verify ──▶ store, other cells
 //!
 //!  manifest ──▶ client: who has what? ──▶ the quickest holder ──▶ verify ▶ open ──▶ file
 //! ```
@@ -21,14 +21,14 @@
 //!
 //! | module | what it is | may it touch clock, socket, disk, thread? |
 //! |---|---|---|
-//! | [`chunk`] | names and sizes of what is stored | no |
+//! | [`id`], [`time`] | chunk ids, cell ids, sizes; a moment | no |
 //! | [`pipeline`] | a user's bytes to sealed chunks and back; the manifest | no |
 //! | [`wire`] | every byte that crosses the network | no |
-//! | [`cell`] | the protocol: inputs and the time in, decisions out; its rules are drawn in `cell::living` | no |
+//! | [`cell`] | the protocol: inputs and the time in, decisions out; its rules are drawn in `cell::copies` | no |
 //! | [`config`] | `node.toml` and options to one [`config::Config`], with all defaults | reads one file |
 //! | [`store`] | where a cell keeps its copies, and what that promises | disk |
-//! | [`net`] | the door, the HTTP server behind it, the HTTP client, UDP sockets | sockets |
-//! | `node` | a running cell: driver, errands, API, searches (Linux only) | all |
+//! | [`net`] | the gateway, the HTTP server behind it, the HTTP client, UDP sockets | sockets |
+//! | `node` | a running cell: driver, tasks, API, searches (Linux only) | all |
 //! | [`client`] | put and get | all |
 //! | [`cli`] | command lines; the only place that prints | all |
 //!
@@ -74,8 +74,8 @@
 //! - A cell that says that it leaves, or is drained, gets no new chunks from that moment; its copies count until a visit
 //!   has shown the same. A beacon is easily forged, and otherwise one for each cell would set all to copying all.
 //! - A cell whose beacons come but that answers no question for long, while others do, holds nothing that counts
-//!   (`cell::voices`). One whose copy was bad, or not there when it was looked at, is believed only by its bytes
-//!   (`cell::trust`).
+//!   (`cell::membership::responsiveness`). One whose copy was bad, or not there when it was looked at, is believed only by its bytes
+//!   (`cell::integrity::strikes`).
 //! - Cells that come back from the dead are waited for, some seconds, before a round of healing begins: whoever was cut
 //!   off would otherwise send what all the others have to the first that it hears.
 //! - `POST /chunks/holders` is the one call beyond the table of the design: a healer tells the other holders where new
@@ -86,13 +86,17 @@
 //!   key restore the tar file.
 
 pub mod cell;
-pub mod chunk;
 pub mod cli;
 pub mod client;
 pub mod config;
+#[cfg(target_os = "linux")]
+mod demo;
+mod human;
+pub mod id;
 pub mod net;
 #[cfg(target_os = "linux")]
 pub mod node;
 pub mod pipeline;
 pub mod store;
+pub mod time;
 pub mod wire;

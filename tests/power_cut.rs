@@ -12,7 +12,7 @@ mod store_common;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::store::{FileStore, Store};
 use store_common::disk::Disk;
 use store_common::{assert_all_good, cell, child, open, put, stored, until, write_for_ever};

@@ -8,11 +8,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cellsync::chunk::{ChunkId, MAX_CHUNK_BYTES};
+use cellsync::id::CellId;
+use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
 use cellsync::store::{Checked, MAX_FACTS_BYTES, MAX_HOLDERS, MemoryStore, Note, Put, Store, StoreError};
 #[cfg(target_os = "linux")]
 use cellsync::store::{FileStore, Options};
-use cellsync::wire::CellId;
 
 const QUOTA: u64 = 8 << 20;
 

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::store::{DEFAULT_COPIES, FileStore, OpenError, Options, Put, Store, StoreError};
 use store_common::{
     assert_all_good, bytes, cell, child, count, counted, file_of, filled, new_cell, open, put, stored, until,

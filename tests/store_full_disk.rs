@@ -8,7 +8,7 @@ mod store_common;
 use std::fs;
 use std::path::PathBuf;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::store::{FileStore, Store, StoreError};
 use store_common::disk::{Disk, free_bytes};
 use store_common::{assert_all_good, bytes, cell, child, open, put, stored, until, write_for_ever};

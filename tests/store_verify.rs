@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::store::{Checked, FileStore, Put, Store, StoreError};
 use store_common::disk::Disk;
 use store_common::{assert_all_good, bytes, cell, child, open, put, until};

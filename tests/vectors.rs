@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cellsync::chunk::{BLOCK_BYTES, ChunkId};
+use cellsync::id::{BLOCK_BYTES, ChunkId};
 use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
 
 fn vectors() -> PathBuf {

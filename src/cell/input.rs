@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::id::CellId;
+use crate::id::ChunkId;
 use crate::wire::beacon::{Alert, Beacon};
 
 /// What the store tells the core about itself.
@@ -52,7 +52,7 @@ pub enum Pick {
     After(ChunkId),
 }
 
-/// What came of an [`super::Output::Send`].
+/// What came of an [`crate::cell::Output::Send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// The other cell has it safe.
@@ -69,7 +69,7 @@ pub enum Sent {
     OwnCopyUnread,
 }
 
-/// What came of an [`super::Output::Fetch`].
+/// What came of an [`crate::cell::Output::Fetch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetched {
     /// It came, hashes to its name, and is safe here.
@@ -87,7 +87,7 @@ pub enum Fetched {
     NoRoom,
 }
 
-/// What came of an [`super::Output::Audit`].
+/// What came of an [`crate::cell::Output::Audit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audited {
     /// The whole copy came and hashes to its name.
@@ -112,7 +112,7 @@ pub enum Audited {
     Failed,
 }
 
-/// What came of an [`super::Output::Verify`].
+/// What came of an [`crate::cell::Output::Verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verified {
     /// The copy is whole.
@@ -128,7 +128,7 @@ pub enum Verified {
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// The moment named by the last [`super::Output::WakeAt`] has come (or the cell starts). With what the store says now.
+    /// The moment named by the last [`crate::cell::Output::WakeAt`] has come (or the cell starts). With what the store says now.
     Wake(StoreFacts),
     /// A beacon came from this address.
     Heard {
@@ -142,7 +142,7 @@ pub enum Input {
         /// Where the answer goes.
         by: SocketAddr,
     },
-    /// An [`super::Output::Visit`] ended.
+    /// An [`crate::cell::Output::Visit`] ended.
     Visited {
         /// The door that was visited, as the output named it.
         door: String,
@@ -162,20 +162,20 @@ pub enum Input {
     Counted,
     /// A copy is not here any more: it was found to be bad, or somebody removed it.
     Gone(ChunkId),
-    /// What came of an [`super::Output::Ask`]: those of the ids that the cell has, or none if it did not answer.
+    /// What came of an [`crate::cell::Output::Ask`]: those of the ids that the cell has, or none if it did not answer.
     Answered {
         /// Of the output.
         ticket: Ticket,
         /// The ids.
         has: Option<Vec<ChunkId>>,
     },
-    /// What came of an [`super::Output::Send`].
+    /// What came of an [`crate::cell::Output::Send`].
     Sent(Ticket, Sent),
-    /// What came of an [`super::Output::Fetch`].
+    /// What came of an [`crate::cell::Output::Fetch`].
     Fetched(Ticket, Fetched),
-    /// What came of an [`super::Output::Audit`].
+    /// What came of an [`crate::cell::Output::Audit`].
     Audited(Ticket, Audited),
-    /// What came of an [`super::Output::Verify`].
+    /// What came of an [`crate::cell::Output::Verify`].
     Verified(ChunkId, Verified),
     /// Another cell says where copies are.
     Told(Vec<News>),

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Memory, News, Pick, Ticket, Time};
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::cell::{Memory, News, Pick, Ticket};
+use crate::id::CellId;
+use crate::id::ChunkId;
+use crate::time::Time;
 use crate::wire::beacon::{Alert, Beacon, Role};
 
 /// What is to be done.
@@ -17,7 +18,7 @@ pub enum Output {
     /// Answer a probe.
     Answer(SocketAddr, Beacon),
     /// Ask the cell behind this door for its status, and with `announce` let it know ours (`POST /join`). Comes back as
-    /// [`super::Input::Visited`].
+    /// [`crate::cell::Input::Visited`].
     Visit {
         /// The door, as `HOST:PORT`.
         door: String,
@@ -29,7 +30,7 @@ pub enum Output {
     /// Keep this as the cell's name from now on, across restarts.
     Rename(CellId),
     /// Ask the cell at this door which of these chunks it has (`POST /chunks/have`). Comes back as
-    /// [`super::Input::Answered`].
+    /// [`crate::cell::Input::Answered`].
     Ask {
         /// To be given back.
         ticket: Ticket,
@@ -38,7 +39,7 @@ pub enum Output {
         /// The chunks.
         ids: Vec<ChunkId>,
     },
-    /// Send our copy of a chunk to the cell at this door, hashed before it leaves. Comes back as [`super::Input::Sent`].
+    /// Send our copy of a chunk to the cell at this door, hashed before it leaves. Comes back as [`crate::cell::Input::Sent`].
     Send {
         /// To be given back.
         ticket: Ticket,
@@ -52,7 +53,7 @@ pub enum Output {
         holders: Vec<CellId>,
     },
     /// Get a chunk from the cell at this door (it alone, `X-Hops: 0`), verify it, and keep it. Comes back as
-    /// [`super::Input::Fetched`].
+    /// [`crate::cell::Input::Fetched`].
     Fetch {
         /// To be given back.
         ticket: Ticket,
@@ -66,7 +67,7 @@ pub enum Output {
         holders: Vec<CellId>,
     },
     /// Get a chunk from the cell at this door (it alone), hash it, and throw it away. Comes back as
-    /// [`super::Input::Audited`].
+    /// [`crate::cell::Input::Audited`].
     Audit {
         /// To be given back.
         ticket: Ticket,
@@ -75,7 +76,7 @@ pub enum Output {
         /// Which one.
         pick: Pick,
     },
-    /// Re-hash our copy; a bad one goes into quarantine. Comes back as [`super::Input::Verified`].
+    /// Re-hash our copy; a bad one goes into quarantine. Comes back as [`crate::cell::Input::Verified`].
     Verify(ChunkId),
     /// Remove our copy: it is one too many.
     Remove(ChunkId),

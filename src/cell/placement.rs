@@ -3,9 +3,9 @@
 //! Random choice with no table needs no rebalancing when cells come and go, and spreads chunks so that the loss of any
 //! few cells takes all copies of as few chunks as chance allows.
 
-use super::rank;
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::cell::rank;
+use crate::id::CellId;
+use crate::id::ChunkId;
 use crate::wire::beacon::Role;
 
 /// A cell that could take a chunk.

@@ -4,8 +4,8 @@
 //! a number from the chunk's name and its own. Cells that know of each other agree on the order with no word between
 //! them, and one cell more or less moves nobody else.
 
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::id::CellId;
+use crate::id::ChunkId;
 
 /// A number from 0 to 2^64 - 1 for this chunk on this cell, as if at random.
 pub(super) fn draw(chunk: &ChunkId, cell: &CellId) -> u64 {

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::progress::{Bar, Direction};
-use super::{copies, failed, path_or_dash, place, say, say_json, show, stop_on_interrupt};
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{copies, failed, path_or_dash, place, say, say_json, stop_on_interrupt};
 use crate::client::{BadCopy, CheckOptions, CheckReport, ClientError, KnownCell, Verdict, ranges};
+use crate::human;
 
 const NAME: &str = "cellsync check";
 
@@ -83,20 +84,20 @@ fn in_words(report: &CheckReport, manifest: &Path, deep: bool) -> String {
     if chunks == 0 {
         return format!("{}: an empty file; its manifest is all there is to keep\n", manifest.display());
     }
-    let size = report.size.map_or_else(String::new, |size| format!("{}, ", show::bytes(size)));
+    let size = report.size.map_or_else(String::new, |size| format!("{}, ", human::bytes(size)));
     let mut text = format!(
         "{} ({size}{}) on {}, {} of each wanted\n",
         manifest.display(),
-        show::count(chunks, "chunk"),
-        show::count(report.cells().count(), "cell"),
-        show::copies(wanted),
+        human::count(chunks, "chunk"),
+        human::count(report.cells().count(), "cell"),
+        human::copies(wanted),
     );
     for (copies, chunks) in report.by_copies().iter().rev() {
-        text += &format!("  {}: {}\n", show::copies(*copies), show::count(*chunks, "chunk"));
+        text += &format!("  {}: {}\n", human::copies(*copies), human::count(*chunks, "chunk"));
     }
     if let Some(weakest) = report.weakest().filter(|weakest| weakest.copies < wanted) {
         let (first, last) = (weakest.bytes.start, weakest.bytes.end.saturating_sub(1));
-        let (index, id, copies) = (weakest.index, weakest.id.short(), show::copies(weakest.copies));
+        let (index, id, copies) = (weakest.index, weakest.id.short(), human::copies(weakest.copies));
         text += &format!("weakest: chunk {index} ({id}, bytes {first}-{last}) with {copies}\n");
     }
     for BadCopy { chunk, index, cell, .. } in report.bad_copies.iter().take(MAX_BAD_TOLD) {
@@ -116,7 +117,7 @@ fn in_words(report: &CheckReport, manifest: &Path, deep: bool) -> String {
 }
 
 fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
-    let (wanted, chunks, short) = (show::copies(report.wanted), report.chunk_count(), report.short());
+    let (wanted, chunks, short) = (human::copies(report.wanted), report.chunk_count(), report.short());
     match report.verdict() {
         Verdict::Whole if deep => format!("whole: every chunk has its {wanted}, all of them re-hashed now"),
         Verdict::Whole => format!("whole: every chunk has its {wanted}"),
@@ -124,7 +125,7 @@ fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
             let (cells, more) = (report.staying(), report.wanted.saturating_sub(report.staying()));
             format!(
                 "short: {short} of {chunks} chunks have fewer than {wanted}, as many as there are cells ({cells}); add {}",
-                show::count(more, "cell")
+                human::count(more, "cell")
             )
         }
         Verdict::Short => format!(

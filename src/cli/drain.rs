@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::progress::{Bar, Direction};
-use super::{cell_word, failed, place, say, show, stop_on_interrupt};
-use crate::client::{ClientError, KnownCell, find};
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{cell_word, failed, place, say, stop_on_interrupt};
+use crate::client::find;
+use crate::client::{ClientError, KnownCell};
+use crate::human;
 use crate::net::client::{Http, Patience};
 use crate::wire::api::Drain;
 
@@ -71,14 +73,14 @@ fn in_words(cell: &KnownCell, drain: &Drain) -> String {
         (true, 0) => format!("cell {name} can be unplugged: it holds no copies"),
         (true, 1) => format!("cell {name} can be unplugged: its one copy is on other cells"),
         (true, _) => format!("cell {name} can be unplugged: all {total} of its copies are on other cells"),
-        (false, _) => format!("cell {name} hands its copies on: {} of {} left", drain.left, show::copies(total)),
+        (false, _) => format!("cell {name} hands its copies on: {} of {} left", drain.left, human::copies(total)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::CellId;
+    use crate::id::CellId;
     use crate::wire::beacon::{Role, Status};
 
     #[test]

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use super::check::bad_as_json;
-use super::progress::{Bar, Direction};
-use super::{failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
+use crate::cli::check::bad_as_json;
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{failed, jobs, path_or_dash, place, say, stop_on_interrupt, understand};
 use crate::client::{ClientError, GetOptions, GetReport, Target, default_output};
+use crate::human;
 
 const NAME: &str = "cellsync-get";
 
@@ -118,10 +119,10 @@ fn in_words(report: &GetReport, target: &Target) -> String {
     };
     let mut text = format!(
         "{what} ({}, {} from {}; at least {} of each)",
-        show::bytes(size),
-        show::count(chunks, "chunk"),
-        show::count(cells, "cell"),
-        show::copies(fewest_copies),
+        human::bytes(size),
+        human::count(chunks, "chunk"),
+        human::count(cells, "cell"),
+        human::copies(fewest_copies),
     );
     let bad = report.bad_copies.len();
     if bad > 0 {

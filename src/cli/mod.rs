@@ -5,8 +5,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
-#[cfg(target_os = "linux")]
-mod demo;
 mod drain;
 mod get;
 #[cfg(target_os = "linux")]
@@ -15,7 +13,6 @@ mod progress;
 mod put;
 mod repair;
 mod scrub;
-mod show;
 mod status;
 mod tool;
 
@@ -30,16 +27,16 @@ use crate::client::{CellWord, ClientError, Place, Stop};
 use crate::config::DEFAULT_UDP_PORT;
 use crate::store::MAX_HOLDERS;
 
-pub use get::get;
+pub use crate::cli::get::get;
 #[cfg(target_os = "linux")]
-pub use node::node;
-pub use put::put;
-pub use tool::tool;
+pub use crate::cli::node::node;
+pub use crate::cli::put::put;
+pub use crate::cli::tool::tool;
 
 /// Exit code for a command line that cannot be understood.
 const USAGE: u8 = 2;
 /// Exit code for whatever has none of its own.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 
 /// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an
 /// option. No word of a command line can have this character.
@@ -121,7 +118,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Says what went wrong, in one line, and gives the exit code.
-fn failed(name: &str, error: &ClientError) -> ExitCode {
+pub(crate) fn failed(name: &str, error: &ClientError) -> ExitCode {
     complain(name, &error.to_string());
     ExitCode::from(error.exit_code())
 }
@@ -171,7 +168,7 @@ fn copies(asked: Option<u8>) -> Result<Option<u8>, ClientError> {
 }
 
 /// How many workers: as many as were asked for, or as there are processors.
-fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
+pub(crate) fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
     match asked {
         None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(64)),
         Some(jobs @ 1..=64) => Ok(jobs),
@@ -180,7 +177,7 @@ fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
 }
 
 /// Lets Ctrl-C end the work in order. A second one ends it at once.
-fn stop_on_interrupt() -> Stop {
+pub(crate) fn stop_on_interrupt() -> Stop {
     let stop = Stop::default();
     let asked = stop.clone();
     // Where signals cannot be caught they end the process: the journal is as good then.

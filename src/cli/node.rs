@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use super::{FAILED, USAGE, complain, say, understand};
+use crate::cli::{FAILED, USAGE, complain, say, understand};
 use crate::config::{Config, ConfigError, Given};
 use crate::node::{NodeError, Started, init, run};
 

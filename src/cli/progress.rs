@@ -96,6 +96,6 @@ impl Progress for Bar {
     }
 
     fn warning(&self, text: &str) {
-        self.drawn.suspend(|| super::complain(self.name, text));
+        self.drawn.suspend(|| crate::cli::complain(self.name, text));
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use super::progress::{Bar, Direction};
-use super::{copies, failed, jobs, path_or_dash, place, say, show, stop_on_interrupt, understand};
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{copies, failed, jobs, path_or_dash, place, say, stop_on_interrupt, understand};
 use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest};
+use crate::human;
 use crate::pipeline::Level;
 use crate::wire::api::DEFAULT_COPIES;
 
@@ -120,9 +121,9 @@ fn in_words(report: &PutReport, manifest: &Path, copies: u8) -> String {
     let mut text = format!(
         "{} ({}, {}) on {}: ",
         manifest.display(),
-        show::bytes(size),
-        show::count(chunks, "chunk"),
-        show::count(cells, "cell"),
+        human::bytes(size),
+        human::count(chunks, "chunk"),
+        human::count(cells, "cell"),
     );
     if short_chunks == 0 {
         text += &format!("{copies} copies of each");

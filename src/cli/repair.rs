@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::check::bad_as_json;
-use super::progress::{Bar, Direction};
-use super::{copies, failed, path_or_dash, place, say, say_json, show, stop_on_interrupt};
+use crate::cli::check::bad_as_json;
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{copies, failed, path_or_dash, place, say, say_json, stop_on_interrupt};
 use crate::client::{CheckOptions, ClientError, RepairReport};
+use crate::human;
 
 const NAME: &str = "cellsync repair";
 
@@ -81,16 +82,16 @@ fn repair(args: &Args, bar: &Bar) -> Result<RepairReport, ClientError> {
 
 fn in_words(report: &RepairReport, manifest: &Path) -> String {
     let manifest = manifest.display();
-    let wanted = show::copies(report.wanted);
+    let wanted = human::copies(report.wanted);
     if report.short == 0 && report.made_copies == 0 && report.still_short == 0 {
         return format!("{manifest}: every chunk has its {wanted}; there was nothing to do");
     }
     let made = usize::try_from(report.made_copies).unwrap_or(usize::MAX);
     let mut text = format!(
         "{manifest}: {} had fewer than {wanted}; {} made, {}",
-        show::count(report.short, "chunk"),
-        show::copies(made),
-        show::bytes(report.made_bytes)
+        human::count(report.short, "chunk"),
+        human::copies(made),
+        human::bytes(report.made_bytes)
     );
     if report.still_short == 0 {
         text += &format!("; every chunk has its {wanted}");

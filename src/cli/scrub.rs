@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::progress::{Bar, Direction};
-use super::{FAILED, cell_word, complain, failed, place, say, show, stop_on_interrupt};
-use crate::client::{ClientError, Scrubbed, find, locate, no_cells};
+use crate::cli::progress::{Bar, Direction};
+use crate::cli::{FAILED, cell_word, complain, failed, place, say, stop_on_interrupt};
+use crate::client::{ClientError, Scrubbed, no_cells};
+use crate::client::{find, locate};
+use crate::human;
 use crate::net::client::{Http, Patience};
 
 const NAME: &str = "cellsync scrub";
@@ -86,7 +88,7 @@ fn tell(cells: &[Scrubbed], begun: bool) -> ExitCode {
 /// A line, if the cell did it.
 fn in_words(Scrubbed { cell, result }: &Scrubbed, begun: bool) -> Option<String> {
     let scrub = result.as_ref().ok()?;
-    let copies = |number| show::copies(usize::try_from(number).unwrap_or(usize::MAX));
+    let copies = |number| human::copies(usize::try_from(number).unwrap_or(usize::MAX));
     let name = cell.name();
     if begun {
         return Some(format!("cell {name}: {} are looked at from now on\n", copies(scrub.total)));

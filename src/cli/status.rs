@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 
-use super::{failed, place, say, show};
-use crate::client::{ClientError, Place, at_once, locate, no_cells};
+use crate::cli::{failed, place, say};
+use crate::client::locate;
+use crate::client::{ClientError, Place, at_once, no_cells};
+use crate::human;
+use crate::id::CellId;
 use crate::net::client::{Http, Patience};
-use crate::wire::CellId;
 use crate::wire::api::{CellView, Life, Presence};
 
 const NAME: &str = "cellsync status";
@@ -111,7 +113,7 @@ fn table(cells: &[Row]) -> String {
         text.push('\n');
     }
     let active = cells.iter().filter(|cell| cell.view.state == Presence::Active).count();
-    text += &format!("{}, {active} active\n", show::count(cells.len(), "cell"));
+    text += &format!("{}, {active} active\n", human::count(cells.len(), "cell"));
     text + &needs(cells)
 }
 
@@ -139,7 +141,7 @@ fn needs(cells: &[Row]) -> String {
         *isolated.entry(*cell).or_default() += 1;
     }
     for (cell, by) in isolated {
-        text += &format!("{} is isolated by {}: it had bad copies\n", cell.short(), show::count(by, "cell"));
+        text += &format!("{} is isolated by {}: it had bad copies\n", cell.short(), human::count(by, "cell"));
     }
     text
 }
@@ -159,8 +161,8 @@ fn row(cell: &CellView) -> [String; 7] {
         cell.role.to_string(),
         if cell.state == Presence::Active { cell.status.to_string() } else { cell.state.to_string() },
         cell.chunks.map_or_else(untold, |chunks| chunks.to_string()),
-        cell.free.map_or_else(untold, show::bytes),
-        if cell.seen_ms == 0 { "now".to_owned() } else { show::ago(cell.seen_ms) },
+        cell.free.map_or_else(untold, human::bytes),
+        if cell.seen_ms == 0 { "now".to_owned() } else { human::ago(cell.seen_ms) },
     ]
 }
 

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use super::{check, drain, repair, scrub, status, understand};
+use crate::cli::node;
+use crate::cli::{check, drain, repair, scrub, status, understand};
 #[cfg(target_os = "linux")]
-use super::{demo, node};
+use crate::demo;
 
 const NAME: &str = "cellsync";
 

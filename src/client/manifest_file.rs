@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::journal::journal_path;
-use super::{ClientError, Source};
+use crate::client::put::journal::journal_path;
+use crate::client::{ClientError, Source};
 use crate::pipeline::{Key, Manifest};
 
 /// The name of the manifest of this source, beside it: `photo.raw.manifest`.
@@ -50,11 +50,11 @@ fn is_written(manifest: &Path, key: &Key) -> bool {
 
 /// Found out before hours of work, not after.
 pub(super) fn check(source: &Source, manifest: &Path, force: bool) -> Result<(), ClientError> {
-    if super::output::names_a_directory(manifest) {
+    if crate::client::get::output::names_a_directory(manifest) {
         let what = format!("{} is a directory; the manifest is a file: name it with -o FILE", manifest.display());
         return Err(ClientError::Usage(what));
     }
-    if super::output::are_one(source.path(), manifest) {
+    if crate::client::get::output::are_one(source.path(), manifest) {
         let what = format!("{} is what is to be stored; give the manifest another name with -o", manifest.display());
         return Err(ClientError::Usage(what));
     }
@@ -63,7 +63,7 @@ pub(super) fn check(source: &Source, manifest: &Path, force: bool) -> Result<(),
         return Err(exists(manifest));
     }
     if let Source::Directory(root) = source {
-        let (root, folder) = (root.canonicalize(), super::output::folder_of(manifest).canonicalize());
+        let (root, folder) = (root.canonicalize(), crate::client::get::output::folder_of(manifest).canonicalize());
         if let (Ok(root), Ok(folder)) = (root, folder)
             && folder.starts_with(&root)
         {
@@ -79,7 +79,8 @@ pub(super) fn check(source: &Source, manifest: &Path, force: bool) -> Result<(),
 
 fn temporary(manifest: &Path) -> Result<tempfile::NamedTempFile, ClientError> {
     // Made private by the library: nobody else reads the key.
-    let made = tempfile::Builder::new().prefix(".cellsync-").tempfile_in(super::output::folder_of(manifest));
+    let made =
+        tempfile::Builder::new().prefix(".cellsync-").tempfile_in(crate::client::get::output::folder_of(manifest));
     made.map_err(ClientError::file("cannot write", manifest))
 }
 
@@ -99,6 +100,6 @@ pub(super) fn write(manifest: &Manifest, path: &Path, force: bool) -> Result<(),
             format!("the manifest is kept as {}, since it cannot be written to {}", kept.display(), path.display());
         return Err(ClientError::File { doing, source: error.error });
     }
-    super::output::sync_folder(path);
+    crate::client::get::output::sync_folder(path);
     Ok(())
 }

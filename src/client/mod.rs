@@ -12,32 +12,14 @@
 //! decisions (`placer`, `holders`) are pure; threads, sockets and files are around them. Nothing here prints: what a
 //! user may want to see goes to a [`Progress`].
 
-mod at_once;
-mod check;
-mod download;
-mod drain;
-#[cfg(test)]
-mod fake;
-mod find;
-mod flow;
+mod discover;
 mod get;
-mod have;
-mod holders;
-mod journal;
-mod ledger;
-mod locate;
+mod maintain;
 mod manifest_file;
-mod output;
-mod placer;
 mod put;
-mod repair;
-mod scrub;
-mod source;
-mod survey;
-mod tally;
-mod upload;
-mod verify;
-mod watch;
+#[cfg(test)]
+mod test_server;
+mod workers;
 
 use std::io;
 use std::ops::Range;
@@ -45,22 +27,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use at_once::at_once;
-pub use check::{CheckOptions, CheckReport, Verdict, check};
-pub use download::BadCopy;
-pub use drain::{drain, undrain};
-pub use find::{CellWord, find};
-pub use get::{GetOptions, GetReport, default_output, get};
-pub use journal::journal_path;
-pub use locate::{KnownCell, Place, locate};
-pub use manifest_file::default_manifest;
-pub use output::Target;
-pub use put::{PutOptions, PutReport, put};
-pub use repair::{RepairReport, repair};
-pub use scrub::{Scrubbed, scrub};
-pub use source::Source;
+pub use crate::client::discover::find::{CellWord, find};
+pub use crate::client::discover::locate::{KnownCell, Place, locate};
+pub use crate::client::get::download::BadCopy;
+pub use crate::client::get::output::Target;
+pub use crate::client::get::{GetOptions, GetReport, default_output, get};
+pub use crate::client::maintain::check::{CheckOptions, CheckReport, Verdict, check};
+pub use crate::client::maintain::drain::{drain, undrain};
+pub use crate::client::maintain::repair::{RepairReport, repair};
+pub use crate::client::maintain::scrub::{Scrubbed, scrub};
+pub use crate::client::manifest_file::default_manifest;
+pub use crate::client::put::journal::journal_path;
+pub use crate::client::put::source::Source;
+pub use crate::client::put::{PutOptions, PutReport, put};
+pub use crate::client::workers::at_once;
 
-use crate::chunk::BLOCK_BYTES;
+use crate::id::BLOCK_BYTES;
 use crate::pipeline::{ManifestError, SealError};
 
 /// What a client tells about its work while it goes on. Called from one thread.

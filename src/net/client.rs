@@ -10,11 +10,12 @@ use std::time::Duration;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
-use crate::wire::CellId;
+use crate::id::CellId;
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::wire::api;
 use crate::wire::api::{
-    self, COPIES_HEADER, CellStatus, Drain, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES,
-    MAX_VERIFY_IDS, OWNER_HEADER, Peers, REQUEST_ID_HEADER, Scrub,
+    COPIES_HEADER, CellStatus, Drain, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES, MAX_VERIFY_IDS,
+    OWNER_HEADER, Peers, REQUEST_ID_HEADER, Scrub,
 };
 use crate::wire::beacon::Alert;
 use crate::wire::problem::Problem;

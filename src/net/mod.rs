@@ -8,18 +8,16 @@
 //! `tiny_http` never faces the network: it has no limits and no time-outs, and some requests end its process. The door
 //! judges each request's head, writes it anew and passes it on; whatever breaks a limit is answered at the door.
 
+#[cfg(target_os = "linux")]
+pub mod backend;
 pub mod client;
 #[cfg(target_os = "linux")]
-pub mod descriptors;
-pub mod discovery;
+pub mod fd_limit;
 #[cfg(target_os = "linux")]
-pub mod door;
-#[cfg(target_os = "linux")]
-pub mod lines;
-#[cfg(target_os = "linux")]
-pub mod server;
+pub mod gateway;
+pub mod udp;
 
 #[cfg(target_os = "linux")]
-pub use door::{CLIENT_FIELD, Door, DoorStats};
+pub use crate::net::backend::server::{Exchange, Handler, Server};
 #[cfg(target_os = "linux")]
-pub use server::{Exchange, Handler, Server};
+pub use crate::net::gateway::{CLIENT_FIELD, Door, DoorStats};

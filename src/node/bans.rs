@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::cell::Time;
+use crate::time::Time;
 
 /// So many bad puts within the window, and the address is banned for so long.
 const BAD_PUTS: usize = 5;

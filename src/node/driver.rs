@@ -16,15 +16,16 @@ use smol::channel::{Receiver, Sender};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task, Timer};
 
-use super::colony::{Colony, Look, Message};
-use super::errands::Errands;
-use super::events::EventLog;
-use super::radio::Radio;
-use super::visit::Visit;
-use crate::cell::{Cell, Input, Memory, Output, StoreFacts, Time};
-use crate::chunk::MAX_CHUNK_BYTES;
+use crate::cell::{Cell, Input, Memory, Output, StoreFacts};
+use crate::id::MAX_CHUNK_BYTES;
 use crate::net::client::{Http, Patience};
+use crate::node::event_log::EventLog;
+use crate::node::mailbox::{Colony, Look, Message};
+use crate::node::tasks::Errands;
+use crate::node::tasks::probe::Visit;
+use crate::node::udp::Radio;
 use crate::store::{FileStore, Store};
+use crate::time::Time;
 use crate::wire::api::CellView;
 use crate::wire::beacon::{Datagram, MAX_DATAGRAM_BYTES};
 
@@ -342,7 +343,7 @@ mod tests {
 
     use super::*;
     use crate::cell::Event;
-    use crate::chunk::ChunkId;
+    use crate::id::ChunkId;
     use crate::store::MemoryStore;
 
     /// Under a flood of datagrams the loop that listens was the only one that ran: no beacon was sent any more.

@@ -17,21 +17,17 @@
 #![allow(clippy::disallowed_methods)]
 
 mod api;
-mod audit;
 mod bans;
-mod colony;
-mod copies;
 mod driver;
-mod errands;
-mod events;
-mod manager;
-mod radio;
-mod route;
+mod event_log;
+mod local_copies;
+mod mailbox;
 mod search;
+mod service_manager;
+mod tasks;
 #[cfg(test)]
-mod stranger;
-mod transfer;
-mod visit;
+mod test_peer;
+mod udp;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -43,16 +39,16 @@ use futures_lite::{StreamExt, future};
 
 use crate::cell::Cell;
 use crate::config::{Config, ConfigError, DoorLimits};
-use crate::net::descriptors;
-use crate::net::lines::Lines;
+use crate::id::CellId;
+use crate::net::backend::upstream::Lines;
+use crate::net::fd_limit;
 use crate::net::{Door, DoorStats, Server};
+use crate::node::api::Api;
+use crate::node::driver::Driver;
+use crate::node::mailbox::Colony;
+use crate::node::udp::Radio;
 use crate::store::{FileStore, OpenError, Options, Store, panic_is_caught};
-use crate::wire::CellId;
 use crate::wire::beacon::Boot;
-use api::Api;
-use colony::Colony;
-use driver::Driver;
-use radio::Radio;
 
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to
 /// others.
@@ -164,12 +160,12 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
         api.count_connections(Arc::clone(stats));
     }
     started(Started { id, address });
-    manager::ready();
+    service_manager::ready();
 
     let stopped = smol::block_on(async {
         let signalled = async {
             signals.next().await;
-            manager::stopping();
+            service_manager::stopping();
             Some(leave(&api, &colony, door).await)
         };
         let lives = async {
@@ -177,7 +173,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
             None
         };
         let watched = async {
-            manager::watch(&colony).await;
+            service_manager::watch(&colony).await;
             None
         };
         future::or(signalled, future::or(lives, watched)).await
@@ -267,13 +263,13 @@ fn use_small_pages() {
 /// As many connections as the limit on descriptors has room for.
 fn fit_descriptors(limits: DoorLimits) -> Result<DoorLimits, NodeError> {
     let want = descriptors_for(limits.connections);
-    let have = descriptors::raise(want).map_err(system("raising the limit on open files"))?;
+    let have = fd_limit::raise(want).map_err(system("raising the limit on open files"))?;
     fit(limits, have)
 }
 
 /// Descriptors that the process needs with so many connections.
 fn descriptors_for(connections: usize) -> u64 {
-    connections as u64 * descriptors::PER_CONNECTION + DESCRIPTORS_ELSEWHERE
+    connections as u64 * fd_limit::PER_CONNECTION + DESCRIPTORS_ELSEWHERE
 }
 
 fn fit(mut limits: DoorLimits, have: u64) -> Result<DoorLimits, NodeError> {
@@ -281,7 +277,7 @@ fn fit(mut limits: DoorLimits, have: u64) -> Result<DoorLimits, NodeError> {
     if have < need {
         return Err(NodeError::Descriptors { have, need });
     }
-    let fit = descriptors::connections_that_fit(have, DESCRIPTORS_ELSEWHERE);
+    let fit = fd_limit::connections_that_fit(have, DESCRIPTORS_ELSEWHERE);
     if fit < limits.connections {
         log::warn!(
             "only {have} open files are allowed: at most {fit} connections at once instead of {}",

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::colony::Colony;
-use crate::chunk::ChunkId;
+use crate::id::ChunkId;
 use crate::net::client::{Http, Patience};
+use crate::node::mailbox::Colony;
 use crate::wire::api::MAX_HOPS;
 
 /// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
@@ -186,8 +186,8 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::node::colony::Look;
-    use crate::wire::CellId;
+    use crate::id::CellId;
+    use crate::node::mailbox::Look;
     use crate::wire::api::{CellView, Presence};
     use crate::wire::beacon::{Role, Status};
 

@@ -11,9 +11,9 @@ use std::str::FromStr;
 
 use xz2::stream::{Action, Check, Error as Lzma, Filters, LzmaOptions, Status, Stream};
 
-use super::noise::is_noise;
-use super::stored::{stored, stored_len};
-use crate::chunk::BLOCK_BYTES;
+use crate::id::BLOCK_BYTES;
+use crate::pipeline::incompressible::is_noise;
+use crate::pipeline::stored::{stored, stored_len};
 
 /// How hard to compress: a preset of liblzma, 0 (quick) to 9, each also in an *extreme* variant that looks longer for
 /// a little less. Written as `6` or `9e`.
@@ -173,7 +173,7 @@ fn refusal(error: &Lzma) -> XzError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::noise::testing::{random, text};
+    use crate::pipeline::incompressible::testing::{random, text};
 
     fn level(text: &str) -> Level {
         text.parse().unwrap()

@@ -19,21 +19,21 @@
 //! What is deliberately absent: the clock (the time that goes into a token is an argument), sockets, disks and threads.
 //! Randomness is drawn in one place only: the `fernet` crate asks the system for keys and initialisation vectors.
 
+mod allocator;
 mod compress;
+mod incompressible;
 mod manifest;
-mod memory;
-mod noise;
 mod seal;
 mod split;
 mod stored;
 
-pub use compress::{CompressError, Level, MalformedLevel, XzError};
-pub use manifest::{COPIES_WHEN_ABSENT, Content, MAX_CHUNKS, Manifest, ManifestError};
-pub use memory::keep_freed_memory;
-pub use seal::{DoesNotFit, Key, MalformedKey};
-pub use split::{Block, Blocks};
+pub use crate::pipeline::allocator::keep_freed_memory;
+pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzError};
+pub use crate::pipeline::manifest::{COPIES_WHEN_ABSENT, Content, MAX_CHUNKS, Manifest, ManifestError};
+pub use crate::pipeline::seal::{DoesNotFit, Key, MalformedKey};
+pub use crate::pipeline::split::{Block, Blocks};
 
-use crate::chunk::{BLOCK_BYTES, ChunkId};
+use crate::id::{BLOCK_BYTES, ChunkId};
 
 /// A block that is ready to leave this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn blocks_of_every_size_come_back() {
         let key = Key::generate();
-        let random = noise::testing::random(BLOCK_BYTES, 1);
-        let text = noise::testing::text(BLOCK_BYTES, 2);
+        let random = incompressible::testing::random(BLOCK_BYTES, 1);
+        let text = incompressible::testing::text(BLOCK_BYTES, 2);
         for len in [0, 1, 15, 16, 4095, 65_535, 65_536, 65_537, BLOCK_BYTES - 1, BLOCK_BYTES] {
             for whole in [&random, &text] {
                 let block = &whole[..len];

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::iter::FusedIterator;
 
-use crate::chunk::BLOCK_BYTES;
+use crate::id::BLOCK_BYTES;
 
 /// A piece of the user's file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -143,9 +143,9 @@ fn vli_len(value: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::BLOCK_BYTES;
+    use crate::id::BLOCK_BYTES;
     use crate::pipeline::compress::decompress;
-    use crate::pipeline::noise::testing::random;
+    use crate::pipeline::incompressible::testing::random;
 
     /// Goal: every length is a stream that liblzma, which is not ours, accepts. Method: the lengths around each limit
     /// of the layout, then random ones.

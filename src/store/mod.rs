@@ -6,16 +6,16 @@
 
 #[cfg(target_os = "linux")]
 mod files;
-mod memory;
+mod in_memory;
 
 use std::io::{self, Read};
 
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::id::CellId;
+use crate::id::ChunkId;
 
 #[cfg(target_os = "linux")]
-pub use files::{FileStore, OpenError, Options, panic_is_caught};
-pub use memory::MemoryStore;
+pub use crate::store::files::{FileStore, OpenError, Options, panic_is_caught};
+pub use crate::store::in_memory::MemoryStore;
 
 /// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CellId;
-use super::beacon::{Beacon, Boot, Role, Status};
-use crate::chunk::{ChunkId, ID_HEX_LEN, MAX_CHUNK_BYTES};
+use crate::id::CellId;
+use crate::id::{ChunkId, ID_HEX_LEN, MAX_CHUNK_BYTES};
+use crate::wire::beacon::{Beacon, Boot, Role, Status};
 
 /// How many copies the colony is to keep of a chunk; on `PUT /chunk/{id}` and `POST /chunk`.
 pub const COPIES_HEADER: &str = "CellSync-Copies";
@@ -223,11 +223,11 @@ impl CellStatus {
 }
 
 /// Reads the lines of a `POST /chunks/have`. Empty lines are passed over; CR before LF is allowed.
-pub fn parse_ids(body: &[u8]) -> Result<Vec<ChunkId>, crate::chunk::MalformedId> {
+pub fn parse_ids(body: &[u8]) -> Result<Vec<ChunkId>, crate::id::MalformedId> {
     body.split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .filter(|line| !line.is_empty())
-        .map(|line| std::str::from_utf8(line).map_err(|_| crate::chunk::MalformedId)?.parse())
+        .map(|line| std::str::from_utf8(line).map_err(|_| crate::id::MalformedId)?.parse())
         .collect()
 }
 

@@ -12,8 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CellId;
-use crate::chunk::ChunkId;
+use crate::id::CellId;
+use crate::id::ChunkId;
 
 /// The largest datagram that is sent or read, in bytes: it fits one Ethernet frame with room for any header.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::net::client::{Http, Patience, PutHints};
 
 use crate::colony::{Cell, Colony, folder, free_udp_port, until};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use cellsync::chunk::{ChunkId, MAX_CHUNK_BYTES};
+use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
 
 use crate::house::{Colony, noise};
 use crate::raw::{ask, ask_exactly};

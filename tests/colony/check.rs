@@ -194,7 +194,7 @@ fn a_deep_repair_makes_good_copies_in_place_of_bad_ones() {
     assert_eq!(repaired.stderr.lines().filter(|line| line.contains("one copy was bad")).count(), 3);
     let good = |id: &String| {
         let is_good =
-            |path: &Path| fs::read(path).is_ok_and(|bytes| cellsync::chunk::ChunkId::of(&bytes).to_string() == *id);
+            |path: &Path| fs::read(path).is_ok_and(|bytes| cellsync::id::ChunkId::of(&bytes).to_string() == *id);
         colony.cells.iter().filter(|cell| is_good(&cell.chunk_file(id))).count()
     };
     for id in &stored.ids {

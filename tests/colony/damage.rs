@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use cellsync::chunk::BLOCK_BYTES;
+use cellsync::id::BLOCK_BYTES;
 
 use crate::house::{Colony, light_blocks, run};
 

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cellsync::chunk::{BLOCK_BYTES, ChunkId};
+use cellsync::id::{BLOCK_BYTES, ChunkId};
 use cellsync::net::client::{Http, Patience};
 use cellsync::wire::api::Presence;
 use rustix::process::{Pid, Signal, kill_process};

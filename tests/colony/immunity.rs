@@ -4,9 +4,9 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use cellsync::chunk::ChunkId;
-use cellsync::net::discovery::LOOPBACK_BROADCAST;
-use cellsync::wire::CellId;
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
+use cellsync::net::udp::LOOPBACK_BROADCAST;
 use cellsync::wire::beacon::{Alert, Datagram, Role};
 
 use super::healing::{quick, within};

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use cellsync::chunk::ChunkId;
-use cellsync::net::discovery::LOOPBACK_BROADCAST;
-use cellsync::wire::CellId;
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
+use cellsync::net::udp::LOOPBACK_BROADCAST;
 use cellsync::wire::beacon::{Beacon, Boot, Datagram, Role, Status};
 
 pub(crate) struct Liar {

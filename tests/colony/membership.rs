@@ -1,6 +1,6 @@
 //! Who knows whom, and what is found through whom.
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::api::Presence;
 
 use crate::house::{Cell, Colony, UdpPort, eventually, noise, run};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use cellsync::chunk::BLOCK_BYTES;
+use cellsync::id::BLOCK_BYTES;
 
 use crate::house::{Colony, Stored, light_blocks, mixed, noise, run, run_with_input};
 

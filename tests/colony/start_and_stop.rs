@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::api::Presence;
 use rustix::process::Signal;
 

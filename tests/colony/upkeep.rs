@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::api::{CellStatus, MAX_NEWS, MAX_VERIFY_IDS};
 
 use crate::house::{Colony, DEADLINE, eventually, noise, run};

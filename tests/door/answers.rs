@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 
 use crate::house::{House, eventually, tight};
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cellsync::chunk::ChunkId;
 use cellsync::config::DoorLimits;
+use cellsync::id::ChunkId;
 use cellsync::net::{Door, DoorStats, Exchange, Handler, Server};
 use cellsync::wire::problem::Problem;
 use smol::channel::Sender;

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use cellsync::config::DoorLimits;
-use cellsync::net::descriptors;
+use cellsync::net::fd_limit;
 
 use crate::house::{Client, DEADLINE, House, eventually, tight};
 
@@ -101,10 +101,10 @@ fn a_process_short_of_descriptors_goes_on_serving() {
 }
 
 fn with_few_descriptors() {
-    let limit = descriptors::raise(100).unwrap();
+    let limit = fd_limit::raise(100).unwrap();
     assert_eq!(limit, 100);
     // The clients of this test live in the same process, and use up what there is.
-    let fit = descriptors::connections_that_fit(limit, 60);
+    let fit = fd_limit::connections_that_fit(limit, 60);
     let house = House::new(DoorLimits { connections: fit, connections_per_address: fit, ..patient() });
     house.assert_serves();
     eventually("the door has given back its descriptors", || house.stats.open() == 0);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cellsync::cell::{Answer, Audited, Fetched, Held, Input, News, Pick, Sent, Ticket};
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::beacon::{Alert, Beacon};
 
 use crate::disk::{Disk, Taken};

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use cellsync::cell::{Held, Memory, StoreFacts};
-use cellsync::chunk::{ChunkId, MAX_CHUNK_BYTES};
-use cellsync::wire::CellId;
+use cellsync::id::CellId;
+use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
 
 /// Copies told at once to a cell that starts.
 const PAGE: usize = 256;

@@ -1,7 +1,7 @@
 //! Disks rot, and fill up.
 
 use cellsync::cell::{Event, Input};
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::beacon::Role;
 
 use crate::scene::{Scene, each};

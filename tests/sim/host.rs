@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use cellsync::cell::{Cell, Event, Held, Input, Memory, Output, Pick, Sent, Settings, Time, Verified};
-use cellsync::chunk::ChunkId;
-use cellsync::wire::CellId;
+use cellsync::cell::{Cell, Event, Held, Input, Memory, Output, Pick, Sent, Settings, Verified};
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
+use cellsync::time::Time;
 use cellsync::wire::beacon::{Alert, Beacon, Boot, Role};
 
 use crate::calls::{CallId, Nature, Pending, Purpose, Reply, Request};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cellsync::cell::Time;
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
+use cellsync::time::Time;
 use cellsync::wire::beacon::Role;
 
 use crate::calls::Nature;

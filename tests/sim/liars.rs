@@ -1,8 +1,8 @@
 //! Cells and strangers that say what is not so.
 
 use cellsync::cell::{Event, Input, News};
-use cellsync::chunk::ChunkId;
-use cellsync::wire::CellId;
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
 use cellsync::wire::beacon::{Alert, Beacon, Boot, Role, Status};
 
 use crate::calls::{Nature, bad_hash};

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use cellsync::cell::{Input, Time};
-use cellsync::wire::CellId;
+use cellsync::cell::Input;
+use cellsync::id::CellId;
+use cellsync::time::Time;
 use cellsync::wire::beacon::Beacon;
 
 /// The cells' HTTP port.

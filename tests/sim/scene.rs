@@ -1,7 +1,7 @@
 //! A world, the judge who watches it, and what tests do to it.
 
 use cellsync::cell::Input;
-use cellsync::chunk::ChunkId;
+use cellsync::id::ChunkId;
 use cellsync::wire::api::Life;
 
 use crate::judge::{self, Judge};

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use cellsync::cell::{Event, Output, Time};
-use cellsync::wire::CellId;
+use cellsync::cell::{Event, Output};
+use cellsync::id::CellId;
+use cellsync::time::Time;
 use cellsync::wire::beacon::Beacon;
 
 /// The hash FNV-1a, eight bytes at a time.

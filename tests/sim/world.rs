@@ -10,9 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellsync::cell::{Event, Held, Input, Settings, Time};
-use cellsync::chunk::ChunkId;
-use cellsync::wire::CellId;
+use cellsync::cell::{Event, Held, Input, Settings};
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
+use cellsync::time::Time;
 use cellsync::wire::beacon::Role;
 
 use crate::calls::{CallId, Nature, Purpose, Reply, Request};

@@ -11,9 +11,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cellsync::chunk::ChunkId;
+use cellsync::id::CellId;
+use cellsync::id::ChunkId;
 use cellsync::store::{FileStore, Note, Options, Put, Store, StoreError};
-use cellsync::wire::CellId;
 
 /// A child that dies with its guard.
 pub(crate) struct Killed(pub(crate) Child);

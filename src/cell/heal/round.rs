@@ -15,15 +15,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::avoided::Avoided;
-use super::{Questions, bytes_of, copies_left};
-use crate::cell::bucket::Bucket;
-use crate::cell::holdings::{Holding, Holdings};
+use crate::cell::context::{Tickets, View};
+use crate::cell::heal::backoff::Avoided;
+use crate::cell::heal::{Questions, bytes_of, copies_left};
 use crate::cell::placement::{Candidate, prefer};
-use crate::cell::view::{Tickets, View};
-use crate::cell::{Event, News, Output, Sent, Ticket, Time};
-use crate::chunk::ChunkId;
-use crate::wire::CellId;
+use crate::cell::replicas::map::{Holding, Holdings};
+use crate::cell::token_bucket::Bucket;
+use crate::cell::{Event, News, Output, Sent, Ticket};
+use crate::id::CellId;
+use crate::id::ChunkId;
+use crate::time::Time;
 use crate::wire::api::MAX_HOLDERS;
 
 /// Copies on their way at once.

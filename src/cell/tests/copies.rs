@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::chunk::ChunkId;
+use crate::id::ChunkId;
 use crate::wire::api::Drain;
 use crate::wire::beacon::Alert;
 
@@ -566,7 +566,7 @@ fn a_guard_finds_a_bad_copy_tells_all_and_notes_it_itself() {
     // Until a name is found with which our cell is the guard.
     let guard = (10..=u8::MAX)
         .map(|n| CellId::from_bytes([n; 16]))
-        .find(|id| differentiate::needed(id, [2, 3, 4, 5].map(name).into_iter()) == Role::Guard);
+        .find(|id| membership::roles::needed(id, [2, 3, 4, 5].map(name).into_iter()) == Role::Guard);
     colony.world.cell.id = guard.unwrap();
     colony.world.cell.needed = Role::Guard;
     colony.alive.insert(6);

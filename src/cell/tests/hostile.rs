@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::copies::{Colony, byte_of, chunk_with_rank};
 use super::*;
-use crate::chunk::ChunkId;
+use crate::cell::tests::copies::{Colony, byte_of, chunk_with_rank};
+use crate::id::ChunkId;
 use crate::wire::beacon::Alert;
 
 fn chunk(n: u32) -> ChunkId {
@@ -284,7 +284,7 @@ fn a_bad_chunk_that_stays_bad_is_noted_once_and_not_looked_at_without_end() {
     let others = [2, 3, 4, 5].map(name);
     let guard = (10..=u8::MAX)
         .map(|n| CellId::from_bytes([n; 16]))
-        .find(|id| differentiate::needed(id, others.into_iter()) == Role::Guard);
+        .find(|id| membership::roles::needed(id, others.into_iter()) == Role::Guard);
     (colony.world.cell.id, colony.world.cell.needed) = (guard.unwrap(), Role::Guard);
     colony.pass(10);
     let (mut kept, mut looked) = (0, 0);

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Api;
-use super::answer::{Refusal, refusal};
-use crate::cell::Time;
-use crate::chunk::ChunkId;
+use crate::id::ChunkId;
 use crate::net::Exchange;
+use crate::node::api::Api;
+use crate::node::api::response::{Refusal, refusal};
 use crate::store::{MAX_HOLDERS, Note, StoreError};
+use crate::time::Time;
 use crate::wire::api::{COPIES_HEADER, DEFAULT_COPIES, HOLDERS_HEADER, OWNER_HEADER};
 use crate::wire::problem::Problem;
 

@@ -16,11 +16,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use super::change::Change;
-use super::record::{self, Known};
-use super::room::{BALLAST_BYTES, Room};
-use crate::chunk::ChunkId;
+use crate::id::ChunkId;
 use crate::store::Record;
+use crate::store::files::capacity::{BALLAST_BYTES, Room};
+use crate::store::files::change::Change;
+use crate::store::files::record;
+use crate::store::files::record::Known;
 
 const FOLDER: &str = "catalogue";
 const SET_ASIDE: &str = "catalogue.bad";

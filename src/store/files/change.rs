@@ -12,9 +12,9 @@
 //!
 //! Pure: no clock, disk or thread.
 
-use super::record::Known;
+use crate::id::CellId;
 use crate::store::Record;
-use crate::wire::CellId;
+use crate::store::files::record::Known;
 
 /// What is to become of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]

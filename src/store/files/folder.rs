@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::locked;
-use crate::chunk::ChunkId;
+use crate::id::CellId;
+use crate::id::ChunkId;
 use crate::store::StoreError;
-use crate::wire::CellId;
+use crate::store::files::locked;
 
 const MARKER: &str = "cellsync.cell";
 const MARKER_NEW: &str = "cellsync.cell.new";

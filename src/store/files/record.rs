@@ -15,8 +15,8 @@
 //! *Bare* is a record of which no put told anything: the first one that does has its word taken, whatever the cell
 //! itself found out about the chunk since.
 
+use crate::id::CellId;
 use crate::store::{MAX_HOLDERS, Note, Record};
-use crate::wire::CellId;
 
 const LAYOUT: u8 = 1;
 const HAS_OWNER: u8 = 1;

@@ -22,12 +22,12 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Dir, FileType};
 
-use super::folder::{Folder, sync_folder};
-use super::room::Room;
-use super::verify::is_damage;
-use super::{locked, open_quietly};
-use crate::chunk::ChunkId;
+use crate::id::ChunkId;
 use crate::store::Put;
+use crate::store::files::capacity::Room;
+use crate::store::files::folder::{Folder, sync_folder};
+use crate::store::files::verify::is_damage;
+use crate::store::files::{locked, open_quietly};
 
 /// What a folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

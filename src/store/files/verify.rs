@@ -14,10 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 
-use super::change::Change;
-use super::folder::sync_folder;
-use super::{Inner, incoming, open_quietly, quarantine, shard};
-use crate::chunk::{ChunkId, MAX_CHUNK_BYTES};
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::store::files::change::Change;
+use crate::store::files::folder::sync_folder;
+use crate::store::files::{Inner, open_quietly, quarantine, shard, staging};
 use crate::store::{Checked, StoreError};
 
 /// A copy can be replaced while it is looked at, as often as somebody sets it aside and somebody else puts it anew.
@@ -102,7 +102,7 @@ impl Inner {
             false
         } else {
             forget(&file, from);
-            let found = incoming::hash(&mut file, len, |_| Ok(()));
+            let found = staging::hash(&mut file, len, |_| Ok(()));
             forget(&file, from);
             match found {
                 Ok(found) => found == *id,

@@ -1,0 +1,5 @@
+//! Are the copies good? Audits of other cells, the scrub of our own copies, and strikes for bad ones.
+
+pub(super) mod audits;
+pub(super) mod scrub;
+pub(super) mod strikes;

@@ -1,0 +1,130 @@
+//! One cell, as a user names it.
+
+use crate::client::discover::locate::locate;
+use crate::client::{ClientError, KnownCell, Place, no_cells};
+use crate::net::client::{CallError, Http};
+use crate::wire::beacon::{Role, Status};
+
+/// Fewer digits of an id name nobody: they would soon be another's too.
+const MIN_DIGITS: usize = 4;
+/// Cells that are told by name when none is the one that was meant.
+const MAX_TOLD: usize = 8;
+
+/// How a cell is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CellWord {
+    /// By its door, as `http://HOST:PORT`.
+    Url(String),
+    /// By the first digits of its id, in lower case and without hyphens.
+    Id(String),
+}
+
+impl CellWord {
+    /// Is this the beginning of an id?
+    pub fn id(word: &str) -> Option<Self> {
+        let digits: String = word.chars().filter(|c| *c != '-').collect();
+        let is_id = (MIN_DIGITS..=32).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_hexdigit());
+        is_id.then(|| Self::Id(digits.to_lowercase()))
+    }
+}
+
+/// Finds the cell.
+pub fn find(http: &Http, place: &Place, word: &CellWord) -> Result<KnownCell, ClientError> {
+    match word {
+        CellWord::Url(url) => at_door(http, url),
+        CellWord::Id(digits) => {
+            let cells = locate(http, place, usize::MAX)?;
+            if cells.is_empty() { Err(no_cells(place)) } else { choose(cells, digits) }
+        }
+    }
+}
+
+fn at_door(http: &Http, url: &str) -> Result<KnownCell, ClientError> {
+    let url = url.trim_end_matches('/').to_owned();
+    match http.status(&url) {
+        Ok(status) => {
+            let beacon = status.beacon;
+            let (id, free_bytes) = (Some(beacon.node_id), beacon.free);
+            Ok(KnownCell { url, id, role: beacon.role, status: beacon.status, free_bytes })
+        }
+        // An older server, or none at all: what is asked of it next will tell.
+        Err(CallError::Refused { .. }) => {
+            Ok(KnownCell { url, id: None, role: Role::Stem, status: Status::Active, free_bytes: None })
+        }
+        Err(error) => Err(ClientError::Cell(error.to_string())),
+    }
+}
+
+fn choose(cells: Vec<KnownCell>, digits: &str) -> Result<KnownCell, ClientError> {
+    let begins = |cell: &KnownCell| cell.id.is_some_and(|id| id.to_string().replace('-', "").starts_with(digits));
+    let (mut meant, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(begins);
+    match (meant.pop(), meant.is_empty()) {
+        (Some(cell), true) => Ok(cell),
+        (Some(cell), false) => {
+            meant.push(cell);
+            let what = format!("the ids of several cells begin with {digits}: {}; give more digits", told(&meant));
+            Err(ClientError::Usage(what))
+        }
+        (None, _) => Err(ClientError::Usage(format!("no cell's id begins with {digits}; there are {}", told(&others)))),
+    }
+}
+
+/// As many digits as it takes to tell them apart would be many: ids are told whole.
+fn told(cells: &[KnownCell]) -> String {
+    let name = |cell: &KnownCell| match cell.id {
+        Some(id) => format!("{id} ({})", cell.url),
+        None => cell.url.clone(),
+    };
+    let names: Vec<_> = cells.iter().take(MAX_TOLD).map(name).collect();
+    let more = cells.len().saturating_sub(MAX_TOLD);
+    if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::CellId;
+
+    fn cells(ids: &[&str]) -> Vec<KnownCell> {
+        let cell = |id: &&str| KnownCell {
+            url: format!("http://{}", &id[..4]),
+            id: Some(id.parse::<CellId>().unwrap()),
+            role: Role::Stem,
+            status: Status::Active,
+            free_bytes: None,
+        };
+        ids.iter().map(cell).collect()
+    }
+
+    const A: &str = "3365a925-0000-4000-8000-000000000001";
+    const B: &str = "3365a92f-0000-4000-8000-000000000002";
+
+    #[test]
+    fn four_hexadecimal_digits_or_more_are_the_beginning_of_an_id() {
+        assert_eq!(CellWord::id("3365A925"), Some(CellWord::Id("3365a925".into())));
+        assert_eq!(CellWord::id("3365a925-0000"), Some(CellWord::Id("3365a9250000".into())));
+        for none in ["336", "pi4.local", "3365g", "", "----", &"0".repeat(33)] {
+            assert_eq!(CellWord::id(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_one_cell_whose_id_begins_so_is_found_and_else_the_candidates_are_told() {
+        assert_eq!(choose(cells(&[A, B]), "3365a925").unwrap().id.unwrap().to_string(), A);
+        assert_eq!(choose(cells(&[A, B]), "3365a92f0000").unwrap().id.unwrap().to_string(), B);
+        let several = choose(cells(&[A, B]), "3365").unwrap_err();
+        assert_eq!(several.exit_code(), 2);
+        assert!(several.to_string().contains(A) && several.to_string().contains(B), "{several}");
+        let none = choose(cells(&[A, B]), "ffff").unwrap_err().to_string();
+        assert!(none.contains("no cell's id begins with ffff") && none.contains(A), "{none}");
+        let many: Vec<String> = (0..20).map(|n| format!("{n:08x}-0000-4000-8000-000000000001")).collect();
+        let many = choose(cells(&many.iter().map(String::as_str).collect::<Vec<_>>()), "ffff").unwrap_err();
+        assert!(many.to_string().ends_with("and 12 more"), "{many}");
+    }
+
+    #[test]
+    fn an_older_server_whose_name_is_not_known_is_nobodys_id() {
+        let nameless = KnownCell { id: None, ..cells(&[A])[0].clone() };
+        assert!(choose(vec![nameless], "3365").unwrap_err().to_string().contains("http://3365"));
+    }
+}

@@ -1,0 +1,129 @@
+//! Having cells re-hash all of their copies now, and waiting until they have.
+
+use crate::client::maintain::drain::refusal;
+use crate::client::maintain::poll::{Missed, wait};
+use crate::client::{ClientError, KnownCell, Progress, Stop, at_once};
+use crate::net::client::Http;
+use crate::wire::api::Scrub;
+
+/// How it went on one cell.
+#[derive(Debug)]
+pub struct Scrubbed {
+    /// Which one.
+    pub cell: KnownCell,
+    /// What it said last; or why it did not do it, or is gone.
+    pub result: Result<Scrub, ClientError>,
+}
+
+struct Watched {
+    scrubbed: Scrubbed,
+    missed: Missed,
+    ended: bool,
+}
+
+impl Watched {
+    fn done(&self) -> u64 {
+        self.scrubbed.result.as_ref().map_or(0, |scrub| scrub.done)
+    }
+}
+
+/// Tells the cells; with `waits`, until all have finished. In the order of the cells.
+pub fn scrub(
+    http: &Http,
+    cells: &[KnownCell],
+    waits: bool,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Vec<Scrubbed>, ClientError> {
+    let told = at_once(cells, |cell| http.scrub(&cell.url).map_err(|error| refusal(cell, &error, "scrubbed")));
+    let mut watched: Vec<Watched> = cells
+        .iter()
+        .zip(told)
+        .map(|(cell, result)| {
+            let ended = !waits || result.as_ref().map_or(true, |scrub| scrub.finished);
+            Watched { scrubbed: Scrubbed { cell: cell.clone(), result }, missed: Missed::default(), ended }
+        })
+        .collect();
+    let total = watched.iter().filter_map(|one| one.scrubbed.result.as_ref().ok()).map(|scrub| scrub.total).sum();
+    progress.total(Some(total));
+    let mut shown = 0;
+    loop {
+        let done: u64 = watched.iter().map(Watched::done).sum();
+        progress.advance(done.saturating_sub(shown), 0);
+        shown = shown.max(done);
+        if watched.iter().all(|one| one.ended) {
+            return Ok(watched.into_iter().map(|one| one.scrubbed).collect());
+        }
+        if !wait(stop) {
+            return Err(ClientError::Stopped("stopped waiting; the cells go on by themselves".into()));
+        }
+        look(http, &mut watched);
+    }
+}
+
+fn look(http: &Http, watched: &mut [Watched]) {
+    let waiting: Vec<&mut Watched> = watched.iter_mut().filter(|one| !one.ended).collect();
+    let cells: Vec<KnownCell> = waiting.iter().map(|one| one.scrubbed.cell.clone()).collect();
+    let looks = at_once(&cells, |cell| http.status(&cell.url).map(|status| status.life.scrub));
+    for (one, look) in waiting.into_iter().zip(looks) {
+        let name = one.scrubbed.cell.name();
+        let why = match look {
+            Ok(Some(scrub)) => {
+                one.missed.heard();
+                one.ended = scrub.finished;
+                one.scrubbed.result = Ok(scrub);
+                continue;
+            }
+            Ok(None) if one.missed.silent() => {
+                format!("cell {name} does not scrub any more: it was started anew; run the same command again")
+            }
+            Err(error) if one.missed.unheard() => format!("cell {name} is gone before it was done ({error})"),
+            Ok(None) | Err(_) => continue,
+        };
+        one.ended = true;
+        one.scrubbed.result = Err(ClientError::Cell(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::test_server::{Fake, Quiet, cell_at, status};
+    use crate::net::client::Patience;
+
+    fn told(done: u64, bad: u64) -> serde_json::Value {
+        serde_json::json!({ "done": done, "total": 40, "bad": bad, "finished": done == 40 })
+    }
+
+    #[test]
+    fn every_cell_is_watched_to_its_end_and_one_that_cannot_holds_up_none() {
+        let life = |done, bad| (200, status(&serde_json::json!({ "scrub": told(done, bad) })));
+        let cells = [
+            Fake::start(&[
+                ("POST /scrub", &[(200, told(0, 0).to_string())]),
+                ("GET /status", &[life(10, 0), (503, String::new()), life(40, 2)]),
+            ]),
+            Fake::start(&[("POST /scrub", &[(200, told(40, 0).to_string())])]),
+            Fake::start(&[]),
+        ];
+        let cells: Vec<KnownCell> = cells.iter().map(|fake| cell_at(&fake.url)).collect();
+        let http = Http::new(Patience::PROBE, 1, 4);
+        let scrubbed = scrub(&http, &cells, true, &Quiet, &Stop::default()).unwrap();
+        let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
+        assert_eq!((of(0).unwrap(), of(1).unwrap()), ((40, 2), (40, 0)));
+        assert!(of(2).unwrap_err().to_string().contains("version that cannot be scrubbed"));
+    }
+
+    #[test]
+    fn a_cell_that_forgets_its_scrub_is_told_of() {
+        let fake = Fake::start(&[
+            ("POST /scrub", &[(200, told(0, 0).to_string())]),
+            ("GET /status", &[(200, status(&serde_json::json!({})))]),
+        ]);
+        let http = Http::new(Patience::PROBE, 1, 4);
+        let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &Stop::default()).unwrap();
+        assert!(scrubbed[0].result.as_ref().unwrap_err().to_string().contains("started anew"));
+        let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &Stop::default()).unwrap();
+        assert_eq!(begun[0].result.as_ref().unwrap().total, 40);
+    }
+}

@@ -1,0 +1,271 @@
+//! The copies on this cell's disk, and what the core must hear of them: each that comes, each that goes.
+//!
+//! Puts, verifications and removals of the same chunk can overlap, and what they tell can reach the core in another
+//! order than they reached the disk. So whoever tells that a copy is gone looks afterwards whether it is here again,
+//! and says so: what the core hears last is then true.
+
+// A shell: it waits before it reads a failing disk again.
+#![allow(clippy::disallowed_methods)]
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::Timer;
+
+use crate::cell::{Held, Input, Verified};
+use crate::id::ChunkId;
+use crate::node::mailbox::Colony;
+use crate::store::{Checked, Note, Put, Record, Store, StoreError};
+
+/// Copies that are told at once after the start.
+const PAGE: usize = 500;
+/// Before a disk that failed is read again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub(super) struct Copies {
+    pub(super) store: Arc<dyn Store>,
+    colony: Colony,
+}
+
+fn held(id: ChunkId, len: u64, note: Note) -> Held {
+    // A chunk is far smaller.
+    Held { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: note.copies, holders: note.holders }
+}
+
+impl Copies {
+    pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
+        Self { store, colony }
+    }
+
+    /// Stores a chunk ([`Store::put`]) and tells the core of it. Blocks.
+    pub(super) fn put(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+        note: Note,
+    ) -> Result<(ChunkId, Put), StoreError> {
+        let before = expected.filter(|id| self.store.has(id).unwrap_or(false));
+        let put = self.store.put(expected, len, body, &note);
+        match (&put, before) {
+            (Ok((id, Put::Stored)), _) => self.colony.tell(Input::Holds(vec![held(*id, len, note)])),
+            // The store found the copy that was here to be bad and set it aside, and then nothing came in its place.
+            (Err(_), Some(id)) if self.store.has(id).is_ok_and(|here| !here) => self.is_bad(id),
+            _ => {}
+        }
+        put
+    }
+
+    /// Re-hashes a copy ([`Store::verify`]) for somebody else than the core, and tells the core if it is bad. Blocks.
+    pub(super) fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+        let checked = self.store.verify(id)?;
+        if checked == Checked::Bad {
+            self.is_bad(id);
+        }
+        Ok(checked)
+    }
+
+    fn is_bad(&self, id: &ChunkId) {
+        self.colony.tell(Input::Verified(*id, Verified::Bad));
+        self.look_again(id);
+    }
+
+    /// After the core was told that a copy is gone: is it here again? Blocks.
+    pub(super) fn look_again(&self, id: &ChunkId) {
+        match self.store.record(id) {
+            Ok(Some(record)) => self.is_here(*id, record),
+            Ok(None) => {}
+            Err(error) => log::debug!("looking for chunk {}: {error}", id.short()),
+        }
+    }
+
+    fn is_here(&self, id: ChunkId, record: Record) {
+        self.colony.tell(Input::Holds(vec![held(id, record.len, record.note)]));
+    }
+
+    /// Tells the core of a copy that is gone. Blocks.
+    pub(super) fn is_gone(&self, id: &ChunkId) {
+        self.colony.tell(Input::Gone(*id));
+        self.look_again(id);
+    }
+
+    /// Tells the core all that is here, after the start.
+    pub(super) async fn tell_all(self) {
+        let mut after = None;
+        loop {
+            let copies = self.clone();
+            match smol::unblock(move || copies.tell_page(after)).await {
+                Ok(Some(last)) => after = Some(last),
+                Ok(None) => return self.colony.bring(Input::Counted).await,
+                Err(error) => {
+                    log::error!("cannot list the chunks that are here, and tries again: {error}");
+                    Timer::after(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Tells of the copies after this one; the last of them, or `None` if there are no more.
+    fn tell_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
+        let page = self.store.records(after.as_ref(), PAGE)?;
+        let ids: Vec<ChunkId> = page.iter().map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let page = page.into_iter().map(|(id, record)| held(id, record.len, record.note)).collect();
+        self.colony.tell(Input::Holds(page));
+        // What went while the page waited to be heard was told already, and too early.
+        for id in &ids {
+            if self.store.has(id).is_ok_and(|here| !here) {
+                self.is_gone(id);
+            }
+        }
+        Ok(ids.last().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use smol::channel::Receiver;
+
+    use super::*;
+    use crate::id::CellId;
+    use crate::node::mailbox::{Look, hear};
+    use crate::store::{FileStore, MemoryStore, Options};
+
+    const CHUNK: &[u8] = b"a chunk that comes and goes";
+
+    fn note() -> Note {
+        Note { copies: 3, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
+    }
+
+    fn copies(store: Arc<dyn Store>) -> (Copies, Receiver<Input>) {
+        let (colony, heard) = Colony::that_looks_like(Look::nobody());
+        (Copies::new(store, colony), heard)
+    }
+
+    /// All that the core has heard when nobody is left to tell more.
+    fn told((copies, heard): (Copies, Receiver<Input>)) -> Vec<Input> {
+        drop(copies);
+        let mut inputs = Vec::new();
+        while let Some(input) = hear(&heard) {
+            inputs.push(input);
+        }
+        inputs
+    }
+
+    fn chunk() -> Held {
+        held(ChunkId::of(CHUNK), CHUNK.len() as u64, note())
+    }
+
+    fn put(copies: &Copies, bytes: &[u8]) -> Result<(ChunkId, Put), StoreError> {
+        copies.put(Some(&ChunkId::of(CHUNK)), CHUNK.len() as u64, &mut &bytes[..], note())
+    }
+
+    #[test]
+    fn the_core_hears_of_each_chunk_that_comes_once() {
+        let (copies, heard) = copies(Arc::new(MemoryStore::new(100)));
+        put(&copies, CHUNK).unwrap();
+        put(&copies, CHUNK).unwrap();
+        put(&copies, b"wrong").unwrap_err();
+        let other = copies.put(None, 5, &mut &b"other"[..], note()).unwrap().0;
+        copies.put(None, 200, &mut &[0; 200][..], note()).unwrap_err();
+        let told = told((copies, heard));
+        let [Input::Holds(first), Input::Holds(second)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(*first, [chunk()]);
+        assert_eq!(*second, [held(other, 5, note())]);
+    }
+
+    /// A cell with [`CHUNK`], of which one bit has flipped on the disk.
+    fn damaged(folder: &tempfile::TempDir) -> (Arc<dyn Store>, PathBuf) {
+        FileStore::init(folder.path(), CellId::from_bytes([0; 16])).unwrap();
+        let options = Options { reserve: Some(0), ..Options::default() };
+        let store = FileStore::open(folder.path(), &options).unwrap();
+        let (id, _) = store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &note()).unwrap();
+        let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
+        let mut bytes = CHUNK.to_vec();
+        bytes[3] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        (Arc::new(store), file)
+    }
+
+    #[test]
+    fn a_bad_copy_that_a_put_replaces_is_one_that_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, file) = damaged(&folder);
+        let (copies, heard) = copies(store);
+        assert_eq!(put(&copies, CHUNK).unwrap().1, Put::Stored);
+        assert_eq!(std::fs::read(file).unwrap(), CHUNK);
+        let told = told((copies, heard));
+        assert!(matches!(&told[..], [Input::Holds(held)] if *held == [chunk()]), "{told:?}");
+    }
+
+    /// The store looks at its copy before it has the new bytes, and those need not come.
+    #[test]
+    fn a_bad_copy_that_a_put_finds_and_does_not_replace_is_one_that_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, file) = damaged(&folder);
+        let (copies, heard) = copies(store);
+        assert!(matches!(put(&copies, &CHUNK[..9]), Err(StoreError::Truncated { .. })));
+        assert!(!file.exists());
+        put(&copies, &CHUNK[..9]).unwrap_err();
+        let told = told((copies, heard));
+        let [Input::Verified(id, Verified::Bad)] = told[..] else { panic!("{told:?}") };
+        assert_eq!(id, ChunkId::of(CHUNK));
+    }
+
+    #[test]
+    fn a_copy_that_others_find_to_be_bad_the_core_hears_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, file) = damaged(&folder);
+        let (copies, heard) = copies(store);
+        let id = ChunkId::of(CHUNK);
+        assert_eq!(copies.verify(&id).unwrap(), Checked::Bad);
+        assert!(!file.exists());
+        assert_eq!(copies.verify(&id).unwrap(), Checked::Missing);
+        put(&copies, CHUNK).unwrap();
+        assert_eq!(copies.verify(&id).unwrap(), Checked::Good);
+        let told = told((copies, heard));
+        assert!(matches!(told[..], [Input::Verified(bad, Verified::Bad), Input::Holds(_)] if bad == id), "{told:?}");
+    }
+
+    /// A put brought it back before the core had heard that it was gone; what the core hears last is what holds.
+    #[test]
+    fn a_copy_that_is_here_again_when_the_core_hears_that_it_went_is_told_again() {
+        let (copies, heard) = copies(Arc::new(MemoryStore::new(100)));
+        put(&copies, CHUNK).unwrap();
+        copies.is_gone(&ChunkId::of(CHUNK));
+        let told = told((copies, heard));
+        assert!(matches!(&told[..], [_, Input::Gone(_), Input::Holds(held)] if *held == [chunk()]), "{told:?}");
+    }
+
+    #[test]
+    fn all_that_is_here_is_told_page_by_page_and_then_that_it_was_all() {
+        let store = MemoryStore::new(1 << 20);
+        for n in 0..=2 * PAGE as u64 {
+            store.put(None, 8, &mut &n.to_le_bytes()[..], &note()).unwrap();
+        }
+        let (copies, heard) = copies(Arc::new(store));
+        smol::block_on(copies.clone().tell_all());
+        let mut told = told((copies, heard));
+        assert!(matches!(told.pop(), Some(Input::Counted)));
+        let pages: Vec<Vec<Held>> = told
+            .into_iter()
+            .map(|input| match input {
+                Input::Holds(page) => page,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [PAGE, PAGE, 1]);
+        let ids: Vec<ChunkId> = pages.iter().flatten().map(|held| held.id).collect();
+        assert!(ids.is_sorted() && pages.iter().flatten().all(|held| held.copies == 3 && held.holders.len() == 1));
+
+        let (empty, heard) = self::copies(Arc::new(MemoryStore::new(0)));
+        smol::block_on(empty.clone().tell_all());
+        assert!(matches!(self::told((empty, heard))[..], [Input::Counted]));
+    }
+}

@@ -1,0 +1,134 @@
+//! Looking at another cell's copy: it is fetched, hashed, and thrown away.
+
+use std::net::SocketAddr;
+
+use crate::cell::{Audited, Pick};
+use crate::id::ChunkId;
+use crate::net::client::{CallError, Http};
+
+/// Fetches the copy that is picked, from that cell alone, and hashes it.
+pub(in crate::node) fn audit(http: &Http, of: SocketAddr, pick: Pick) -> Audited {
+    let url = format!("http://{of}");
+    let audited = match pick {
+        Pick::Chunk(chunk) => look_at(http, &url, chunk),
+        Pick::After(after) => match next(http, &url, after) {
+            Ok(Some(chunk)) => look_at(http, &url, chunk),
+            Ok(None) => Ok(Audited::Missing),
+            Err(error) => Err(error),
+        },
+    };
+    audited.unwrap_or_else(|error| {
+        log::debug!("auditing: {error}");
+        Audited::Failed
+    })
+}
+
+/// The first chunk of a cell after this id; after the last, its first.
+fn next(http: &Http, url: &str, after: ChunkId) -> Result<Option<ChunkId>, CallError> {
+    let page = http.list(url, Some(&after), 1)?;
+    let page = if page.is_empty() { http.list(url, None, 1)? } else { page };
+    Ok(page.first().copied())
+}
+
+fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<Audited, CallError> {
+    let Some(copy) = http.sample(url, &chunk)? else { return Ok(Audited::Missing) };
+    let found = ChunkId::of(&copy.bytes);
+    // A chunk is never longer than the client reads.
+    let len = u32::try_from(copy.bytes.len()).unwrap_or(u32::MAX);
+    Ok(if found == chunk {
+        Audited::Good { chunk, len }
+    } else if copy.whole {
+        Audited::Bad { chunk, found, len }
+    } else {
+        Audited::Failed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::MAX_CHUNK_BYTES;
+    use crate::net::client::Patience;
+    use crate::node::test_peer::{Request, Stranger, answer, cut_off, nobody, of_no_length};
+
+    const CHUNK: &[u8] = b"a chunk that a guard looks at";
+
+    fn looks_at(of: SocketAddr, pick: Pick) -> Audited {
+        audit(&Http::new(Patience::PROBE, 1, 1), of, pick)
+    }
+
+    fn good(bytes: &[u8]) -> Audited {
+        Audited::Good { chunk: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap() }
+    }
+
+    #[test]
+    fn a_copy_is_good_or_bad_only_if_all_of_it_came() {
+        let chunk = ChunkId::of(CHUNK);
+        let bad = |bytes: &[u8]| {
+            let (found, len) = (ChunkId::of(bytes), u32::try_from(bytes.len()).unwrap());
+            Audited::Bad { chunk, found, len }
+        };
+        for (says, expected) in [
+            (answer(200, CHUNK), good(CHUNK)),
+            (of_no_length(CHUNK), good(CHUNK)),
+            (answer(200, b"another"), bad(b"another")),
+            (answer(200, &CHUNK[..9]), bad(&CHUNK[..9])),
+            (answer(200, b""), bad(b"")),
+            (answer(404, b"{}"), Audited::Missing),
+            (answer(503, b"{}"), Audited::Failed),
+            (answer(301, CHUNK), Audited::Failed),
+            (cut_off(&CHUNK[..9], 20), Audited::Failed),
+            (of_no_length(&CHUNK[..9]), Audited::Failed),
+            (answer(200, &vec![0; MAX_CHUNK_BYTES + 1]), Audited::Failed),
+            (b"nonsense".to_vec(), Audited::Failed),
+        ] {
+            let stranger = Stranger::says(says);
+            assert_eq!(looks_at(stranger.door, Pick::Chunk(chunk)), expected);
+            let request = &stranger.requests()[0];
+            assert_eq!((request.line(), request.field("X-Hops")), (&*format!("GET /chunk/{chunk}"), Some("0")));
+        }
+        assert_eq!(looks_at(nobody(), Pick::Chunk(chunk)), Audited::Failed);
+    }
+
+    /// A cell that has these chunks.
+    fn holder(chunks: &'static [&'static [u8]]) -> Stranger {
+        Stranger::answers(move |request: &Request| {
+            let mut all: Vec<(ChunkId, &[u8])> = chunks.iter().map(|bytes| (ChunkId::of(bytes), *bytes)).collect();
+            all.sort_unstable();
+            let target = request.line().strip_prefix("GET ").unwrap();
+            if let Some(id) = target.strip_prefix("/chunk/") {
+                let found = all.iter().find(|(known, _)| known.to_string() == id);
+                return found.map_or_else(|| answer(404, b""), |(_, bytes)| answer(200, bytes));
+            }
+            let query = target.strip_prefix("/chunks?limit=1").unwrap();
+            let after: Option<ChunkId> = query.strip_prefix("&after=").map(|id| id.parse().unwrap());
+            let next = all.iter().find(|(id, _)| after.is_none_or(|after| *id > after));
+            answer(200, next.map_or_else(String::new, |(id, _)| format!("{id}\n")).as_bytes())
+        })
+    }
+
+    #[test]
+    fn a_chunk_is_picked_by_the_id_before_it_and_after_the_last_comes_the_first() {
+        let chunks: &[&[u8]] = &[b"one", b"two", b"three"];
+        let mut ordered = chunks.to_vec();
+        ordered.sort_unstable_by_key(|bytes| ChunkId::of(bytes));
+        let stranger = holder(&[b"one", b"two", b"three"]);
+        let after = |bytes: &[u8]| looks_at(stranger.door, Pick::After(ChunkId::of(bytes)));
+        assert_eq!(after(ordered[0]), good(ordered[1]));
+        assert_eq!(after(ordered[1]), good(ordered[2]));
+        assert_eq!(after(ordered[2]), good(ordered[0]));
+        assert_eq!(looks_at(stranger.door, Pick::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
+        assert_eq!(looks_at(holder(&[]).door, Pick::After(ChunkId::of(b""))), Audited::Missing);
+    }
+
+    #[test]
+    fn a_list_that_makes_no_sense_is_no_reason_to_blame_anybody() {
+        let two = format!("{}\n{}\n", ChunkId::of(b"a"), ChunkId::of(b"b"));
+        for says in
+            [answer(200, b"x\n"), answer(200, two.as_bytes()), answer(404, b""), cut_off(&two.as_bytes()[..40], 25)]
+        {
+            let stranger = Stranger::says(says);
+            assert_eq!(looks_at(stranger.door, Pick::After(ChunkId::of(b""))), Audited::Failed);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Errands: what the core wants of other cells and of the disk, done on threads that may block.
+//!
+//! Each kind has its own places, so that the questions of a large colony do not hold up a transfer, nor an audit a
+//! question. The places together are also the most threads that errands ever take: the pool that lends them keeps
+//! them. An errand has so much time, waiting for its place included; what the core hears then is that it failed. An
+//! errand that ends later than that still says what must not get lost: a copy that is here now, or is not any more.
+
+// A shell: errands end by the clock.
+#![allow(clippy::disallowed_methods)]
+
+mod audit;
+pub(super) mod probe;
+mod transfer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use smol::Timer;
+use smol::lock::Semaphore;
+
+use crate::cell::{Audited, Fetched, Input, News, Output, Sent, Ticket, Verified};
+use crate::id::ChunkId;
+use crate::net::client::{Http, Patience};
+use crate::node::local_copies::Copies;
+use crate::node::mailbox::Colony;
+use crate::node::tasks::transfer::Transfer;
+use crate::store::{Checked, Store};
+use crate::wire::api;
+use crate::wire::beacon::Alert;
+
+/// How many errands of each kind are under way at once.
+const ASKS: usize = 8;
+const TRANSFERS: usize = 4;
+const AUDITS: usize = 2;
+const CHECKS: usize = 2;
+const TELLS: usize = 2;
+const ALERTS: usize = 2;
+
+/// How long each may take. Longer than its calls to others can take in all, so it is the disk that is late, or what
+/// was to be done before.
+const ASK_LIMIT: Duration = Duration::from_secs(120);
+const TRANSFER_LIMIT: Duration = Duration::from_secs(480);
+const AUDIT_LIMIT: Duration = Duration::from_secs(480);
+const CHECK_LIMIT: Duration = Duration::from_secs(300);
+const TELL_LIMIT: Duration = Duration::from_secs(120);
+/// After so long the doors that are left are not told of an alert any more: it was broadcast as well.
+const ALERT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Ids in one request. For so few a cell lets nobody wait.
+const IDS_AT_ONCE: usize = 1000;
+
+/// For questions: a cell that is there answers soon, but may have to look for many files on a slow card.
+const QUESTION: Patience = Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 };
+/// For chunks between cells. A link that takes longer than this for one chunk is no help in healing.
+const TRANSFER: Patience = Patience { connect_ms: 2_000, stall_ms: 20_000, answer_ms: 30_000, call_ms: 180_000 };
+
+/// Does errands for the core, and tells it how each ended.
+pub(super) struct Errands {
+    copies: Copies,
+    colony: Colony,
+    questions: Http,
+    transfers: Http,
+    warnings: Http,
+    places: Places,
+}
+
+struct Places {
+    asks: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
+    audits: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
+    tells: Arc<Semaphore>,
+    alerts: Arc<Semaphore>,
+}
+
+impl Errands {
+    pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            copies: Copies::new(store, colony.clone()),
+            colony,
+            questions: Http::new(QUESTION, 1, 32),
+            transfers: Http::new(TRANSFER, 1, 8),
+            warnings: Http::new(Patience::PROBE, 1, 8),
+            places: Places {
+                asks: places(ASKS),
+                transfers: places(TRANSFERS),
+                audits: places(AUDITS),
+                checks: places(CHECKS),
+                tells: places(TELLS),
+                alerts: places(ALERTS),
+            },
+        }
+    }
+
+    /// The copies that these errands are about.
+    pub(super) fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    /// Does what is wanted. What is no errand is nothing to do.
+    pub(super) async fn perform(self: Arc<Self>, output: Output) {
+        match output {
+            Output::Ask { ticket, to, ids } => self.ask(ticket, to, ids).await,
+            Output::Send { ticket, chunk, to, copies, holders } => {
+                let transfer = self.transfer(chunk, to, copies, holders);
+                self.send(ticket, transfer).await;
+            }
+            Output::Fetch { ticket, chunk, from, copies, holders } => {
+                let transfer = self.transfer(chunk, from, copies, holders);
+                self.fetch(ticket, transfer).await;
+            }
+            Output::Audit { ticket, of, pick } => {
+                let http = self.transfers.clone();
+                let audit = move || audit::audit(&http, of, pick);
+                let audited = errand(&self.places.audits, AUDIT_LIMIT, audit, drop).await;
+                self.colony.bring(Input::Audited(ticket, audited.unwrap_or(Audited::Failed))).await;
+            }
+            Output::Verify(id) => self.verify(id).await,
+            Output::Remove(id) => self.remove(id).await,
+            Output::Tell { to, news } => self.tell(to, news).await,
+            Output::Alert { alert, to } => self.alert(alert, to).await,
+            _ => {}
+        }
+    }
+
+    async fn ask(&self, ticket: Ticket, to: SocketAddr, ids: Vec<ChunkId>) {
+        let http = self.questions.clone();
+        let has = errand(&self.places.asks, ASK_LIMIT, move || ask(&http, to, ids), drop).await.flatten();
+        self.colony.bring(Input::Answered { ticket, has }).await;
+    }
+
+    fn transfer(&self, chunk: ChunkId, with: SocketAddr, copies: u8, holders: Vec<crate::id::CellId>) -> Transfer {
+        let (store, http) = (Arc::clone(&self.copies.store), self.transfers.clone());
+        Transfer { store, http, chunk, with, copies, holders }
+    }
+
+    async fn send(&self, ticket: Ticket, transfer: Transfer) {
+        let (chunk, late) = (transfer.chunk, self.copies.clone());
+        let lost = |sent| matches!(sent, Sent::OwnCopyBad | Sent::OwnCopyGone);
+        let too_late = move |sent| {
+            if lost(sent) {
+                late.is_gone(&chunk);
+            }
+        };
+        let sent = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.send(), too_late).await;
+        let sent = sent.unwrap_or(Sent::Failed);
+        self.colony.bring(Input::Sent(ticket, sent)).await;
+        if lost(sent) {
+            // Once more by its name: the round that wanted it sent may have been given up.
+            let copies = self.copies.clone();
+            smol::unblock(move || copies.is_gone(&chunk)).await;
+        }
+    }
+
+    async fn fetch(&self, ticket: Ticket, transfer: Transfer) {
+        let (chunk, late) = (transfer.chunk, self.copies.clone());
+        let too_late = move |fetched| {
+            if fetched == Fetched::Stored {
+                late.look_again(&chunk);
+            }
+        };
+        let fetched = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.fetch(), too_late).await;
+        self.colony.bring(Input::Fetched(ticket, fetched.unwrap_or(Fetched::Failed))).await;
+    }
+
+    async fn verify(&self, id: ChunkId) {
+        let lost = |verified| matches!(verified, Verified::Bad | Verified::Missing);
+        let (store, late) = (Arc::clone(&self.copies.store), self.copies.clone());
+        let verify = move || match store.verify(&id) {
+            Ok(Checked::Good) => Verified::Good,
+            Ok(Checked::Bad) => Verified::Bad,
+            Ok(Checked::Missing) => Verified::Missing,
+            Err(error) => {
+                log::warn!("cannot check the copy of chunk {}: {error}", id.short());
+                Verified::Unknown
+            }
+        };
+        let too_late = move |verified| {
+            if lost(verified) {
+                late.is_gone(&id);
+            }
+        };
+        let verified = errand(&self.places.checks, CHECK_LIMIT, verify, too_late).await.unwrap_or(Verified::Unknown);
+        self.colony.bring(Input::Verified(id, verified)).await;
+        if lost(verified) {
+            self.look_again(id).await;
+        }
+    }
+
+    /// After the core was told that a copy is gone, see [`Copies`].
+    async fn look_again(&self, id: ChunkId) {
+        let copies = self.copies.clone();
+        smol::unblock(move || copies.look_again(&id)).await;
+    }
+
+    /// The core has forgotten the copy already. If it cannot be removed it is there all the same.
+    async fn remove(&self, id: ChunkId) {
+        let copies = self.copies.clone();
+        let remove = move || {
+            if let Err(error) = copies.store.remove(&id) {
+                log::warn!("the copy of chunk {}, one too many, cannot be removed: {error}", id.short());
+                copies.look_again(&id);
+            }
+        };
+        if errand(&self.places.checks, CHECK_LIMIT, remove, drop).await.is_none() {
+            self.look_again(id).await;
+        }
+    }
+
+    async fn tell(&self, to: SocketAddr, news: Vec<News>) {
+        let http = self.questions.clone();
+        let tell = move || {
+            let lines = news.iter().map(|News { id, holders }| (id, holders.as_slice()));
+            let url = format!("http://{to}");
+            for body in api::write_news(lines) {
+                // A hint: if it does not arrive, the others' own audits find out.
+                if let Err(error) = http.tell_holders(&url, &body) {
+                    return log::debug!("telling where copies are: {error}");
+                }
+            }
+        };
+        errand(&self.places.tells, TELL_LIMIT, tell, drop).await;
+    }
+
+    /// The part of an alert that goes over HTTP. If too many are under way, the broadcast has to do.
+    async fn alert(&self, alert: Alert, to: Vec<SocketAddr>) {
+        let Some(place) = self.places.alerts.try_acquire_arc() else { return };
+        let http = self.warnings.clone();
+        smol::unblock(move || {
+            let _place = place;
+            let began = Instant::now();
+            for door in to {
+                if began.elapsed() >= ALERT_LIMIT {
+                    return;
+                }
+                if let Err(error) = http.alert(&format!("http://{door}"), &alert) {
+                    log::debug!("an alert: {error}");
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Asks a cell which of these it has. What it says of others is not listened to.
+fn ask(http: &Http, to: SocketAddr, mut ids: Vec<ChunkId>) -> Option<Vec<ChunkId>> {
+    ids.sort_unstable();
+    let mut has = Vec::new();
+    for some in ids.chunks(IDS_AT_ONCE) {
+        if let Err(error) = http.have(&format!("http://{to}"), some, &mut |id| has.push(id)) {
+            log::debug!("asking who has what: {error}");
+            return None;
+        }
+        // A cell that answers more than it was asked must not fill the memory.
+        has.retain(|id| ids.binary_search(id).is_ok());
+        has.sort_unstable();
+        has.dedup();
+    }
+    Some(has)
+}
+
+/// Does `work` on a thread once there is a place for it; `None` if it has not ended in time. Work that was begun goes on
+/// all the same, keeps its place, and hands what came of it to `too_late`.
+async fn errand<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+    too_late: impl FnOnce(T) + Send + 'static,
+) -> Option<T> {
+    // Whoever sets it first decides: the end of the work, or the end of the time.
+    let decided = Arc::new(AtomicBool::new(false));
+    let mut work = Box::pin({
+        let (places, decided) = (Arc::clone(places), Arc::clone(&decided));
+        async move {
+            let place = places.acquire_arc().await;
+            let work = move || {
+                let _place = place;
+                if decided.load(Ordering::SeqCst) {
+                    return None;
+                }
+                let result = work();
+                if decided.swap(true, Ordering::SeqCst) {
+                    too_late(result);
+                    return None;
+                }
+                Some(result)
+            };
+            smol::unblock(work).await
+        }
+    });
+    let in_time = future::or(async { Some(work.as_mut().await) }, async {
+        Timer::after(limit).await;
+        None
+    });
+    match in_time.await {
+        Some(result) => result,
+        // It ended at the same moment.
+        None if decided.swap(true, Ordering::SeqCst) => work.await,
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use std::sync::mpsc;
+
+use smol::channel::Receiver;
+
+use crate::cell::{Held, Pick};
+use crate::id::CellId;
+use crate::node::mailbox::{Look, hear};
+use crate::node::tasks::*;
+use crate::node::test_peer::{Stranger, answer, nobody};
+use crate::store::{MemoryStore, Note};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn cell(n: u8) -> CellId {
+    CellId::from_bytes([n; 16])
+}
+
+fn store_of(chunks: &[&[u8]]) -> Arc<dyn Store> {
+    let store = MemoryStore::new(1 << 20);
+    let note = Note { copies: 5, holders: vec![cell(9)], owner: None, stored_at_s: 1 };
+    for bytes in chunks {
+        store.put(None, bytes.len() as u64, &mut &bytes[..], &note).unwrap();
+    }
+    Arc::new(store)
+}
+
+fn errands(store: &Arc<dyn Store>) -> (Arc<Errands>, Receiver<Input>) {
+    let (colony, heard) = Colony::that_looks_like(Look::nobody());
+    (Arc::new(Errands::new(Arc::clone(store), colony)), heard)
+}
+
+/// Does it, and gathers all that the core hears of it.
+fn what_comes_of(store: &Arc<dyn Store>, output: Output) -> Vec<Input> {
+    let (errands, heard) = errands(store);
+    smol::block_on(errands.perform(output));
+    // No other is left that could tell anything: all that there is was told once this is.
+    let mut inputs = Vec::new();
+    while let Some(input) = hear(&heard) {
+        inputs.push(input);
+    }
+    inputs
+}
+
+#[test]
+fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
+    let ids: Vec<ChunkId> = (0..2500u64).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
+    let (had, asked) = (ids[..2].to_vec(), ids.clone());
+    let stranger = Stranger::answers(move |request| {
+        let asked = api::parse_ids(&request.body).unwrap();
+        assert!(asked.len() <= IDS_AT_ONCE);
+        // Twice what it has, and much that nobody asked about.
+        let says = [&had[..], &had[..], &vec![ChunkId::of(b"never asked for"); 1000]].concat();
+        answer(200, api::write_ids(&says).as_bytes())
+    });
+    let ask = Output::Ask { ticket: Ticket(7), to: stranger.door, ids: asked };
+    let [Input::Answered { ticket: Ticket(7), has: Some(has) }] = &what_comes_of(&store_of(&[]), ask)[..] else {
+        panic!("one answer")
+    };
+    let mut expected = ids[..2].to_vec();
+    expected.sort_unstable();
+    assert_eq!(*has, expected);
+    let requests = stranger.requests();
+    let mut all: Vec<ChunkId> = requests.iter().flat_map(|request| api::parse_ids(&request.body).unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!((requests.len(), all.len()), (3, 2500));
+    assert!(requests.iter().all(|request| request.line() == "POST /chunks/have"));
+}
+
+#[test]
+fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
+    let ids = vec![ChunkId::of(b"x")];
+    for (to, expected) in [
+        (Stranger::says(answer(200, b"")).door, Some(Vec::new())),
+        (Stranger::says(answer(503, b"")).door, None),
+        (Stranger::says(answer(200, b"not an id\n")).door, None),
+        (nobody(), None),
+    ] {
+        let inputs = what_comes_of(&store_of(&[]), Output::Ask { ticket: Ticket(1), to, ids: ids.clone() });
+        let [Input::Answered { ticket: Ticket(1), has }] = &inputs[..] else { panic!("{inputs:?}") };
+        assert_eq!(*has, expected);
+    }
+}
+
+#[test]
+fn each_errand_with_a_ticket_comes_back_once_whatever_becomes_of_it() {
+    let (store, chunk, to) = (store_of(&[b"here"]), ChunkId::of(b"here"), nobody());
+    let (ticket, holders) = (Ticket(3), Vec::new());
+    let send = Output::Send { ticket, chunk, to, copies: 5, holders: holders.clone() };
+    assert!(matches!(what_comes_of(&store, send)[..], [Input::Sent(Ticket(3), Sent::Failed)]));
+    let gone = ChunkId::of(b"not here");
+    let send = Output::Send { ticket, chunk: gone, to, copies: 5, holders: holders.clone() };
+    // Also by its name: the round that wanted it sent may have been given up.
+    let inputs = what_comes_of(&store, send);
+    assert!(
+        matches!(inputs[..], [Input::Sent(Ticket(3), Sent::OwnCopyGone), Input::Gone(id)] if id == gone),
+        "{inputs:?}"
+    );
+    let fetch = Output::Fetch { ticket, chunk: gone, from: to, copies: 5, holders };
+    assert!(matches!(what_comes_of(&store, fetch)[..], [Input::Fetched(Ticket(3), Fetched::Failed)]));
+    let audit = Output::Audit { ticket, of: to, pick: Pick::Chunk(chunk) };
+    assert!(matches!(what_comes_of(&store, audit)[..], [Input::Audited(Ticket(3), Audited::Failed)]));
+}
+
+#[test]
+fn a_copy_is_checked_and_one_too_many_removed() {
+    let (store, here) = (store_of(&[b"here"]), ChunkId::of(b"here"));
+    let verified = |id| match what_comes_of(&store, Output::Verify(id))[..] {
+        [Input::Verified(about, how)] if about == id => how,
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(verified(here), Verified::Good);
+    assert_eq!(verified(ChunkId::of(b"missing")), Verified::Missing);
+    // The core has forgotten it already, and must not take it for lost.
+    assert!(what_comes_of(&store, Output::Remove(here)).is_empty());
+    assert!(!store.has(&here).unwrap());
+}
+
+#[test]
+fn news_and_alerts_reach_those_who_are_there() {
+    let stranger = Stranger::says(answer(200, b""));
+    let (chunk, found) = (ChunkId::of(b"x"), ChunkId::of(b"y"));
+    let news = vec![News { id: chunk, holders: vec![cell(1), cell(2)] }];
+    assert!(what_comes_of(&store_of(&[]), Output::Tell { to: stranger.door, news }).is_empty());
+    let alert = Alert { node_id: cell(1), culprit: cell(2), chunk, found };
+    let to = vec![nobody(), stranger.door];
+    assert!(what_comes_of(&store_of(&[]), Output::Alert { alert, to }).is_empty());
+    let [told, warned] = &stranger.requests()[..] else { panic!("two requests") };
+    assert_eq!(told.line(), "POST /chunks/holders");
+    assert_eq!(api::parse_news(&told.body).unwrap(), [(chunk, vec![cell(1), cell(2)])]);
+    assert_eq!(warned.line(), "POST /alert");
+    assert_eq!(serde_json::from_slice::<Alert>(&warned.body).unwrap(), alert);
+}
+
+#[test]
+fn an_errand_that_takes_too_long_has_failed_and_what_comes_of_it_is_not_lost() {
+    let places = Arc::new(Semaphore::new(1));
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let tell_too = tell.clone();
+    let slow = move || {
+        goes_on.recv_timeout(PATIENCE).unwrap();
+        "done"
+    };
+    let too_late = move |result| tell.send(result).unwrap();
+    let limit = Duration::from_millis(50);
+    assert_eq!(smol::block_on(errand(&places, limit, slow, too_late)), None);
+    // It still has its place: the next one cannot begin, and when it is given up it never does.
+    let next = move || tell_too.send("begun").unwrap();
+    assert_eq!(smol::block_on(errand(&places, limit, next, drop)), None);
+    go_on.send(()).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "done");
+    assert_eq!(smol::block_on(errand(&places, PATIENCE, || "in time", drop)), Some("in time"));
+    assert!(told.try_recv().is_err());
+}
+
+/// Every place of one kind is taken by cells that never answer.
+#[test]
+fn no_kind_of_errand_holds_up_another() {
+    let (let_go, waits) = mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let silent = Stranger::answers(move |_| {
+        let _ = waits.lock().unwrap().recv_timeout(PATIENCE);
+        answer(503, b"")
+    });
+    let store = store_of(&[b"here"]);
+    let (errands, heard) = errands(&store);
+    let tasks = smol::LocalExecutor::new();
+    let ids = vec![ChunkId::of(b"x")];
+    for n in 0..ASKS as u64 + 3 {
+        let ask = Output::Ask { ticket: Ticket(n), to: silent.door, ids: ids.clone() };
+        tasks.spawn(Arc::clone(&errands).perform(ask)).detach();
+    }
+    let news = vec![News { id: ids[0], holders: vec![cell(1)] }];
+    for _ in 0..TELLS + 2 {
+        tasks.spawn(Arc::clone(&errands).perform(Output::Tell { to: silent.door, news: news.clone() })).detach();
+    }
+    let here = ChunkId::of(b"here");
+    let good = Stranger::says(answer(200, b"here"));
+    let fetch = Output::Fetch { ticket: Ticket(99), chunk: here, from: good.door, copies: 5, holders: vec![cell(1)] };
+    let audit = Output::Audit { ticket: Ticket(98), of: good.door, pick: Pick::Chunk(here) };
+    for output in [fetch, audit, Output::Verify(here)] {
+        tasks.spawn(Arc::clone(&errands).perform(output)).detach();
+    }
+    let mut ended = 0;
+    smol::block_on(tasks.run(async {
+        while ended < 3 {
+            match heard.recv().await.unwrap() {
+                Input::Fetched(Ticket(99), Fetched::Stored)
+                | Input::Audited(Ticket(98), Audited::Good { .. })
+                | Input::Verified(_, Verified::Good) => ended += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }));
+    drop(let_go);
+}
+
+#[test]
+fn a_copy_that_comes_too_late_is_told_all_the_same() {
+    let store = store_of(&[b"here"]);
+    let (errands, heard) = errands(&store);
+    let late = errands.copies.clone();
+    let here = ChunkId::of(b"here");
+    let too_late = move |()| late.look_again(&here);
+    let slow = || std::thread::park_timeout(Duration::from_millis(200));
+    assert_eq!(smol::block_on(errand(&errands.places.transfers, Duration::from_millis(1), slow, too_late)), None);
+    let Some(Input::Holds(held)) = hear(&heard) else { panic!() };
+    assert_eq!(held, [Held { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
+}

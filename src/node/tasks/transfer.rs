@@ -1,0 +1,219 @@
+//! A chunk's way between two cells: hashed where it leaves, and where it arrives.
+
+// A shell: chunks are stamped with the time at which they came.
+#![allow(clippy::disallowed_methods)]
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cell::{Fetched, Sent};
+use crate::id::CellId;
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::net::client::{CallError, Http, PutHints, Sample};
+use crate::store::{Checked, Note, Store, StoreError};
+
+/// One chunk, and the cell that it goes to or comes from. The whole of it is in memory meanwhile.
+pub(in crate::node) struct Transfer {
+    pub(in crate::node) store: Arc<dyn Store>,
+    pub(in crate::node) http: Http,
+    pub(in crate::node) chunk: ChunkId,
+    pub(in crate::node) with: SocketAddr,
+    pub(in crate::node) copies: u8,
+    pub(in crate::node) holders: Vec<CellId>,
+}
+
+impl Transfer {
+    /// Sends our copy, if it is good.
+    pub(in crate::node) fn send(self) -> Sent {
+        let bytes = match self.own_copy() {
+            Ok(bytes) => bytes,
+            Err(no_copy) => return no_copy,
+        };
+        // Without its record the chunk is a copy all the same.
+        let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.note.owner);
+        let hints = PutHints { copies: self.copies, holders: self.holders, owner };
+        match self.http.put_chunk(&format!("http://{}", self.with), &self.chunk, &bytes, &hints) {
+            Ok(()) => Sent::Stored,
+            Err(error) => {
+                log::debug!("sending chunk {}: {error}", self.chunk.short());
+                match error {
+                    // No room, does not want it, or not from us.
+                    CallError::Refused { status: 401 | 403 | 413 | 429 | 503 | 507, .. } => Sent::Refused,
+                    _ => Sent::Failed,
+                }
+            }
+        }
+    }
+
+    /// The bytes of our copy, or why there are none to send.
+    fn own_copy(&self) -> Result<Vec<u8>, Sent> {
+        let failed = |error: StoreError| {
+            log::warn!("cannot read the copy of chunk {}: {error}", self.chunk.short());
+            Sent::OwnCopyUnread
+        };
+        let copy = self.store.open(&self.chunk).map_err(failed)?.ok_or(Sent::OwnCopyGone)?;
+        let mut bytes = Vec::new();
+        // No file that is longer is a chunk, whatever its name is.
+        let whole = copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes).is_ok();
+        if whole && ChunkId::of(&bytes) == self.chunk {
+            return Ok(bytes);
+        }
+        drop(bytes);
+        match self.store.verify(&self.chunk).map_err(failed)? {
+            Checked::Bad => Err(Sent::OwnCopyBad),
+            Checked::Missing => Err(Sent::OwnCopyGone),
+            // It was mended meanwhile, or read badly this once.
+            Checked::Good => Err(Sent::OwnCopyUnread),
+        }
+    }
+
+    /// Gets a chunk, and keeps it if it is good.
+    pub(in crate::node) fn fetch(self) -> Fetched {
+        let Sample { bytes, whole } = match self.http.sample(&format!("http://{}", self.with), &self.chunk) {
+            Ok(Some(sample)) => sample,
+            Ok(None) => return Fetched::Missing,
+            Err(error) => {
+                log::debug!("fetching chunk {}: {error}", self.chunk.short());
+                return Fetched::Failed;
+            }
+        };
+        let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let note = Note { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
+        match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &note) {
+            Ok(_) => Fetched::Stored,
+            Err(StoreError::WrongHash { found, .. }) if whole => Fetched::Bad { found },
+            Err(StoreError::WrongHash { .. }) => Fetched::Failed,
+            Err(error) => {
+                log::warn!("cannot keep chunk {}: {error}", self.chunk.short());
+                Fetched::NoRoom
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::client::Patience;
+    use crate::node::test_peer::{Stranger, answer, cut_off, nobody, of_no_length};
+    use crate::store::{FileStore, MemoryStore, Options};
+
+    const CHUNK: &[u8] = b"a chunk that wants to be elsewhere";
+
+    fn cell(n: u8) -> CellId {
+        CellId::from_bytes([n; 16])
+    }
+
+    fn transfer(store: Arc<dyn Store>, with: SocketAddr) -> Transfer {
+        let http = Http::new(Patience::PROBE, 1, 1);
+        Transfer { store, http, chunk: ChunkId::of(CHUNK), with, copies: 3, holders: vec![cell(1), cell(2)] }
+    }
+
+    fn store_with_chunk(owner: Option<[u8; 32]>) -> Arc<dyn Store> {
+        let store = MemoryStore::new(1 << 20);
+        let note = Note { copies: 5, holders: Vec::new(), owner, stored_at_s: 1 };
+        store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &note).unwrap();
+        Arc::new(store)
+    }
+
+    #[test]
+    fn a_copy_is_sent_with_all_that_is_known_about_it() {
+        let stranger = Stranger::says(answer(200, b""));
+        let owner = *ChunkId::of(b"the owner's token").as_bytes();
+        assert_eq!(transfer(store_with_chunk(Some(owner)), stranger.door).send(), Sent::Stored);
+        assert_eq!(transfer(store_with_chunk(None), stranger.door).send(), Sent::Stored);
+        let [with_owner, without] = &stranger.requests()[..] else { panic!("two requests") };
+        assert_eq!(with_owner.line(), format!("PUT /chunk/{}", ChunkId::of(CHUNK)));
+        assert_eq!(with_owner.body, CHUNK);
+        assert_eq!(with_owner.field("CellSync-Copies"), Some("3"));
+        assert_eq!(with_owner.field("CellSync-Holders"), Some(&*format!("{},{}", cell(1), cell(2))));
+        let hash = ChunkId::from_bytes(owner).to_string();
+        assert_eq!((with_owner.field("CellSync-Owner"), without.field("CellSync-Owner")), (Some(&*hash), None));
+    }
+
+    #[test]
+    fn a_cell_that_does_not_want_the_chunk_is_told_from_one_that_failed() {
+        for (status, expected) in [
+            (507, Sent::Refused),
+            (503, Sent::Refused),
+            (429, Sent::Refused),
+            (413, Sent::Refused),
+            (403, Sent::Refused),
+            (500, Sent::Failed),
+            (404, Sent::Failed),
+            (422, Sent::Failed),
+        ] {
+            let stranger = Stranger::says(answer(status, b""));
+            assert_eq!(transfer(store_with_chunk(None), stranger.door).send(), expected, "{status}");
+        }
+        assert_eq!(transfer(store_with_chunk(None), nobody()).send(), Sent::Failed);
+    }
+
+    #[test]
+    fn a_bad_copy_is_never_sent_and_goes_into_quarantine() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = ChunkId::of(CHUNK);
+        FileStore::init(folder.path(), cell(0)).unwrap();
+        let options = Options { reserve: Some(0), ..Options::default() };
+        let store: Arc<dyn Store> = Arc::new(FileStore::open(folder.path(), &options).unwrap());
+        let note = Note { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
+        // Another byte, none at all, and far too many.
+        for bad in [&b"a chunk that wants to be elsewherf"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
+            store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &note).unwrap();
+            std::fs::write(&file, bad).unwrap();
+            let stranger = Stranger::says(answer(200, b""));
+            assert_eq!(transfer(Arc::clone(&store), stranger.door).send(), Sent::OwnCopyBad);
+            assert!(stranger.requests().is_empty() && !file.exists());
+            assert!(folder.path().join("quarantine").join(id.to_string()).exists());
+            assert_eq!(transfer(Arc::clone(&store), stranger.door).send(), Sent::OwnCopyGone);
+        }
+    }
+
+    #[test]
+    fn a_copy_is_fetched_from_one_cell_alone_and_kept_if_it_is_good() {
+        let stranger = Stranger::says(answer(200, CHUNK));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
+        assert_eq!(transfer(Arc::clone(&store), stranger.door).fetch(), Fetched::Stored);
+        let [request] = &stranger.requests()[..] else { panic!("one request") };
+        assert_eq!(request.line(), format!("GET /chunk/{}", ChunkId::of(CHUNK)));
+        assert_eq!(request.field("X-Hops"), Some("0"));
+        let note = store.record(&ChunkId::of(CHUNK)).unwrap().unwrap().note;
+        assert_eq!((note.copies, note.holders), (3, vec![cell(1), cell(2)]));
+    }
+
+    /// A link that breaks must not look like a cell that lies.
+    #[test]
+    fn what_is_fetched_and_not_good_is_not_kept_and_bad_only_if_it_is_whole() {
+        let wrong = b"something else";
+        for (says, expected) in [
+            (answer(200, wrong), Fetched::Bad { found: ChunkId::of(wrong) }),
+            (answer(200, b""), Fetched::Bad { found: ChunkId::of(b"") }),
+            (answer(200, &vec![0; MAX_CHUNK_BYTES + 1]), Fetched::Failed),
+            (answer(404, b""), Fetched::Missing),
+            (answer(503, b""), Fetched::Failed),
+            (cut_off(&CHUNK[..10], 24), Fetched::Failed),
+            (cut_off(b"", 34), Fetched::Failed),
+            (of_no_length(&CHUNK[..10]), Fetched::Failed),
+            (b"hello".to_vec(), Fetched::Failed),
+        ] {
+            let stranger = Stranger::says(says);
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(4 << 20));
+            assert_eq!(transfer(Arc::clone(&store), stranger.door).fetch(), expected);
+            assert_eq!(store.usage().chunks, 0);
+        }
+        let none: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
+        assert_eq!(transfer(none, nobody()).fetch(), Fetched::Failed);
+        let unmeasured = Stranger::says(of_no_length(CHUNK));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
+        assert_eq!(transfer(store, unmeasured.door).fetch(), Fetched::Stored, "the hash is proof enough");
+    }
+
+    #[test]
+    fn a_good_copy_for_which_there_is_no_room_is_no_fault_of_the_other_cell() {
+        let stranger = Stranger::says(answer(200, CHUNK));
+        assert_eq!(transfer(Arc::new(MemoryStore::new(10)), stranger.door).fetch(), Fetched::NoRoom);
+    }
+}

@@ -1,0 +1,175 @@
+//! A store in memory, for tests of what stands above it. It keeps every promise but the one about power cuts.
+
+// A shell: it notes by the wall clock when a copy was looked at.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::id::CellId;
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::store::{Checked, MAX_FACTS_BYTES, MAX_HOLDERS, Note, OpenChunk, Put, Record, Store, StoreError, Usage};
+
+/// Chunks in a map, up to a quota.
+#[derive(Debug)]
+pub struct MemoryStore {
+    quota: u64,
+    chunks: Mutex<BTreeMap<ChunkId, Kept>>,
+    facts: Mutex<Option<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes: Arc<[u8]>,
+    note: Note,
+    /// Did no put tell anything of the chunk but its bytes?
+    bare: bool,
+    scrubbed_at_s: u64,
+}
+
+impl Kept {
+    fn record(&self) -> Record {
+        Record { len: self.bytes.len() as u64, note: self.note.clone(), scrubbed_at_s: self.scrubbed_at_s }
+    }
+}
+
+impl MemoryStore {
+    /// An empty store for up to `quota` bytes.
+    pub fn new(quota: u64) -> Self {
+        Self { quota, chunks: Mutex::default(), facts: Mutex::default() }
+    }
+
+    fn chunks(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Kept>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn used(chunks: &BTreeMap<ChunkId, Kept>) -> u64 {
+    chunks.values().map(|kept| kept.bytes.len() as u64).sum()
+}
+
+impl Store for MemoryStore {
+    fn put(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+        note: &Note,
+    ) -> Result<(ChunkId, Put), StoreError> {
+        if len > MAX_CHUNK_BYTES as u64 {
+            return Err(StoreError::TooLarge { len });
+        }
+        let room = |chunks: &BTreeMap<ChunkId, Kept>| {
+            let free = self.quota.saturating_sub(used(chunks));
+            if len > free { Err(StoreError::NoRoom { needed: len, free }) } else { Ok(()) }
+        };
+        if expected.is_none_or(|id| !self.chunks().contains_key(id)) {
+            room(&self.chunks())?;
+        }
+        let mut bytes = Vec::new();
+        body.take(len).read_to_end(&mut bytes).map_err(StoreError::Body)?;
+        if bytes.len() as u64 != len {
+            return Err(StoreError::Truncated { expected: len, got: bytes.len() as u64 });
+        }
+        let found = ChunkId::of(&bytes);
+        if let Some(expected) = expected.filter(|expected| **expected != found) {
+            return Err(StoreError::WrongHash { expected: *expected, found });
+        }
+        let mut note = note.clone();
+        note.holders.truncate(MAX_HOLDERS);
+        let bare = note.holders.is_empty() && note.owner.is_none();
+        let mut chunks = self.chunks();
+        if let Some(kept) = chunks.get_mut(&found) {
+            if kept.bare && !bare {
+                let holders = std::mem::take(&mut kept.note.holders);
+                kept.note = if holders.is_empty() { note } else { Note { holders, ..note } };
+                kept.bare = false;
+            }
+            return Ok((found, Put::AlreadyHere));
+        }
+        room(&chunks)?;
+        chunks.insert(found, Kept { bytes: bytes.into(), note, bare, scrubbed_at_s: 0 });
+        Ok((found, Put::Stored))
+    }
+
+    fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
+        Ok(self.chunks().get(id).map(|kept| OpenChunk {
+            len: kept.bytes.len() as u64,
+            reader: Box::new(Cursor::new(Arc::clone(&kept.bytes))),
+        }))
+    }
+
+    fn has(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        Ok(self.chunks().contains_key(id))
+    }
+
+    fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id));
+        Ok(self.chunks().range((from, Bound::Unbounded)).take(limit).map(|(id, _)| *id).collect())
+    }
+
+    fn record(&self, id: &ChunkId) -> Result<Option<Record>, StoreError> {
+        Ok(self.chunks().get(id).map(Kept::record))
+    }
+
+    fn records(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<(ChunkId, Record)>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id));
+        let chunks = self.chunks();
+        Ok(chunks.range((from, Bound::Unbounded)).take(limit).map(|(id, kept)| (*id, kept.record())).collect())
+    }
+
+    fn note_holders(&self, id: &ChunkId, holders: &[CellId]) {
+        if let Some(kept) = self.chunks().get_mut(id) {
+            kept.note.holders = holders.iter().take(MAX_HOLDERS).copied().collect();
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let chunks = self.chunks();
+        let bytes = used(&chunks);
+        let free_bytes = self.quota.saturating_sub(bytes);
+        Usage { chunks: chunks.len() as u64, bytes, free_bytes, counted: true }
+    }
+
+    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+        let mut chunks = self.chunks();
+        let Some(kept) = chunks.get_mut(id) else { return Ok(Checked::Missing) };
+        if ChunkId::of(&kept.bytes) == *id {
+            kept.scrubbed_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            return Ok(Checked::Good);
+        }
+        chunks.remove(id);
+        Ok(Checked::Bad)
+    }
+
+    fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        Ok(self.chunks().remove(id).is_some())
+    }
+
+    fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        Ok(self.chunks().remove(id).is_some())
+    }
+
+    fn keep(&self, facts: &[u8]) -> Result<(), StoreError> {
+        if facts.len() > MAX_FACTS_BYTES {
+            return Err(StoreError::TooLarge { len: facts.len() as u64 });
+        }
+        *self.facts() = Some(facts.to_vec());
+        Ok(())
+    }
+
+    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.facts().clone())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -62,7 +62,7 @@ fn records_survive_a_power_cut_after_a_flush() {
         disk.mount_again();
         let store = open(&dir);
         for id in &ids {
-            assert_eq!(store.record(id).unwrap().unwrap().note, store_common::note(), "round {round}");
+            assert_eq!(store.record(id).unwrap().unwrap().metadata, store_common::metadata(), "round {round}");
         }
         assert!(store.usage().counted);
     }
@@ -83,7 +83,7 @@ fn a_name_and_a_quarantine_survive_a_power_cut() {
     drop(store);
     disk.mount_again();
     let store = open(&dir);
-    assert!(!store.has(&id).unwrap());
+    assert!(!store.contains(&id).unwrap());
     assert!(dir.join("quarantine").join(id.to_string()).exists());
     store.set_cell_id(cell(2)).unwrap();
     disk.cut();
@@ -111,7 +111,7 @@ fn a_removal_survives_a_power_cut() {
         drop(store);
         disk.mount_again();
         store = open(&dir);
-        assert!(!store.has(id).unwrap(), "{n}");
+        assert!(!store.contains(id).unwrap(), "{n}");
         until("it is counted", || store.usage().counted);
         let left = 9 - n as u64;
         assert_eq!((store.usage().chunks, store.usage().bytes), (left, left * 100), "{n}");
@@ -135,7 +135,7 @@ fn facts_survive_power_cuts() {
         last = said.last().unwrap_or(last);
         drop(writer);
         disk.mount_again();
-        let kept = open(&dir).kept().unwrap().unwrap();
+        let kept = open(&dir).load_state().unwrap().unwrap();
         assert!((last..=last + 1).any(|n| kept == facts(n)), "round {round}: {last} was acknowledged");
     }
 }
@@ -151,7 +151,7 @@ fn child_process() {
     let store = open(&PathBuf::from(std::env::var_os("CELLSYNC_STORE_DIR").unwrap()));
     if role == "keep" {
         for n in 0.. {
-            if store.keep(&facts(n)).is_err() {
+            if store.save_state(&facts(n)).is_err() {
                 std::process::exit(0);
             }
             std::io::stdout().lock().write_all(format!("\nkept {n}\n").as_bytes()).unwrap();

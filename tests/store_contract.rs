@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use cellsync::id::CellId;
 use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
-use cellsync::store::{Checked, MAX_FACTS_BYTES, MAX_HOLDERS, MemoryStore, Note, Put, Store, StoreError};
+use cellsync::store::{
+    CopyState, MAX_HOLDERS, MAX_STATE_BYTES, MemoryStore, PutMetadata, PutOutcome, Store, StoreError,
+};
 #[cfg(target_os = "linux")]
-use cellsync::store::{FileStore, Options};
+use cellsync::store::{FileStore, StoreOptions};
 
 const QUOTA: u64 = 8 << 20;
 
@@ -23,14 +25,14 @@ fn on_each(test: impl Fn(&dyn Store)) {
     {
         let dir = tempfile::tempdir().unwrap();
         FileStore::init(dir.path(), CellId::from_random([1; 16])).unwrap();
-        let options = Options { reserve: Some(0), quota: Some(QUOTA), ..Options::default() };
+        let options = StoreOptions { reserve_bytes: Some(0), quota_bytes: Some(QUOTA), ..StoreOptions::default() };
         test(&FileStore::open(dir.path(), &options).unwrap());
     }
 }
 
-fn note() -> Note {
+fn metadata() -> PutMetadata {
     let holders = (0..5).map(|n| CellId::from_random([n; 16])).collect();
-    Note { copies: 5, holders, owner: Some([9; 32]), stored_at_s: 1_790_000_000 }
+    PutMetadata { copies: 5, holders, owner: Some([9; 32]), stored_at_s: 1_790_000_000 }
 }
 
 fn bytes(seed: u64, len: usize) -> Vec<u8> {
@@ -39,8 +41,8 @@ fn bytes(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn put(store: &dyn Store, bytes: &[u8]) -> Result<(ChunkId, Put), StoreError> {
-    store.put(Some(&ChunkId::of(bytes)), bytes.len() as u64, &mut &*bytes, &note())
+fn put(store: &dyn Store, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
+    store.put(Some(&ChunkId::of(bytes)), bytes.len() as u64, &mut &*bytes, &metadata())
 }
 
 fn get(store: &dyn Store, id: &ChunkId) -> Option<Vec<u8>> {
@@ -91,12 +93,12 @@ fn what_was_put_is_found_and_reads_back() {
         for len in [0, 1, 65_535, 65_536, 65_537, 1 << 20, MAX_CHUNK_BYTES] {
             let bytes = bytes(len as u64, len);
             let id = ChunkId::of(&bytes);
-            assert!(!store.has(&id).unwrap());
-            assert_eq!(put(store, &bytes).unwrap(), (id, Put::Stored));
-            assert!(store.has(&id).unwrap());
+            assert!(!store.contains(&id).unwrap());
+            assert_eq!(put(store, &bytes).unwrap(), (id, PutOutcome::Stored));
+            assert!(store.contains(&id).unwrap());
             assert_eq!(get(store, &id).unwrap(), bytes);
             let record = store.record(&id).unwrap().unwrap();
-            assert_eq!((record.len, record.note, record.scrubbed_at_s), (len as u64, note(), 0));
+            assert_eq!((record.len, record.metadata, record.scrubbed_at_s), (len as u64, metadata(), 0));
         }
     });
 }
@@ -106,8 +108,8 @@ fn without_a_name_the_store_names_the_chunk() {
     on_each(|store| {
         let bytes = bytes(1, 70_000);
         let id = ChunkId::of(&bytes);
-        for expected in [Put::Stored, Put::AlreadyHere] {
-            assert_eq!(store.put(None, 70_000, &mut &*bytes, &note()).unwrap(), (id, expected));
+        for expected in [PutOutcome::Stored, PutOutcome::AlreadyPresent] {
+            assert_eq!(store.put(None, 70_000, &mut &*bytes, &metadata()).unwrap(), (id, expected));
         }
         assert_eq!(store.usage().chunks, 1);
     });
@@ -118,12 +120,12 @@ fn no_more_than_the_declared_length_is_read() {
     on_each(|store| {
         let two = bytes(2, 2000);
         let mut body = &*two;
-        let (id, _) = store.put(None, 1000, &mut body, &note()).unwrap();
+        let (id, _) = store.put(None, 1000, &mut body, &metadata()).unwrap();
         assert_eq!(id, ChunkId::of(&two[..1000]));
         assert_eq!(body.len(), 1000);
         // Nor when the chunk is here already.
         let mut body = &*two;
-        store.put(Some(&id), 1000, &mut body, &note()).unwrap();
+        store.put(Some(&id), 1000, &mut body, &metadata()).unwrap();
         assert_eq!(body.len(), 1000);
     });
 }
@@ -133,7 +135,7 @@ fn a_body_may_come_in_pieces() {
     on_each(|store| {
         let bytes = bytes(3, 100_000);
         let id = ChunkId::of(&bytes);
-        store.put(Some(&id), 100_000, &mut Trickle(&bytes, false), &note()).unwrap();
+        store.put(Some(&id), 100_000, &mut Trickle(&bytes, false), &metadata()).unwrap();
         assert_eq!(get(store, &id).unwrap(), bytes);
     });
 }
@@ -143,7 +145,7 @@ fn bytes_that_are_not_what_they_were_said_to_be_are_not_kept() {
     on_each(|store| {
         let bytes = bytes(4, 70_000);
         let expected = ChunkId::of(b"something else");
-        let error = store.put(Some(&expected), 70_000, &mut &*bytes, &note()).unwrap_err();
+        let error = store.put(Some(&expected), 70_000, &mut &*bytes, &metadata()).unwrap_err();
         let right = matches!(error, StoreError::WrongHash { expected: e, found } if e == expected && found == ChunkId::of(&bytes));
         assert!(right, "{error}");
         assert_empty(store);
@@ -155,9 +157,9 @@ fn a_body_that_ends_early_or_breaks_is_not_kept() {
     on_each(|store| {
         let bytes = bytes(5, 70_000);
         let id = ChunkId::of(&bytes);
-        let error = store.put(Some(&id), 70_001, &mut &*bytes, &note()).unwrap_err();
+        let error = store.put(Some(&id), 70_001, &mut &*bytes, &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::Truncated { expected: 70_001, got: 70_000 }), "{error}");
-        let error = store.put(Some(&id), 70_001, &mut Broken(&bytes), &note()).unwrap_err();
+        let error = store.put(Some(&id), 70_001, &mut Broken(&bytes), &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::Body(_)), "{error}");
         assert_empty(store);
     });
@@ -168,9 +170,9 @@ fn a_chunk_over_the_limit_is_refused_unread() {
     on_each(|store| {
         let len = MAX_CHUNK_BYTES as u64 + 1;
         let mut body = io::repeat(0);
-        let error = store.put(None, len, &mut body, &note()).unwrap_err();
+        let error = store.put(None, len, &mut body, &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { len: l } if l == len), "{error}");
-        let error = store.put(None, u64::MAX, &mut Broken(&[]), &note()).unwrap_err();
+        let error = store.put(None, u64::MAX, &mut Broken(&[]), &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
         assert_empty(store);
     });
@@ -181,12 +183,12 @@ fn a_chunk_that_is_here_is_checked_but_not_kept_twice() {
     on_each(|store| {
         let bytes = bytes(6, 70_000);
         let (id, _) = put(store, &bytes).unwrap();
-        assert_eq!(put(store, &bytes).unwrap(), (id, Put::AlreadyHere));
+        assert_eq!(put(store, &bytes).unwrap(), (id, PutOutcome::AlreadyPresent));
         let mut wrong = bytes.clone();
         wrong[69_999] ^= 1;
-        let error = store.put(Some(&id), 70_000, &mut &*wrong, &note()).unwrap_err();
+        let error = store.put(Some(&id), 70_000, &mut &*wrong, &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::WrongHash { .. }), "{error}");
-        let error = store.put(Some(&id), 70_000, &mut &bytes[1..], &note()).unwrap_err();
+        let error = store.put(Some(&id), 70_000, &mut &bytes[1..], &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::Truncated { .. }), "{error}");
         assert_eq!((store.usage().chunks, store.usage().bytes), (1, 70_000));
         assert_eq!(get(store, &id).unwrap(), bytes);
@@ -199,10 +201,10 @@ fn the_first_word_about_a_chunk_holds() {
         let bytes = bytes(7, 1000);
         let (id, _) = put(store, &bytes).unwrap();
         // Or else whoever puts a chunk again could take it from its owner.
-        let other = Note { copies: 1, holders: Vec::new(), owner: Some([1; 32]), stored_at_s: 5 };
+        let other = PutMetadata { copies: 1, holders: Vec::new(), owner: Some([1; 32]), stored_at_s: 5 };
         store.put(Some(&id), 1000, &mut &*bytes, &other).unwrap();
         store.flush().unwrap();
-        assert_eq!(store.record(&id).unwrap().unwrap().note, note());
+        assert_eq!(store.record(&id).unwrap().unwrap().metadata, metadata());
     });
 }
 
@@ -211,10 +213,10 @@ fn more_holders_than_are_kept_do_no_harm() {
     on_each(|store| {
         let bytes = bytes(8, 10);
         let holders: Vec<_> = (0..100).map(|n| CellId::from_random([n; 16])).collect();
-        let crowd = Note { holders: holders.clone(), ..note() };
+        let crowd = PutMetadata { holders: holders.clone(), ..metadata() };
         let (id, _) = store.put(None, 10, &mut &*bytes, &crowd).unwrap();
         for _ in 0..2 {
-            assert_eq!(store.record(&id).unwrap().unwrap().note.holders, holders[..MAX_HOLDERS]);
+            assert_eq!(store.record(&id).unwrap().unwrap().metadata.holders, holders[..MAX_HOLDERS]);
             store.flush().unwrap();
         }
     });
@@ -225,12 +227,12 @@ fn what_is_not_here_is_said_not_to_be() {
     on_each(|store| {
         let id = ChunkId::of(b"never put");
         assert!(store.open(&id).unwrap().is_none());
-        assert!(!store.has(&id).unwrap());
+        assert!(!store.contains(&id).unwrap());
         assert_eq!(store.record(&id).unwrap(), None);
         assert!(!store.quarantine(&id).unwrap());
         assert!(!store.remove(&id).unwrap());
-        assert_eq!(store.verify(&id).unwrap(), Checked::Missing);
-        store.note_holders(&id, &note().holders);
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Missing);
+        store.set_holders(&id, &metadata().holders);
         for _ in 0..2 {
             assert_eq!(store.record(&id).unwrap(), None);
             assert_eq!(store.records(None, 10).unwrap(), []);
@@ -284,7 +286,7 @@ fn records_come_in_the_same_order_in_pages() {
             assert!(listed.iter().map(|(id, _)| id).eq(&ids), "in pages of {page}");
             for (id, record) in listed {
                 assert_eq!(Some(&record), store.record(&id).unwrap().as_ref());
-                assert_eq!((record.len, record.note), (16, note()));
+                assert_eq!((record.len, record.metadata), (16, metadata()));
             }
         }
         assert_eq!(store.records(None, 0).unwrap(), []);
@@ -302,7 +304,7 @@ fn the_quota_is_kept_and_what_is_here_needs_no_room() {
         put(store, &bytes(7, mib)).unwrap();
         let error = put(store, &bytes(8, 1)).unwrap_err();
         assert!(matches!(error, StoreError::NoRoom { needed: 1, free: 0 }), "{error}");
-        assert_eq!(put(store, &bytes(0, mib)).unwrap().1, Put::AlreadyHere);
+        assert_eq!(put(store, &bytes(0, mib)).unwrap().1, PutOutcome::AlreadyPresent);
         assert_eq!(store.usage().chunks, 8);
         assert_eq!(get(store, &ChunkId::of(&bytes(3, mib))).unwrap(), bytes(3, mib));
     });
@@ -336,11 +338,11 @@ fn the_same_chunk_put_by_many_at_once_is_kept_once() {
                 let put = || {
                     start.wait();
                     let (id, put) = put(store, &bytes).unwrap();
-                    assert!(store.has(&id).unwrap());
+                    assert!(store.contains(&id).unwrap());
                     put
                 };
                 let puts: Vec<_> = (0..32).map(|_| scope.spawn(put)).collect();
-                puts.into_iter().map(|put| put.join().unwrap()).filter(|put| *put == Put::Stored).count()
+                puts.into_iter().map(|put| put.join().unwrap()).filter(|put| *put == PutOutcome::Stored).count()
             });
             // 32 at once are a third of the quota: some may find no room for a chunk that is not here yet, none does.
             assert_eq!(stored, 1);
@@ -370,7 +372,7 @@ fn a_bad_copy_set_aside_is_gone_and_may_come_again() {
         let (id, _) = put(store, &bytes).unwrap();
         let mut open = store.open(&id).unwrap().unwrap();
         assert!(store.quarantine(&id).unwrap());
-        assert!(!store.has(&id).unwrap());
+        assert!(!store.contains(&id).unwrap());
         assert_eq!(store.record(&id).unwrap(), None);
         assert_empty(store);
         assert!(!store.quarantine(&id).unwrap());
@@ -378,8 +380,8 @@ fn a_bad_copy_set_aside_is_gone_and_may_come_again() {
         let mut read = Vec::new();
         open.reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
-        assert_eq!(put(store, &bytes).unwrap(), (id, Put::Stored));
-        assert_eq!(store.record(&id).unwrap().unwrap().note, note());
+        assert_eq!(put(store, &bytes).unwrap(), (id, PutOutcome::Stored));
+        assert_eq!(store.record(&id).unwrap().unwrap().metadata, metadata());
     });
 }
 
@@ -389,16 +391,16 @@ fn a_good_copy_is_found_good_and_when_is_noted() {
         let (id, _) = put(store, &bytes(10, 100_000)).unwrap();
         let now_s = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let before_s = now_s();
-        assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
         let after_s = now_s();
         for _ in 0..2 {
             let record = store.record(&id).unwrap().unwrap();
             assert!((before_s..=after_s).contains(&record.scrubbed_at_s), "{}", record.scrubbed_at_s);
-            assert_eq!(record.note, note());
+            assert_eq!(record.metadata, metadata());
             store.flush().unwrap();
         }
         let (empty, _) = put(store, &[]).unwrap();
-        assert_eq!(store.verify(&empty).unwrap(), Checked::Good);
+        assert_eq!(store.verify(&empty).unwrap(), CopyState::Good);
     });
 }
 
@@ -409,10 +411,10 @@ fn a_removed_copy_is_gone_and_may_come_again() {
         let (id, _) = put(store, &bytes).unwrap();
         let mut open = store.open(&id).unwrap().unwrap();
         assert!(store.remove(&id).unwrap());
-        assert!(!store.has(&id).unwrap());
-        assert_eq!(store.verify(&id).unwrap(), Checked::Missing);
+        assert!(!store.contains(&id).unwrap());
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Missing);
         // Nothing that is said of it now brings its record back.
-        store.note_holders(&id, &note().holders);
+        store.set_holders(&id, &metadata().holders);
         for _ in 0..2 {
             assert_eq!(store.record(&id).unwrap(), None);
             assert_eq!(store.records(None, 10).unwrap(), []);
@@ -424,10 +426,10 @@ fn a_removed_copy_is_gone_and_may_come_again() {
         let mut read = Vec::new();
         open.reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
-        let other = Note { copies: 2, holders: Vec::new(), owner: None, stored_at_s: 5 };
-        assert_eq!(store.put(Some(&id), 70_000, &mut &*bytes, &other).unwrap(), (id, Put::Stored));
+        let other = PutMetadata { copies: 2, holders: Vec::new(), owner: None, stored_at_s: 5 };
+        assert_eq!(store.put(Some(&id), 70_000, &mut &*bytes, &other).unwrap(), (id, PutOutcome::Stored));
         for _ in 0..2 {
-            assert_eq!(store.record(&id).unwrap().unwrap().note, other);
+            assert_eq!(store.record(&id).unwrap().unwrap().metadata, other);
             store.flush().unwrap();
         }
     });
@@ -444,20 +446,20 @@ fn noted_holders_take_the_place_of_those_before_and_nothing_else() {
             if flushed {
                 store.flush().unwrap();
             }
-            store.note_holders(&id, &holders[..3]);
-            assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+            store.set_holders(&id, &holders[..3]);
+            assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
             put(store, &bytes).unwrap();
-            let expected = Note { holders: holders[..3].to_vec(), ..note() };
+            let expected = PutMetadata { holders: holders[..3].to_vec(), ..metadata() };
             for _ in 0..2 {
                 let record = store.record(&id).unwrap().unwrap();
-                assert_eq!(record.note, expected);
+                assert_eq!(record.metadata, expected);
                 assert_ne!(record.scrubbed_at_s, 0);
                 assert_eq!(store.records(None, 1).unwrap(), [(id, record)]);
                 store.flush().unwrap();
             }
-            store.note_holders(&id, &holders);
+            store.set_holders(&id, &holders);
             for _ in 0..2 {
-                assert_eq!(store.record(&id).unwrap().unwrap().note.holders, holders[..MAX_HOLDERS]);
+                assert_eq!(store.record(&id).unwrap().unwrap().metadata.holders, holders[..MAX_HOLDERS]);
                 store.flush().unwrap();
             }
             store.remove(&id).unwrap();
@@ -470,20 +472,20 @@ fn noted_holders_take_the_place_of_those_before_and_nothing_else() {
 fn what_the_cell_found_out_does_not_keep_a_put_from_telling_the_rest() {
     on_each(|store| {
         let bytes = bytes(13, 1000);
-        let silent = Note { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let silent = PutMetadata { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let holders = [CellId::from_random([77; 16])];
         for flushed in [false, true] {
             let (id, _) = store.put(None, 1000, &mut &*bytes, &silent).unwrap();
-            store.note_holders(&id, &holders);
+            store.set_holders(&id, &holders);
             if flushed {
                 store.flush().unwrap();
             }
             put(store, &bytes).unwrap();
-            let other = Note { owner: Some([1; 32]), ..note() };
+            let other = PutMetadata { owner: Some([1; 32]), ..metadata() };
             store.put(Some(&id), 1000, &mut &*bytes, &other).unwrap();
             for _ in 0..2 {
-                let expected = Note { holders: holders.to_vec(), ..note() };
-                assert_eq!(store.record(&id).unwrap().unwrap().note, expected);
+                let expected = PutMetadata { holders: holders.to_vec(), ..metadata() };
+                assert_eq!(store.record(&id).unwrap().unwrap().metadata, expected);
                 store.flush().unwrap();
             }
             store.remove(&id).unwrap();
@@ -494,15 +496,15 @@ fn what_the_cell_found_out_does_not_keep_a_put_from_telling_the_rest() {
 #[test]
 fn the_last_facts_are_kept() {
     on_each(|store| {
-        assert_eq!(store.kept().unwrap(), None);
-        let largest = bytes(14, MAX_FACTS_BYTES);
+        assert_eq!(store.load_state().unwrap(), None);
+        let largest = bytes(14, MAX_STATE_BYTES);
         for facts in [b"one".as_slice(), b"", b"two\n", b"two\n", &largest] {
-            store.keep(facts).unwrap();
-            assert_eq!(store.kept().unwrap().unwrap(), facts);
+            store.save_state(facts).unwrap();
+            assert_eq!(store.load_state().unwrap().unwrap(), facts);
         }
-        let error = store.keep(&bytes(14, MAX_FACTS_BYTES + 1)).unwrap_err();
+        let error = store.save_state(&bytes(14, MAX_STATE_BYTES + 1)).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
-        assert_eq!(store.kept().unwrap().unwrap(), largest);
+        assert_eq!(store.load_state().unwrap().unwrap(), largest);
         assert_empty(store);
     });
 }

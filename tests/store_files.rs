@@ -12,14 +12,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cellsync::id::ChunkId;
-use cellsync::store::{DEFAULT_COPIES, FileStore, OpenError, Options, Put, Store, StoreError};
+use cellsync::store::{DEFAULT_COPIES, FileStore, OpenError, PutOutcome, Store, StoreError, StoreOptions};
 use store_common::{
     assert_all_good, bytes, cell, child, count, counted, file_of, filled, new_cell, open, put, stored, until,
     write_for_ever,
 };
 
 fn open_error(dir: &Path) -> OpenError {
-    FileStore::open(dir, &Options::default()).map(drop).unwrap_err()
+    FileStore::open(dir, &StoreOptions::default()).map(drop).unwrap_err()
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn what_was_half_written_is_gone_after_a_start() {
     let store = open(dir.path());
     assert_eq!(count(&dir.path().join("tmp")), 0);
     let bytes = bytes(1, 70_000);
-    store.put(None, 80_000, &mut &*bytes, &store_common::note()).unwrap_err();
-    store.put(Some(&ChunkId::of(b"other")), 70_000, &mut &*bytes, &store_common::note()).unwrap_err();
+    store.put(None, 80_000, &mut &*bytes, &store_common::metadata()).unwrap_err();
+    store.put(Some(&ChunkId::of(b"other")), 70_000, &mut &*bytes, &store_common::metadata()).unwrap_err();
     assert_eq!(count(&dir.path().join("tmp")), 0);
 }
 
@@ -139,7 +139,7 @@ fn files_that_are_no_chunks_are_left_alone_and_unseen() {
     counted(&store);
     assert_eq!(store.list(None, 100).unwrap(), ids);
     assert_eq!(store.usage().chunks, 20);
-    assert!(!store.has(&"ab".repeat(32).parse().unwrap()).unwrap());
+    assert!(!store.contains(&"ab".repeat(32).parse().unwrap()).unwrap());
     assert_eq!(count(&shard), before);
 }
 
@@ -150,7 +150,7 @@ fn records_and_counts_outlive_a_restart() {
     let usage = store.usage();
     assert_eq!((usage.chunks, usage.bytes, usage.counted), (300, 300_000, true));
     for id in &ids {
-        assert_eq!(store.record(id).unwrap().unwrap().note, store_common::note());
+        assert_eq!(store.record(id).unwrap().unwrap().metadata, store_common::metadata());
     }
 }
 
@@ -163,17 +163,17 @@ fn files_that_come_and_go_while_the_cell_is_off_are_found_out() {
     fs::write(file_of(dir.path(), &id), &extra).unwrap();
     fs::remove_file(file_of(dir.path(), &ids[0])).unwrap();
     let store = open(dir.path());
-    assert!(store.has(&id).unwrap());
+    assert!(store.contains(&id).unwrap());
     assert_eq!(store.record(&ids[0]).unwrap(), None);
     until("the record of the found file", || store.record(&id).unwrap().is_some());
     let record = store.record(&id).unwrap().unwrap();
-    assert_eq!((record.len, record.note.copies, record.note.holders.len()), (500, DEFAULT_COPIES, 0));
+    assert_eq!((record.len, record.metadata.copies, record.metadata.holders.len()), (500, DEFAULT_COPIES, 0));
     until("the count", || store.usage().bytes == 49 * 1000 + 500);
     assert_eq!(store.usage().chunks, 50);
     // What is then told about it counts.
     put(&store, &extra).unwrap();
     store.flush().unwrap();
-    assert_eq!(store.record(&id).unwrap().unwrap().note, store_common::note());
+    assert_eq!(store.record(&id).unwrap().unwrap().metadata, store_common::metadata());
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_copy_of_the_wrong_length_is_replaced_by_the_good_bytes() {
     let bytes = bytes(1, 5000);
     let (id, _) = put(&store, &bytes).unwrap();
     File::options().write(true).open(file_of(dir.path(), &id)).unwrap().set_len(4000).unwrap();
-    assert_eq!(put(&store, &bytes).unwrap(), (id, Put::Stored));
+    assert_eq!(put(&store, &bytes).unwrap(), (id, PutOutcome::Stored));
     assert_eq!(fs::read(file_of(dir.path(), &id)).unwrap(), bytes);
     drop(store);
     let store = open(dir.path());
@@ -210,12 +210,12 @@ fn a_damaged_copy_of_the_right_length_is_set_aside_and_the_good_bytes_are_stored
     let usage = store.usage();
     for (expected, quarantined) in [(Some(&id), 1), (None, 1)] {
         damage(dir.path(), &id);
-        let again = store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::note()).unwrap();
-        assert_eq!(again, (id, Put::Stored), "{expected:?}");
+        let again = store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::metadata()).unwrap();
+        assert_eq!(again, (id, PutOutcome::Stored), "{expected:?}");
         assert_eq!(fs::read(file_of(dir.path(), &id)).unwrap(), bytes);
         assert_eq!(count(&dir.path().join("quarantine")), quarantined);
         assert_eq!((store.usage().chunks, store.usage().bytes), (usage.chunks, usage.bytes));
-        assert_eq!(put(&store, &bytes).unwrap().1, Put::AlreadyHere, "now it is good");
+        assert_eq!(put(&store, &bytes).unwrap().1, PutOutcome::AlreadyPresent, "now it is good");
     }
     assert_eq!(count(&dir.path().join("tmp")), 0);
 }
@@ -228,9 +228,9 @@ fn a_body_that_is_wrong_itself_does_not_bring_a_damaged_copy_back() {
     let bytes = bytes(1, 100_000);
     let (id, _) = put(&store, &bytes).unwrap();
     damage(dir.path(), &id);
-    let error = store.put(Some(&id), 100_000, &mut std::io::repeat(0), &store_common::note()).unwrap_err();
+    let error = store.put(Some(&id), 100_000, &mut std::io::repeat(0), &store_common::metadata()).unwrap_err();
     assert!(matches!(error, StoreError::WrongHash { .. }), "{error}");
-    assert!(!store.has(&id).unwrap());
+    assert!(!store.contains(&id).unwrap());
     assert_eq!((store.usage().chunks, store.usage().bytes), (0, 0));
     assert_eq!(count(&dir.path().join("quarantine")), 1);
 }
@@ -252,7 +252,7 @@ fn a_damaged_copy_is_set_aside_once_however_many_put_the_chunk() {
                 let (store, bytes) = (&store, &bytes);
                 let expected = (n % 2 == 0).then_some(&id);
                 scope.spawn(move || {
-                    store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::note()).unwrap();
+                    store.put(expected, bytes.len() as u64, &mut &bytes[..], &store_common::metadata()).unwrap();
                     assert_all_good(store, &[id]);
                 });
             }
@@ -284,7 +284,7 @@ fn assert_recovers(dir: &Path, ids: &[ChunkId], what: &str) {
     store.flush().unwrap();
     drop(store);
     let store = open(dir);
-    assert_eq!(store.record(&id).unwrap().unwrap().note, store_common::note(), "{what}");
+    assert_eq!(store.record(&id).unwrap().unwrap().metadata, store_common::metadata(), "{what}");
     assert!(store.quarantine(&id).unwrap());
     store.flush().unwrap();
 }
@@ -302,7 +302,7 @@ fn a_snapshot_cut_short_does_not_block_the_catalogue() {
     fs::write(dir.path().join("catalogue/snap.0000000000000000.generating"), "x").unwrap();
     let store = open(dir.path());
     // The records are still those that were put, not found again.
-    assert_eq!(store.record(&ids[0]).unwrap().unwrap().note, store_common::note());
+    assert_eq!(store.record(&ids[0]).unwrap().unwrap().metadata, store_common::metadata());
     assert!(!dir.path().join("catalogue.bad").exists());
 }
 
@@ -360,12 +360,12 @@ fn the_reserve_is_kept() {
     let dir = new_cell();
     let disk = rustix::fs::statvfs(dir.path()).unwrap();
     let free = disk.f_bavail * disk.f_frsize;
-    let options = Options { reserve: Some(free - (5 << 20)), ..Options::default() };
+    let options = StoreOptions { reserve_bytes: Some(free - (5 << 20)), ..StoreOptions::default() };
     let store = FileStore::open(dir.path(), &options).unwrap();
     // The ballast counts among what is used.
     assert!(store.usage().free_bytes < 5 << 20);
     drop(store);
-    let options = Options { reserve: Some(u64::MAX / 4), ..Options::default() };
+    let options = StoreOptions { reserve_bytes: Some(u64::MAX / 4), ..StoreOptions::default() };
     let store = FileStore::open(dir.path(), &options).unwrap();
     let error = put(&store, b"x").unwrap_err();
     assert!(matches!(error, StoreError::NoRoom { needed: 1, free: 0 }), "{error}");
@@ -378,7 +378,7 @@ fn without_a_count_a_quota_cannot_be_kept() {
     fs::remove_file(dir.path().join("clean")).unwrap();
     // A folder that cannot be read keeps the count from ending.
     fs::remove_dir(dir.path().join("chunks/00")).unwrap();
-    let options = Options { reserve: Some(0), quota: Some(1 << 20), ..Options::default() };
+    let options = StoreOptions { reserve_bytes: Some(0), quota_bytes: Some(1 << 20), ..StoreOptions::default() };
     fs::write(dir.path().join("chunks/00"), "").unwrap();
     let error = FileStore::open(dir.path(), &options).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Disk { .. }), "{error}");
@@ -454,8 +454,11 @@ fn records_of_a_store_without_a_catalogue_tell_what_the_files_tell() {
         let meta = fs::metadata(file_of(dir.path(), &id)).unwrap();
         let stored_at = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!((record.len, record.scrubbed_at_s), (1000, 0));
-        assert_eq!((record.note.copies, record.note.holders.len(), record.note.owner), (DEFAULT_COPIES, 0, None));
-        assert_eq!(record.note.stored_at_s, stored_at);
+        assert_eq!(
+            (record.metadata.copies, record.metadata.holders.len(), record.metadata.owner),
+            (DEFAULT_COPIES, 0, None)
+        );
+        assert_eq!(record.metadata.stored_at_s, stored_at);
     }
 }
 
@@ -465,25 +468,25 @@ fn noted_holders_outlive_a_restart() {
     let store = open(dir.path());
     let holders = [cell(8), cell(9)];
     for id in &ids {
-        store.note_holders(id, &holders);
+        store.set_holders(id, &holders);
     }
     store.flush().unwrap();
     drop(store);
     let store = open(dir.path());
     for (_, record) in store.records(None, 50).unwrap() {
-        assert_eq!(record.note.holders, holders);
-        assert_eq!(record.note.owner, store_common::note().owner);
+        assert_eq!(record.metadata.holders, holders);
+        assert_eq!(record.metadata.owner, store_common::metadata().owner);
     }
 }
 
 #[test]
 fn facts_outlive_a_restart_and_the_catalogue() {
     let (dir, _) = filled(1);
-    open(dir.path()).keep(b"strikes").unwrap();
+    open(dir.path()).save_state(b"strikes").unwrap();
     fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
     fs::write(dir.path().join("tmp/facts"), "half").unwrap();
     let store = open(dir.path());
-    assert_eq!(store.kept().unwrap().unwrap(), b"strikes");
+    assert_eq!(store.load_state().unwrap().unwrap(), b"strikes");
     assert_eq!(count(&dir.path().join("tmp")), 0);
 }
 
@@ -492,7 +495,7 @@ fn damaged_facts_are_forgotten_and_may_be_kept_anew() {
     let dir = new_cell();
     let store = open(dir.path());
     let path = dir.path().join("facts");
-    store.keep(b"three strikes").unwrap();
+    store.save_state(b"three strikes").unwrap();
     let good = fs::read(&path).unwrap();
     let mut bad =
         vec![Vec::new(), b"\n".to_vec(), good[..good.len() - 1].to_vec(), [&good[..], &[b'x'; 70_000]].concat()];
@@ -503,13 +506,13 @@ fn damaged_facts_are_forgotten_and_may_be_kept_anew() {
     }
     for (n, bad) in bad.into_iter().enumerate() {
         fs::write(&path, bad).unwrap();
-        assert_eq!(store.kept().unwrap(), None, "{n}");
+        assert_eq!(store.load_state().unwrap(), None, "{n}");
         fs::write(&path, &good).unwrap();
-        assert_eq!(store.kept().unwrap().unwrap(), b"three strikes", "{n}");
+        assert_eq!(store.load_state().unwrap().unwrap(), b"three strikes", "{n}");
     }
     fs::write(&path, "damaged").unwrap();
-    store.keep(b"four strikes").unwrap();
-    assert_eq!(store.kept().unwrap().unwrap(), b"four strikes");
+    store.save_state(b"four strikes").unwrap();
+    assert_eq!(store.load_state().unwrap().unwrap(), b"four strikes");
 }
 
 /// Kills a store that puts as fast as it can; whatever it acknowledged must be here.

@@ -126,20 +126,20 @@ fn facts_are_kept_on_a_full_disk_in_the_room_of_the_ballast() {
     let dir = disk.path().join("cell");
     FileStore::init(&dir, cell(1)).unwrap();
     let store = open(&dir);
-    store.keep(b"old").unwrap();
+    store.save_state(b"old").unwrap();
     let mut file = fs::File::create(disk.path().join("hog")).unwrap();
     std::io::copy(&mut std::io::repeat(1), &mut file).unwrap_err();
     let facts = bytes(1, 60_000);
-    store.keep(&facts).unwrap();
+    store.save_state(&facts).unwrap();
     assert!(!dir.join("ballast").exists());
     // With nothing left at all the old ones stay.
     std::io::copy(&mut std::io::repeat(1), &mut file).unwrap_err();
-    let error = store.keep(&bytes(2, 60_000)).unwrap_err();
+    let error = store.save_state(&bytes(2, 60_000)).unwrap_err();
     assert!(matches!(error, StoreError::NoRoom { .. }), "{error}");
-    assert_eq!(store.kept().unwrap().unwrap(), facts);
+    assert_eq!(store.load_state().unwrap().unwrap(), facts);
     assert!(fs::read_dir(dir.join("tmp")).unwrap().next().is_none());
     drop(store);
-    assert_eq!(open(&dir).kept().unwrap().unwrap(), facts);
+    assert_eq!(open(&dir).load_state().unwrap().unwrap(), facts);
 }
 
 /// The system's own "no space" where the count of free bytes does not foretell it: there are no inodes left.

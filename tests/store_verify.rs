@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cellsync::id::ChunkId;
-use cellsync::store::{Checked, FileStore, Put, Store, StoreError};
+use cellsync::store::{CopyState, FileStore, PutOutcome, Store, StoreError};
 use store_common::disk::Disk;
 use store_common::{assert_all_good, bytes, cell, child, open, put, until};
 
@@ -52,7 +52,7 @@ fn a_damaged_copy_is_set_aside_and_no_longer_here() {
     for how in ["a bit", "cut short", "grown", "grown past all chunks"] {
         let bytes = bytes(1, 100_000);
         let (id, stored) = put(&store, &bytes).unwrap();
-        assert_eq!(stored, Put::Stored, "{how}");
+        assert_eq!(stored, PutOutcome::Stored, "{how}");
         let path = file_of(dir.path(), &id);
         let set_len = |len| File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
         match how {
@@ -62,11 +62,11 @@ fn a_damaged_copy_is_set_aside_and_no_longer_here() {
             _ => set_len(3 << 20),
         }
         let bad = fs::metadata(&path).unwrap().len();
-        assert_eq!(store.verify(&id).unwrap(), Checked::Bad, "{how}");
-        assert!(!store.has(&id).unwrap(), "{how}");
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Bad, "{how}");
+        assert!(!store.contains(&id).unwrap(), "{how}");
         assert_eq!(store.record(&id).unwrap(), None, "{how}");
         assert_eq!(fs::metadata(dir.path().join("quarantine").join(id.to_string())).unwrap().len(), bad, "{how}");
-        assert_eq!(store.verify(&id).unwrap(), Checked::Missing, "{how}");
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Missing, "{how}");
         fs::remove_file(dir.path().join("quarantine").join(id.to_string())).unwrap();
     }
 }
@@ -79,7 +79,7 @@ fn what_was_set_aside_is_not_counted() {
     let (id, _) = put(&store, &bytes(1, 100_000)).unwrap();
     damage(&file_of(dir.path(), &id), 5);
     assert_eq!(usage(&store), (2, 100_007));
-    assert_eq!(store.verify(&id).unwrap(), Checked::Bad);
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Bad);
     assert_eq!(usage(&store), (1, 7));
     store.flush().unwrap();
     drop(store);
@@ -108,7 +108,7 @@ fn a_good_copy_that_comes_meanwhile_is_never_set_aside() {
                 });
             }
         });
-        assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+        assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
         assert_eq!(usage(&store), (1, 100_000));
         let aside = quarantined(dir.path(), &id).unwrap();
         assert_ne!(ChunkId::of(&aside), id, "a good copy was set aside");
@@ -127,7 +127,7 @@ fn a_copy_that_cannot_be_opened_just_now_is_left_alone() {
     drop(poor);
     let store = open(dir.path());
     assert_all_good(&store, &[id]);
-    assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
     assert_eq!(quarantined(dir.path(), &id), None);
 }
 
@@ -145,9 +145,9 @@ fn a_copy_is_read_from_the_disk_and_not_kept_in_memory() {
     assert_all_good(&store, &ids);
     damage(&disk.image(), disk.find_blocks(&first[..100])[0]);
     assert_all_good(&store, &ids);
-    assert_eq!(store.verify(&ids[0]).unwrap(), Checked::Bad);
+    assert_eq!(store.verify(&ids[0]).unwrap(), CopyState::Bad);
     // The other one is good when it is looked at, and not in memory any more when it is damaged.
-    assert_eq!(store.verify(&ids[1]).unwrap(), Checked::Good);
+    assert_eq!(store.verify(&ids[1]).unwrap(), CopyState::Good);
     damage(&disk.image(), disk.find_blocks(&second[..100])[0]);
     let mut read = Vec::new();
     store.open(&ids[1]).unwrap().unwrap().reader.read_to_end(&mut read).unwrap();
@@ -196,10 +196,10 @@ fn a_copy_that_the_disk_cannot_give_is_set_aside() {
     assert_eq!(fs::metadata(&path).unwrap().len(), 100_000);
     let error = fs::read(&path).unwrap_err();
     let store = open(&dir);
-    assert_eq!(store.verify(&id).unwrap(), Checked::Bad, "{error}");
-    assert!(!store.has(&id).unwrap());
-    assert_eq!(put(&store, &bytes).unwrap(), (id, Put::Stored));
-    assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Bad, "{error}");
+    assert!(!store.contains(&id).unwrap());
+    assert_eq!(put(&store, &bytes).unwrap(), (id, PutOutcome::Stored));
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
 }
 
 /// A file of which the file system tells nothing at all can neither be set aside nor replaced. The chunk is not here,
@@ -224,13 +224,13 @@ fn a_copy_that_cannot_even_be_looked_at_is_not_here() {
     fs::metadata(file_of(&dir, &id)).unwrap_err();
     fs::remove_file(dir.join("clean")).unwrap();
     let store = open(&dir);
-    assert_eq!(store.verify(&id).unwrap(), Checked::Missing);
-    assert!(!store.has(&id).unwrap());
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Missing);
+    assert!(!store.contains(&id).unwrap());
     assert!(!store.remove(&id).unwrap());
     let error = put(&store, &bytes).unwrap_err();
     assert!(matches!(error, StoreError::Disk { .. }), "{error}");
     assert_eq!(usage(&store), (1, 7));
-    assert_eq!(store.verify(&other).unwrap(), Checked::Good);
+    assert_eq!(store.verify(&other).unwrap(), CopyState::Good);
     until("no record is left", || store.records(None, 9).unwrap().len() == 1);
 }
 
@@ -244,7 +244,7 @@ fn verifying_notes_no_time_of_access() {
     let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     let times = fs::FileTimes::new().set_accessed(long_ago);
     File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
-    assert_eq!(store.verify(&id).unwrap(), Checked::Good);
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
     assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), long_ago);
 }
 

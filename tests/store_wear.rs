@@ -51,9 +51,9 @@ fn child_process() {
     counted(&store);
     store.flush().unwrap();
     for (n, (id, record)) in store.records(None, 1000).unwrap().iter().enumerate() {
-        store.note_holders(id, &record.note.holders);
+        store.set_holders(id, &record.metadata.holders);
         if n == 0 {
-            assert_eq!(store.verify(id).unwrap(), cellsync::store::Checked::Good);
+            assert_eq!(store.verify(id).unwrap(), cellsync::store::CopyState::Good);
         }
     }
     writeln!(std::io::stdout(), "\nsettled").unwrap();
@@ -64,12 +64,12 @@ fn child_process() {
 fn the_same_facts_again_write_nothing() {
     let dir = new_cell();
     let store = open(dir.path());
-    store.keep(b"a").unwrap();
+    store.save_state(b"a").unwrap();
     let number = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.path().join("facts")).unwrap());
     let before = number();
-    store.keep(b"a").unwrap();
+    store.save_state(b"a").unwrap();
     assert_eq!(number(), before);
-    store.keep(b"b").unwrap();
+    store.save_state(b"b").unwrap();
     assert_ne!(number(), before);
 }
 

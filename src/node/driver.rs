@@ -237,7 +237,7 @@ impl Driver {
                     log::error!("the new name {id} is not kept and will be given up at the next start: {error}");
                 }
             }
-            Output::Note { chunk, holders } => self.store.note_holders(&chunk, &holders),
+            Output::Note { chunk, holders } => self.store.set_holders(&chunk, &holders),
             Output::Keep(memory) => self.keeping = Some(tasks.spawn(keep(Arc::clone(&self.store), memory))),
             Output::Event(event) => self.log.tell(&event),
             errand => {
@@ -280,7 +280,7 @@ impl Driver {
 
 /// What the cell last kept; nothing if it is damaged, which is no reason not to start.
 pub(super) fn remembered(store: &dyn Store) -> Memory {
-    let kept = match store.kept() {
+    let kept = match store.load_state() {
         Ok(Some(kept)) => kept,
         Ok(None) => return Memory::default(),
         Err(error) => {
@@ -297,7 +297,7 @@ pub(super) fn remembered(store: &dyn Store) -> Memory {
 async fn keep(store: Arc<FileStore>, memory: Memory) {
     let keep = smol::unblock(move || {
         let kept = serde_json::to_vec(&memory).map_err(|error| error.to_string());
-        kept.and_then(|facts| Store::keep(&*store, &facts).map_err(|error| error.to_string()))
+        kept.and_then(|facts| Store::save_state(&*store, &facts).map_err(|error| error.to_string()))
     });
     let kept = future::or(keep, async {
         Timer::after(KEEP_LIMIT).await;
@@ -400,9 +400,9 @@ mod tests {
         let store = MemoryStore::new(0);
         assert_eq!(remembered(&store), Memory::default());
         let memory = Memory { draining: true, ..Memory::default() };
-        store.keep(&serde_json::to_vec(&memory).unwrap()).unwrap();
+        store.save_state(&serde_json::to_vec(&memory).unwrap()).unwrap();
         assert_eq!(remembered(&store), memory);
-        store.keep(b"{\"draining\":tr").unwrap();
+        store.save_state(b"{\"draining\":tr").unwrap();
         assert_eq!(remembered(&store), Memory::default());
     }
 }

@@ -16,7 +16,7 @@ use smol::Timer;
 use crate::cell::{Held, Input, Verified};
 use crate::id::ChunkId;
 use crate::node::mailbox::Colony;
-use crate::store::{Checked, Note, Put, Record, Store, StoreError};
+use crate::store::{CopyState, PutMetadata, PutOutcome, Record, Store, StoreError};
 
 /// Copies that are told at once after the start.
 const PAGE: usize = 500;
@@ -29,9 +29,9 @@ pub(super) struct Copies {
     colony: Colony,
 }
 
-fn held(id: ChunkId, len: u64, note: Note) -> Held {
+fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> Held {
     // A chunk is far smaller.
-    Held { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: note.copies, holders: note.holders }
+    Held { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
 }
 
 impl Copies {
@@ -45,23 +45,23 @@ impl Copies {
         expected: Option<&ChunkId>,
         len: u64,
         body: &mut dyn Read,
-        note: Note,
-    ) -> Result<(ChunkId, Put), StoreError> {
-        let before = expected.filter(|id| self.store.has(id).unwrap_or(false));
-        let put = self.store.put(expected, len, body, &note);
+        metadata: PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
+        let before = expected.filter(|id| self.store.contains(id).unwrap_or(false));
+        let put = self.store.put(expected, len, body, &metadata);
         match (&put, before) {
-            (Ok((id, Put::Stored)), _) => self.colony.tell(Input::Holds(vec![held(*id, len, note)])),
+            (Ok((id, PutOutcome::Stored)), _) => self.colony.tell(Input::Holds(vec![held(*id, len, metadata)])),
             // The store found the copy that was here to be bad and set it aside, and then nothing came in its place.
-            (Err(_), Some(id)) if self.store.has(id).is_ok_and(|here| !here) => self.is_bad(id),
+            (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|here| !here) => self.is_bad(id),
             _ => {}
         }
         put
     }
 
     /// Re-hashes a copy ([`Store::verify`]) for somebody else than the core, and tells the core if it is bad. Blocks.
-    pub(super) fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+    pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let checked = self.store.verify(id)?;
-        if checked == Checked::Bad {
+        if checked == CopyState::Bad {
             self.is_bad(id);
         }
         Ok(checked)
@@ -82,7 +82,7 @@ impl Copies {
     }
 
     fn is_here(&self, id: ChunkId, record: Record) {
-        self.colony.tell(Input::Holds(vec![held(id, record.len, record.note)]));
+        self.colony.tell(Input::Holds(vec![held(id, record.len, record.metadata)]));
     }
 
     /// Tells the core of a copy that is gone. Blocks.
@@ -114,11 +114,11 @@ impl Copies {
         if ids.is_empty() {
             return Ok(None);
         }
-        let page = page.into_iter().map(|(id, record)| held(id, record.len, record.note)).collect();
+        let page = page.into_iter().map(|(id, record)| held(id, record.len, record.metadata)).collect();
         self.colony.tell(Input::Holds(page));
         // What went while the page waited to be heard was told already, and too early.
         for id in &ids {
-            if self.store.has(id).is_ok_and(|here| !here) {
+            if self.store.contains(id).is_ok_and(|here| !here) {
                 self.is_gone(id);
             }
         }
@@ -135,12 +135,12 @@ mod tests {
     use super::*;
     use crate::id::CellId;
     use crate::node::mailbox::{Look, hear};
-    use crate::store::{FileStore, MemoryStore, Options};
+    use crate::store::{FileStore, MemoryStore, StoreOptions};
 
     const CHUNK: &[u8] = b"a chunk that comes and goes";
 
-    fn note() -> Note {
-        Note { copies: 3, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
+    fn metadata() -> PutMetadata {
+        PutMetadata { copies: 3, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
     }
 
     fn copies(store: Arc<dyn Store>) -> (Copies, Receiver<Input>) {
@@ -159,11 +159,11 @@ mod tests {
     }
 
     fn chunk() -> Held {
-        held(ChunkId::of(CHUNK), CHUNK.len() as u64, note())
+        held(ChunkId::of(CHUNK), CHUNK.len() as u64, metadata())
     }
 
-    fn put(copies: &Copies, bytes: &[u8]) -> Result<(ChunkId, Put), StoreError> {
-        copies.put(Some(&ChunkId::of(CHUNK)), CHUNK.len() as u64, &mut &bytes[..], note())
+    fn put(copies: &Copies, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
+        copies.put(Some(&ChunkId::of(CHUNK)), CHUNK.len() as u64, &mut &bytes[..], metadata())
     }
 
     #[test]
@@ -172,20 +172,20 @@ mod tests {
         put(&copies, CHUNK).unwrap();
         put(&copies, CHUNK).unwrap();
         put(&copies, b"wrong").unwrap_err();
-        let other = copies.put(None, 5, &mut &b"other"[..], note()).unwrap().0;
-        copies.put(None, 200, &mut &[0; 200][..], note()).unwrap_err();
+        let other = copies.put(None, 5, &mut &b"other"[..], metadata()).unwrap().0;
+        copies.put(None, 200, &mut &[0; 200][..], metadata()).unwrap_err();
         let told = told((copies, heard));
         let [Input::Holds(first), Input::Holds(second)] = &told[..] else { panic!("{told:?}") };
         assert_eq!(*first, [chunk()]);
-        assert_eq!(*second, [held(other, 5, note())]);
+        assert_eq!(*second, [held(other, 5, metadata())]);
     }
 
     /// A cell with [`CHUNK`], of which one bit has flipped on the disk.
     fn damaged(folder: &tempfile::TempDir) -> (Arc<dyn Store>, PathBuf) {
         FileStore::init(folder.path(), CellId::from_bytes([0; 16])).unwrap();
-        let options = Options { reserve: Some(0), ..Options::default() };
+        let options = StoreOptions { reserve_bytes: Some(0), ..StoreOptions::default() };
         let store = FileStore::open(folder.path(), &options).unwrap();
-        let (id, _) = store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &note()).unwrap();
+        let (id, _) = store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &metadata()).unwrap();
         let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
         let mut bytes = CHUNK.to_vec();
         bytes[3] ^= 1;
@@ -198,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, file) = damaged(&folder);
         let (copies, heard) = copies(store);
-        assert_eq!(put(&copies, CHUNK).unwrap().1, Put::Stored);
+        assert_eq!(put(&copies, CHUNK).unwrap().1, PutOutcome::Stored);
         assert_eq!(std::fs::read(file).unwrap(), CHUNK);
         let told = told((copies, heard));
         assert!(matches!(&told[..], [Input::Holds(held)] if *held == [chunk()]), "{told:?}");
@@ -224,11 +224,11 @@ mod tests {
         let (store, file) = damaged(&folder);
         let (copies, heard) = copies(store);
         let id = ChunkId::of(CHUNK);
-        assert_eq!(copies.verify(&id).unwrap(), Checked::Bad);
+        assert_eq!(copies.verify(&id).unwrap(), CopyState::Bad);
         assert!(!file.exists());
-        assert_eq!(copies.verify(&id).unwrap(), Checked::Missing);
+        assert_eq!(copies.verify(&id).unwrap(), CopyState::Missing);
         put(&copies, CHUNK).unwrap();
-        assert_eq!(copies.verify(&id).unwrap(), Checked::Good);
+        assert_eq!(copies.verify(&id).unwrap(), CopyState::Good);
         let told = told((copies, heard));
         assert!(matches!(told[..], [Input::Verified(bad, Verified::Bad), Input::Holds(_)] if bad == id), "{told:?}");
     }
@@ -247,7 +247,7 @@ mod tests {
     fn all_that_is_here_is_told_page_by_page_and_then_that_it_was_all() {
         let store = MemoryStore::new(1 << 20);
         for n in 0..=2 * PAGE as u64 {
-            store.put(None, 8, &mut &n.to_le_bytes()[..], &note()).unwrap();
+            store.put(None, 8, &mut &n.to_le_bytes()[..], &metadata()).unwrap();
         }
         let (copies, heard) = copies(Arc::new(store));
         smol::block_on(copies.clone().tell_all());

@@ -47,7 +47,7 @@ use crate::node::api::Api;
 use crate::node::driver::Driver;
 use crate::node::mailbox::Colony;
 use crate::node::udp::Radio;
-use crate::store::{FileStore, OpenError, Options, Store, panic_is_caught};
+use crate::store::{FileStore, OpenError, Store, StoreOptions, panic_is_caught};
 use crate::wire::beacon::Boot;
 
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to
@@ -143,7 +143,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     if config.init {
         init(config)?;
     }
-    let options = Options { reserve: config.reserve, quota: config.quota, ..Options::default() };
+    let options = StoreOptions { reserve_bytes: config.reserve, quota_bytes: config.quota, ..StoreOptions::default() };
     let store = Arc::new(FileStore::open(&config.data, &options)?);
     let id = store.cell_id();
 

@@ -11,20 +11,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
-use crate::store::{Checked, MAX_FACTS_BYTES, MAX_HOLDERS, Note, OpenChunk, Put, Record, Store, StoreError, Usage};
+use crate::store::{
+    CopyState, MAX_HOLDERS, MAX_STATE_BYTES, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage,
+};
 
 /// Chunks in a map, up to a quota.
 #[derive(Debug)]
 pub struct MemoryStore {
     quota: u64,
     chunks: Mutex<BTreeMap<ChunkId, Kept>>,
-    facts: Mutex<Option<Vec<u8>>>,
+    state: Mutex<Option<Vec<u8>>>,
 }
 
 #[derive(Debug)]
 struct Kept {
     bytes: Arc<[u8]>,
-    note: Note,
+    metadata: PutMetadata,
     /// Did no put tell anything of the chunk but its bytes?
     bare: bool,
     scrubbed_at_s: u64,
@@ -32,22 +34,22 @@ struct Kept {
 
 impl Kept {
     fn record(&self) -> Record {
-        Record { len: self.bytes.len() as u64, note: self.note.clone(), scrubbed_at_s: self.scrubbed_at_s }
+        Record { len: self.bytes.len() as u64, metadata: self.metadata.clone(), scrubbed_at_s: self.scrubbed_at_s }
     }
 }
 
 impl MemoryStore {
     /// An empty store for up to `quota` bytes.
     pub fn new(quota: u64) -> Self {
-        Self { quota, chunks: Mutex::default(), facts: Mutex::default() }
+        Self { quota, chunks: Mutex::default(), state: Mutex::default() }
     }
 
     fn chunks(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Kept>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn facts(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,8 +63,8 @@ impl Store for MemoryStore {
         expected: Option<&ChunkId>,
         len: u64,
         body: &mut dyn Read,
-        note: &Note,
-    ) -> Result<(ChunkId, Put), StoreError> {
+        metadata: &PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
         if len > MAX_CHUNK_BYTES as u64 {
             return Err(StoreError::TooLarge { len });
         }
@@ -82,21 +84,21 @@ impl Store for MemoryStore {
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(StoreError::WrongHash { expected: *expected, found });
         }
-        let mut note = note.clone();
-        note.holders.truncate(MAX_HOLDERS);
-        let bare = note.holders.is_empty() && note.owner.is_none();
+        let mut metadata = metadata.clone();
+        metadata.holders.truncate(MAX_HOLDERS);
+        let bare = metadata.holders.is_empty() && metadata.owner.is_none();
         let mut chunks = self.chunks();
         if let Some(kept) = chunks.get_mut(&found) {
             if kept.bare && !bare {
-                let holders = std::mem::take(&mut kept.note.holders);
-                kept.note = if holders.is_empty() { note } else { Note { holders, ..note } };
+                let holders = std::mem::take(&mut kept.metadata.holders);
+                kept.metadata = if holders.is_empty() { metadata } else { PutMetadata { holders, ..metadata } };
                 kept.bare = false;
             }
-            return Ok((found, Put::AlreadyHere));
+            return Ok((found, PutOutcome::AlreadyPresent));
         }
         room(&chunks)?;
-        chunks.insert(found, Kept { bytes: bytes.into(), note, bare, scrubbed_at_s: 0 });
-        Ok((found, Put::Stored))
+        chunks.insert(found, Kept { bytes: bytes.into(), metadata, bare, scrubbed_at_s: 0 });
+        Ok((found, PutOutcome::Stored))
     }
 
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
@@ -106,7 +108,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn has(&self, id: &ChunkId) -> Result<bool, StoreError> {
+    fn contains(&self, id: &ChunkId) -> Result<bool, StoreError> {
         Ok(self.chunks().contains_key(id))
     }
 
@@ -125,9 +127,9 @@ impl Store for MemoryStore {
         Ok(chunks.range((from, Bound::Unbounded)).take(limit).map(|(id, kept)| (*id, kept.record())).collect())
     }
 
-    fn note_holders(&self, id: &ChunkId, holders: &[CellId]) {
+    fn set_holders(&self, id: &ChunkId, holders: &[CellId]) {
         if let Some(kept) = self.chunks().get_mut(id) {
-            kept.note.holders = holders.iter().take(MAX_HOLDERS).copied().collect();
+            kept.metadata.holders = holders.iter().take(MAX_HOLDERS).copied().collect();
         }
     }
 
@@ -138,15 +140,15 @@ impl Store for MemoryStore {
         Usage { chunks: chunks.len() as u64, bytes, free_bytes, counted: true }
     }
 
-    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+    fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let mut chunks = self.chunks();
-        let Some(kept) = chunks.get_mut(id) else { return Ok(Checked::Missing) };
+        let Some(kept) = chunks.get_mut(id) else { return Ok(CopyState::Missing) };
         if ChunkId::of(&kept.bytes) == *id {
             kept.scrubbed_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            return Ok(Checked::Good);
+            return Ok(CopyState::Good);
         }
         chunks.remove(id);
-        Ok(Checked::Bad)
+        Ok(CopyState::Bad)
     }
 
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
@@ -157,16 +159,16 @@ impl Store for MemoryStore {
         Ok(self.chunks().remove(id).is_some())
     }
 
-    fn keep(&self, facts: &[u8]) -> Result<(), StoreError> {
-        if facts.len() > MAX_FACTS_BYTES {
-            return Err(StoreError::TooLarge { len: facts.len() as u64 });
+    fn save_state(&self, state: &[u8]) -> Result<(), StoreError> {
+        if state.len() > MAX_STATE_BYTES {
+            return Err(StoreError::TooLarge { len: state.len() as u64 });
         }
-        *self.facts() = Some(facts.to_vec());
+        *self.state() = Some(state.to_vec());
         Ok(())
     }
 
-    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.facts().clone())
+    fn load_state(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().clone())
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -14,12 +14,12 @@ use crate::id::CellId;
 use crate::id::ChunkId;
 
 #[cfg(target_os = "linux")]
-pub use crate::store::files::{FileStore, OpenError, Options, panic_is_caught};
+pub use crate::store::files::{FileStore, OpenError, StoreOptions, panic_is_caught};
 pub use crate::store::in_memory::MemoryStore;
 
 /// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct PutMetadata {
     /// How many copies the colony is to keep; 1 to 255.
     pub copies: u8,
     /// The cells chosen to hold a copy, this one included; at most [`MAX_HOLDERS`].
@@ -36,21 +36,21 @@ pub use crate::wire::api::MAX_HOLDERS;
 /// Copies that a chunk is taken to want when nothing is known about it but its bytes.
 pub const DEFAULT_COPIES: u8 = 5;
 
-/// The most that [`Store::keep`] takes, in bytes.
-pub const MAX_FACTS_BYTES: usize = 64 << 10;
+/// The most that [`Store::save_state`] takes, in bytes.
+pub const MAX_STATE_BYTES: usize = 64 << 10;
 
 /// Did a put bring something new?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     /// The chunk was not here before.
     Stored,
     /// The chunk was here already; nothing was written.
-    AlreadyHere,
+    AlreadyPresent,
 }
 
 /// What a look at every byte of a copy told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checked {
+pub enum CopyState {
     /// The copy is whole.
     Good,
     /// It was damaged, or the disk could not give it. It is set aside now: the chunk is no longer here.
@@ -86,7 +86,7 @@ pub struct Record {
     /// Length of the chunk in bytes.
     pub len: u64,
     /// What the put told.
-    pub note: Note,
+    pub metadata: PutMetadata,
     /// When the copy was last re-hashed, in seconds since 1970; 0 for never.
     pub scrubbed_at_s: u64,
 }
@@ -158,14 +158,14 @@ pub trait Store: Send + Sync {
         expected: Option<&ChunkId>,
         len: u64,
         body: &mut dyn Read,
-        note: &Note,
-    ) -> Result<(ChunkId, Put), StoreError>;
+        metadata: &PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError>;
 
     /// Opens a chunk, or `None` if it is not here. An open chunk stays readable while others come and go.
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError>;
 
     /// Is the chunk here? Says nothing about whether its bytes are still good.
-    fn has(&self, id: &ChunkId) -> Result<bool, StoreError>;
+    fn contains(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
     /// Up to `limit` ids in ascending order, those greater than `after`.
     fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
@@ -182,16 +182,16 @@ pub trait Store: Send + Sync {
     /// Notes who is believed to have a copy of a chunk, this cell included, in place of who was believed to; no more
     /// than [`MAX_HOLDERS`]. A hint: it does not wait for the disk, can be lost, and says nothing if it is. Of a chunk
     /// that is not here nothing is noted.
-    fn note_holders(&self, id: &ChunkId, holders: &[CellId]);
+    fn set_holders(&self, id: &ChunkId, holders: &[CellId]);
 
     /// How full the store is. Cheap: touches no more than the file system's own counters.
     fn usage(&self) -> Usage;
 
     /// Hashes the copy that is here, from the disk and not from memory where that can be told apart, and notes when, if
-    /// it is good; that note is a hint like those of [`Store::note_holders`]. A bad copy, also one that the disk cannot
+    /// it is good; that note is a hint like those of [`Store::set_holders`]. A bad copy, also one that the disk cannot
     /// give, is set aside as [`Store::quarantine`] does it, but never one that a put brings meanwhile. An error means
     /// that nobody knows; the copy is left as it is.
-    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError>;
+    fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError>;
 
     /// Sets a bad copy aside, durably: the chunk is no longer here and may be put again. False if it is not here.
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError>;
@@ -200,14 +200,14 @@ pub trait Store: Send + Sync {
     /// here. After an error it can be here or not, and after a power cut again.
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
-    /// Keeps up to [`MAX_FACTS_BYTES`] that the cell must not forget, in place of what was kept before. When this
+    /// Keeps up to [`MAX_STATE_BYTES`] that the cell must not forget, in place of what was kept before. When this
     /// returns `Ok` they survive a power cut, and the loss of all records; until then what was kept before does. The
     /// same facts again write nothing.
-    fn keep(&self, facts: &[u8]) -> Result<(), StoreError>;
+    fn save_state(&self, state: &[u8]) -> Result<(), StoreError>;
 
     /// What was kept last. `None` if nothing ever was, or if it was damaged since, which the log tells: a cell that
     /// has forgotten is better than one that does not start.
-    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError>;
+    fn load_state(&self) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Writes out what was not yet written of the catalogue. For a clean stop; no promise of `put` waits for it.
     fn flush(&self) -> Result<(), StoreError>;

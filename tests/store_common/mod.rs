@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
-use cellsync::store::{FileStore, Note, Options, Put, Store, StoreError};
+use cellsync::store::{FileStore, PutMetadata, PutOutcome, Store, StoreError, StoreOptions};
 
 /// A child that dies with its guard.
 pub(crate) struct Killed(pub(crate) Child);
@@ -72,8 +72,8 @@ pub(crate) fn cell(n: u8) -> CellId {
     CellId::from_random([n; 16])
 }
 
-pub(crate) fn note() -> Note {
-    Note { copies: 3, holders: (0..3).map(cell).collect(), owner: Some([9; 32]), stored_at_s: 1_790_000_000 }
+pub(crate) fn metadata() -> PutMetadata {
+    PutMetadata { copies: 3, holders: (0..3).map(cell).collect(), owner: Some([9; 32]), stored_at_s: 1_790_000_000 }
 }
 
 pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
@@ -83,11 +83,11 @@ pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn open(dir: &Path) -> FileStore {
-    FileStore::open(dir, &Options { reserve: Some(0), ..Options::default() }).unwrap()
+    FileStore::open(dir, &StoreOptions { reserve_bytes: Some(0), ..StoreOptions::default() }).unwrap()
 }
 
-pub(crate) fn put(store: &FileStore, bytes: &[u8]) -> Result<(ChunkId, Put), StoreError> {
-    store.put(Some(&ChunkId::of(bytes)), bytes.len() as u64, &mut &*bytes, &note())
+pub(crate) fn put(store: &FileStore, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
+    store.put(Some(&ChunkId::of(bytes)), bytes.len() as u64, &mut &*bytes, &metadata())
 }
 
 /// Every one of these is here and has the bytes that its name says.

@@ -12,7 +12,7 @@ use crate::net::Exchange;
 use crate::node::api::response::{Answer, read_body, refusal};
 use crate::node::api::{Api, MAX_JSON_BODY_BYTES};
 use crate::node::mailbox::Look;
-use crate::store::Checked;
+use crate::store::CopyState;
 use crate::wire::api;
 use crate::wire::api::{MAX_VERIFY_IDS, NewsError};
 use crate::wire::beacon::Datagram;
@@ -36,7 +36,7 @@ impl Api {
         let _turn = self.turn_to_verify()?;
         let mut good = Vec::with_capacity(ids.len());
         for id in ids {
-            if self.copies.verify(&id).map_err(|error| refusal(&error))? == Checked::Good {
+            if self.copies.verify(&id).map_err(|error| refusal(&error))? == CopyState::Good {
                 good.push(id);
             }
         }

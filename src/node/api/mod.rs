@@ -154,7 +154,7 @@ impl Api {
         }
         let mut here = Vec::with_capacity(ids.len());
         for id in ids {
-            if self.store.has(&id).map_err(|error| refusal(&error))? {
+            if self.store.contains(&id).map_err(|error| refusal(&error))? {
                 here.push(id);
             }
         }

@@ -11,7 +11,7 @@ use crate::id::ChunkId;
 use crate::net::Exchange;
 use crate::node::api::Api;
 use crate::node::api::response::{Refusal, refusal};
-use crate::store::{MAX_HOLDERS, Note, StoreError};
+use crate::store::{MAX_HOLDERS, PutMetadata, StoreError};
 use crate::time::Time;
 use crate::wire::api::{COPIES_HEADER, DEFAULT_COPIES, HOLDERS_HEADER, OWNER_HEADER};
 use crate::wire::problem::Problem;
@@ -24,9 +24,9 @@ impl Api {
         }
         let from = exchange.client();
         self.listens_to(from)?;
-        let note = note(exchange)?;
+        let metadata = metadata(exchange)?;
         let len = exchange.body_bytes();
-        let put = self.copies.put(expected, len, exchange.body(), note);
+        let put = self.copies.put(expected, len, exchange.body(), metadata);
         if let Err(StoreError::WrongHash { .. }) = put {
             self.had_bad_bytes(from);
         }
@@ -57,7 +57,7 @@ impl Api {
 }
 
 /// What the header fields of a put tell about the chunk.
-fn note(exchange: &Exchange) -> Result<Note, Problem> {
+fn metadata(exchange: &Exchange) -> Result<PutMetadata, Problem> {
     let copies = match exchange.field(COPIES_HEADER) {
         None => DEFAULT_COPIES,
         Some(text) => text
@@ -83,5 +83,5 @@ fn note(exchange: &Exchange) -> Result<Note, Problem> {
         }
     };
     let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(Note { copies, holders, owner, stored_at_s })
+    Ok(PutMetadata { copies, holders, owner, stored_at_s })
 }

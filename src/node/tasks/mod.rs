@@ -27,7 +27,7 @@ use crate::net::client::{Http, Patience};
 use crate::node::local_copies::Copies;
 use crate::node::mailbox::Colony;
 use crate::node::tasks::transfer::Transfer;
-use crate::store::{Checked, Store};
+use crate::store::{CopyState, Store};
 use crate::wire::api;
 use crate::wire::beacon::Alert;
 
@@ -171,9 +171,9 @@ impl Errands {
         let lost = |verified| matches!(verified, Verified::Bad | Verified::Missing);
         let (store, late) = (Arc::clone(&self.copies.store), self.copies.clone());
         let verify = move || match store.verify(&id) {
-            Ok(Checked::Good) => Verified::Good,
-            Ok(Checked::Bad) => Verified::Bad,
-            Ok(Checked::Missing) => Verified::Missing,
+            Ok(CopyState::Good) => Verified::Good,
+            Ok(CopyState::Bad) => Verified::Bad,
+            Ok(CopyState::Missing) => Verified::Missing,
             Err(error) => {
                 log::warn!("cannot check the copy of chunk {}: {error}", id.short());
                 Verified::Unknown

@@ -7,7 +7,7 @@ use crate::id::CellId;
 use crate::node::mailbox::{Look, hear};
 use crate::node::tasks::*;
 use crate::node::test_peer::{Stranger, answer, nobody};
-use crate::store::{MemoryStore, Note};
+use crate::store::{MemoryStore, PutMetadata};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -17,9 +17,9 @@ fn cell(n: u8) -> CellId {
 
 fn store_of(chunks: &[&[u8]]) -> Arc<dyn Store> {
     let store = MemoryStore::new(1 << 20);
-    let note = Note { copies: 5, holders: vec![cell(9)], owner: None, stored_at_s: 1 };
+    let metadata = PutMetadata { copies: 5, holders: vec![cell(9)], owner: None, stored_at_s: 1 };
     for bytes in chunks {
-        store.put(None, bytes.len() as u64, &mut &bytes[..], &note).unwrap();
+        store.put(None, bytes.len() as u64, &mut &bytes[..], &metadata).unwrap();
     }
     Arc::new(store)
 }
@@ -112,7 +112,7 @@ fn a_copy_is_checked_and_one_too_many_removed() {
     assert_eq!(verified(ChunkId::of(b"missing")), Verified::Missing);
     // The core has forgotten it already, and must not take it for lost.
     assert!(what_comes_of(&store, Output::Remove(here)).is_empty());
-    assert!(!store.has(&here).unwrap());
+    assert!(!store.contains(&here).unwrap());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::cell::{Fetched, Sent};
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, Sample};
-use crate::store::{Checked, Note, Store, StoreError};
+use crate::store::{CopyState, PutMetadata, Store, StoreError};
 
 /// One chunk, and the cell that it goes to or comes from. The whole of it is in memory meanwhile.
 pub(in crate::node) struct Transfer {
@@ -32,7 +32,7 @@ impl Transfer {
             Err(no_copy) => return no_copy,
         };
         // Without its record the chunk is a copy all the same.
-        let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.note.owner);
+        let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
         let hints = PutHints { copies: self.copies, holders: self.holders, owner };
         match self.http.put_chunk(&format!("http://{}", self.with), &self.chunk, &bytes, &hints) {
             Ok(()) => Sent::Stored,
@@ -62,10 +62,10 @@ impl Transfer {
         }
         drop(bytes);
         match self.store.verify(&self.chunk).map_err(failed)? {
-            Checked::Bad => Err(Sent::OwnCopyBad),
-            Checked::Missing => Err(Sent::OwnCopyGone),
+            CopyState::Bad => Err(Sent::OwnCopyBad),
+            CopyState::Missing => Err(Sent::OwnCopyGone),
             // It was mended meanwhile, or read badly this once.
-            Checked::Good => Err(Sent::OwnCopyUnread),
+            CopyState::Good => Err(Sent::OwnCopyUnread),
         }
     }
 
@@ -80,8 +80,8 @@ impl Transfer {
             }
         };
         let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let note = Note { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
-        match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &note) {
+        let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
+        match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => Fetched::Stored,
             Err(StoreError::WrongHash { found, .. }) if whole => Fetched::Bad { found },
             Err(StoreError::WrongHash { .. }) => Fetched::Failed,
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::net::client::Patience;
     use crate::node::test_peer::{Stranger, answer, cut_off, nobody, of_no_length};
-    use crate::store::{FileStore, MemoryStore, Options};
+    use crate::store::{FileStore, MemoryStore, StoreOptions};
 
     const CHUNK: &[u8] = b"a chunk that wants to be elsewhere";
 
@@ -113,8 +113,8 @@ mod tests {
 
     fn store_with_chunk(owner: Option<[u8; 32]>) -> Arc<dyn Store> {
         let store = MemoryStore::new(1 << 20);
-        let note = Note { copies: 5, holders: Vec::new(), owner, stored_at_s: 1 };
-        store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &note).unwrap();
+        let metadata = PutMetadata { copies: 5, holders: Vec::new(), owner, stored_at_s: 1 };
+        store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
         Arc::new(store)
     }
 
@@ -156,13 +156,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = ChunkId::of(CHUNK);
         FileStore::init(folder.path(), cell(0)).unwrap();
-        let options = Options { reserve: Some(0), ..Options::default() };
+        let options = StoreOptions { reserve_bytes: Some(0), ..StoreOptions::default() };
         let store: Arc<dyn Store> = Arc::new(FileStore::open(folder.path(), &options).unwrap());
-        let note = Note { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let metadata = PutMetadata { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
         // Another byte, none at all, and far too many.
         for bad in [&b"a chunk that wants to be elsewherf"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
-            store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &note).unwrap();
+            store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
             std::fs::write(&file, bad).unwrap();
             let stranger = Stranger::says(answer(200, b""));
             assert_eq!(transfer(Arc::clone(&store), stranger.door).send(), Sent::OwnCopyBad);
@@ -180,8 +180,8 @@ mod tests {
         let [request] = &stranger.requests()[..] else { panic!("one request") };
         assert_eq!(request.line(), format!("GET /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(request.field("X-Hops"), Some("0"));
-        let note = store.record(&ChunkId::of(CHUNK)).unwrap().unwrap().note;
-        assert_eq!((note.copies, note.holders), (3, vec![cell(1), cell(2)]));
+        let metadata = store.record(&ChunkId::of(CHUNK)).unwrap().unwrap().metadata;
+        assert_eq!((metadata.copies, metadata.holders), (3, vec![cell(1), cell(2)]));
     }
 
     /// A link that breaks must not look like a cell that lies.

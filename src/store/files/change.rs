@@ -108,7 +108,7 @@ impl Amendment {
             None => known,
         };
         if let Some(holders) = &self.holders {
-            known.record.note.holders.clone_from(holders);
+            known.record.metadata.holders.clone_from(holders);
         }
         if let Some(at_s) = self.scrubbed_at_s {
             known.record.scrubbed_at_s = at_s;
@@ -124,8 +124,8 @@ fn fill(known: Known, more: &Known) -> Known {
     }
     let mut filled = more.clone();
     filled.record.scrubbed_at_s = known.record.scrubbed_at_s;
-    if !known.record.note.holders.is_empty() {
-        filled.record.note.holders = known.record.note.holders;
+    if !known.record.metadata.holders.is_empty() {
+        filled.record.metadata.holders = known.record.metadata.holders;
     }
     filled
 }
@@ -133,7 +133,7 @@ fn fill(known: Known, more: &Known) -> Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{DEFAULT_COPIES, Note};
+    use crate::store::{DEFAULT_COPIES, PutMetadata};
 
     fn cell(n: u8) -> CellId {
         CellId::from_bytes([n; 16])
@@ -141,13 +141,13 @@ mod tests {
 
     fn record(holders: &[u8], owner: Option<u8>) -> Record {
         let holders = holders.iter().map(|n| cell(*n)).collect();
-        let note = Note { copies: 3, holders, owner: owner.map(|n| [n; 32]), stored_at_s: 7 };
-        Record { len: 100, note, scrubbed_at_s: 0 }
+        let metadata = PutMetadata { copies: 3, holders, owner: owner.map(|n| [n; 32]), stored_at_s: 7 };
+        Record { len: 100, metadata, scrubbed_at_s: 0 }
     }
 
     fn found() -> Record {
-        let note = Note { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s: 1 };
-        Record { len: 100, note, scrubbed_at_s: 0 }
+        let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        Record { len: 100, metadata, scrubbed_at_s: 0 }
     }
 
     fn some_of_each() -> Vec<Change> {

@@ -16,7 +16,7 @@ use crate::store::files::capacity::BALLAST_BYTES;
 use crate::store::files::catalogue::CatalogueError;
 use crate::store::files::change::Change;
 use crate::store::files::{Inner, locked};
-use crate::store::{DEFAULT_COPIES, Note, Record, StoreError};
+use crate::store::{DEFAULT_COPIES, PutMetadata, Record, StoreError};
 
 /// Records are hints and a flush costs a small board's card dearly, so they may wait this long for the disk.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
@@ -341,6 +341,6 @@ impl Keeper<'_> {
 pub(super) fn found(inner: &Inner, id: &ChunkId) -> Option<Record> {
     let meta = fs::metadata(inner.folder.chunk(id)).ok()?;
     let stored_at_s = meta.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let note = Note { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
-    Some(Record { len: meta.len(), note, scrubbed_at_s: 0 })
+    let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
+    Some(Record { len: meta.len(), metadata, scrubbed_at_s: 0 })
 }

@@ -43,25 +43,25 @@ use crate::store::files::record::Known;
 use crate::store::files::shard::{Held, Named, Shard};
 use crate::store::files::staging::{Incoming, disk_or_full};
 use crate::store::files::state_file::Facts;
-use crate::store::{Checked, MAX_HOLDERS, Note, OpenChunk, Put, Record, Store, StoreError, Usage};
+use crate::store::{CopyState, MAX_HOLDERS, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage};
 
 pub use crate::store::files::catalogue::panic_is_caught;
 pub use crate::store::files::folder::OpenError;
 
 /// How a store uses its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct StoreOptions {
     /// Bytes of the disk kept free for others. `None`: 1 GiB or 5 % of the disk, the smaller.
-    pub reserve: Option<u64>,
+    pub reserve_bytes: Option<u64>,
     /// Bytes that all chunks together may take. `None`: what the reserve leaves.
-    pub quota: Option<u64>,
+    pub quota_bytes: Option<u64>,
     /// Bytes of memory for the catalogue's cache. 4 MiB serve 100,000 chunks; more only quickens lookups of records.
     pub cache_bytes: u64,
 }
 
-impl Default for Options {
+impl Default for StoreOptions {
     fn default() -> Self {
-        Self { reserve: None, quota: None, cache_bytes: 4 << 20 }
+        Self { reserve_bytes: None, quota_bytes: None, cache_bytes: 4 << 20 }
     }
 }
 
@@ -95,13 +95,13 @@ impl FileStore {
 
     /// Opens a cell's folder and holds its lock until dropped. In the background the files are counted and compared
     /// with the catalogue.
-    pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
         let folder = Folder::open(dir)?;
         let (clean, held) = Clean::read(dir);
         if held.is_none() {
             sync_all(&folder).map_err(OpenError::disk("syncing", dir))?;
         }
-        let room = Arc::new(Room::new(dir, options.reserve, options.quota));
+        let room = Arc::new(Room::new(dir, options.reserve_bytes, options.quota_bytes));
         room.take_on_ballast();
         let shards = shard::all(&folder, &room);
         if let Some(held) = held {
@@ -213,7 +213,12 @@ impl Inner {
         }
     }
 
-    fn put_new(&self, expected: Option<&ChunkId>, len: u64, body: &mut dyn Read) -> Result<(ChunkId, Put), StoreError> {
+    fn put_new(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
         let _coming = self.room.claim(len)?;
         let mut incoming = Incoming::create(&self.folder.tmp(), len)?;
         let id = check(expected, incoming.fill(body)?)?;
@@ -224,7 +229,7 @@ impl Inner {
         let _changing = self.begin_change()?;
         let published = self.shard(&id).publish(&id, len, incoming.path());
         let (put, named) = published.map_err(|e| disk_or_full(e, len, "renaming to", &path))?;
-        if put == Put::Stored {
+        if put == PutOutcome::Stored {
             incoming.keep();
         }
         self.settle(&id, len, &named)?;
@@ -248,8 +253,8 @@ impl Store for FileStore {
         expected: Option<&ChunkId>,
         len: u64,
         body: &mut dyn Read,
-        note: &Note,
-    ) -> Result<(ChunkId, Put), StoreError> {
+        metadata: &PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
         let inner = &self.inner;
         if len > MAX_CHUNK_BYTES as u64 {
             return Err(StoreError::TooLarge { len });
@@ -259,13 +264,13 @@ impl Store for FileStore {
             None => None,
         };
         let (id, put) = match here {
-            Some(id) => inner.put_again(id, len, body).map(|()| (*id, Put::AlreadyHere))?,
+            Some(id) => inner.put_again(id, len, body).map(|()| (*id, PutOutcome::AlreadyPresent))?,
             None => inner.put_new(expected, len, body)?,
         };
-        let mut note = note.clone();
-        note.holders.truncate(MAX_HOLDERS);
-        let record = Record { len, note, scrubbed_at_s: 0 };
-        let change = if put == Put::Stored { Change::put(record) } else { Change::fill(record) };
+        let mut metadata = metadata.clone();
+        metadata.holders.truncate(MAX_HOLDERS);
+        let record = Record { len, metadata, scrubbed_at_s: 0 };
+        let change = if put == PutOutcome::Stored { Change::put(record) } else { Change::fill(record) };
         inner.desk.leave(&id, change);
         Ok((id, put))
     }
@@ -284,7 +289,7 @@ impl Store for FileStore {
         Ok(Some(OpenChunk { len: meta.len(), reader: Box::new(Exactly { file, left: meta.len() }) }))
     }
 
-    fn has(&self, id: &ChunkId) -> Result<bool, StoreError> {
+    fn contains(&self, id: &ChunkId) -> Result<bool, StoreError> {
         let path = self.inner.folder.chunk(id);
         Ok(shard::file_len(&path).map_err(StoreError::disk("looking for", &path))?.is_some())
     }
@@ -330,7 +335,7 @@ impl Store for FileStore {
         }
     }
 
-    fn note_holders(&self, id: &ChunkId, holders: &[CellId]) {
+    fn set_holders(&self, id: &ChunkId, holders: &[CellId]) {
         let holders = holders.iter().take(MAX_HOLDERS).copied().collect();
         self.inner.desk.leave(id, Change::holders(holders));
     }
@@ -339,7 +344,7 @@ impl Store for FileStore {
         self.inner.room.usage()
     }
 
-    fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+    fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         self.inner.verify(id)
     }
 
@@ -356,11 +361,11 @@ impl Store for FileStore {
         Ok(removed.is_some())
     }
 
-    fn keep(&self, facts: &[u8]) -> Result<(), StoreError> {
-        self.inner.facts.keep(facts, &self.inner.room)
+    fn save_state(&self, state: &[u8]) -> Result<(), StoreError> {
+        self.inner.facts.keep(state, &self.inner.room)
     }
 
-    fn kept(&self) -> Result<Option<Vec<u8>>, StoreError> {
+    fn load_state(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.facts.kept()
     }
 

@@ -16,7 +16,7 @@
 //! itself found out about the chunk since.
 
 use crate::id::CellId;
-use crate::store::{MAX_HOLDERS, Note, Record};
+use crate::store::{MAX_HOLDERS, PutMetadata, Record};
 
 const LAYOUT: u8 = 1;
 const HAS_OWNER: u8 = 1;
@@ -33,7 +33,7 @@ pub(super) struct Known {
 
 impl From<Record> for Known {
     fn from(record: Record) -> Self {
-        let bare = record.note.holders.is_empty() && record.note.owner.is_none();
+        let bare = record.metadata.holders.is_empty() && record.metadata.owner.is_none();
         Self { record, bare }
     }
 }
@@ -41,16 +41,16 @@ impl From<Record> for Known {
 /// The record as bytes. Holders past [`MAX_HOLDERS`] are left out.
 pub(super) fn encode(known: &Known) -> Vec<u8> {
     let record = &known.record;
-    let holders = record.note.holders.iter().take(MAX_HOLDERS);
+    let holders = record.metadata.holders.iter().take(MAX_HOLDERS);
     let count = u8::try_from(holders.len()).unwrap_or(u8::MAX);
-    let owner = if record.note.owner.is_some() { HAS_OWNER } else { 0 };
+    let owner = if record.metadata.owner.is_some() { HAS_OWNER } else { 0 };
     let bare = if known.bare { BARE } else { 0 };
-    let mut bytes = vec![LAYOUT, record.note.copies, owner | bare, count];
+    let mut bytes = vec![LAYOUT, record.metadata.copies, owner | bare, count];
     bytes.extend_from_slice(&u32::try_from(record.len).unwrap_or(u32::MAX).to_le_bytes());
-    for time_s in [record.note.stored_at_s, record.scrubbed_at_s] {
+    for time_s in [record.metadata.stored_at_s, record.scrubbed_at_s] {
         bytes.extend(time_s.min(TIME_MAX_S).to_le_bytes().into_iter().take(5));
     }
-    bytes.extend(record.note.owner.iter().flatten());
+    bytes.extend(record.metadata.owner.iter().flatten());
     bytes.extend(holders.flat_map(CellId::as_bytes));
     bytes
 }
@@ -77,7 +77,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Known> {
     }
     let known = Known::from(Record {
         len: u32::from_le_bytes(*len).into(),
-        note: Note {
+        metadata: PutMetadata {
             copies,
             holders: names.iter().map(|name| CellId::from_bytes(*name)).collect(),
             owner,
@@ -99,8 +99,8 @@ mod tests {
 
     fn known(holders: usize, owner: Option<[u8; 32]>) -> Known {
         let holders = (0..holders).map(|n| CellId::from_bytes([u8::try_from(n).unwrap(); 16])).collect();
-        let note = Note { copies: 5, holders, owner, stored_at_s: 1_790_000_000 };
-        Record { len: 1_048_600, note, scrubbed_at_s: 1_790_000_001 }.into()
+        let metadata = PutMetadata { copies: 5, holders, owner, stored_at_s: 1_790_000_000 };
+        Record { len: 1_048_600, metadata, scrubbed_at_s: 1_790_000_001 }.into()
     }
 
     #[test]

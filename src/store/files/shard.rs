@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use rustix::fs::{Dir, FileType};
 
 use crate::id::ChunkId;
-use crate::store::Put;
+use crate::store::PutOutcome;
 use crate::store::files::capacity::Room;
 use crate::store::files::folder::{Folder, sync_folder};
 use crate::store::files::verify::is_damage;
@@ -103,11 +103,11 @@ impl Shard {
     }
 
     /// Gives a whole, fsynced file its name, unless a copy of that length is here.
-    pub(super) fn publish(&self, id: &ChunkId, len: u64, new: &Path) -> io::Result<(Put, Named)> {
+    pub(super) fn publish(&self, id: &ChunkId, len: u64, new: &Path) -> io::Result<(PutOutcome, Named)> {
         let mut state = locked(&self.state);
         let before = file_len(&self.file(id))?;
         if before == Some(len) {
-            return Ok((Put::AlreadyHere, pending(&state, id)));
+            return Ok((PutOutcome::AlreadyPresent, pending(&state, id)));
         }
         fs::rename(new, self.file(id))?;
         // A copy of another length cannot be the chunk: the good bytes have just replaced it.
@@ -118,7 +118,7 @@ impl Shard {
         state.touch(id);
         let renamed = Arc::new(Renamed { id: *id, outcome: OnceLock::new() });
         state.renamed.push(Arc::clone(&renamed));
-        Ok((Put::Stored, Named(Some(renamed))))
+        Ok((PutOutcome::Stored, Named(Some(renamed))))
     }
 
     /// Is a copy of this length here?

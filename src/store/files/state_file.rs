@@ -19,7 +19,7 @@ use crate::store::files::folder::replace_file;
 use crate::store::files::locked;
 use crate::store::files::staging::disk_or_full;
 use crate::store::files::verify::is_damage;
-use crate::store::{MAX_FACTS_BYTES, StoreError};
+use crate::store::{MAX_STATE_BYTES, StoreError};
 
 const NAME: &str = "facts";
 /// In the folder that is emptied at every start.
@@ -37,7 +37,7 @@ impl Facts {
     }
 
     pub(super) fn keep(&self, facts: &[u8], room: &Room) -> Result<(), StoreError> {
-        if facts.len() > MAX_FACTS_BYTES {
+        if facts.len() > MAX_STATE_BYTES {
             return Err(StoreError::TooLarge { len: facts.len() as u64 });
         }
         let hash = ChunkId::of(facts);
@@ -87,7 +87,7 @@ impl Facts {
 
 /// A byte more than the longest there can be, to know a longer one by.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let most = (ID_HEX_LEN + 1 + MAX_FACTS_BYTES) as u64;
+    let most = (ID_HEX_LEN + 1 + MAX_STATE_BYTES) as u64;
     let mut text = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut text)?;
     Ok(text)
@@ -95,7 +95,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn facts_of(text: &[u8]) -> Option<&[u8]> {
     let (line, rest) = text.split_at_checked(ID_HEX_LEN)?;
-    let facts = rest.strip_prefix(b"\n").filter(|facts| facts.len() <= MAX_FACTS_BYTES)?;
+    let facts = rest.strip_prefix(b"\n").filter(|facts| facts.len() <= MAX_STATE_BYTES)?;
     let hash: ChunkId = str::from_utf8(line).ok()?.parse().ok()?;
     (ChunkId::of(facts) == hash).then_some(facts)
 }

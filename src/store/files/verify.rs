@@ -18,7 +18,7 @@ use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::store::files::change::Change;
 use crate::store::files::folder::sync_folder;
 use crate::store::files::{Inner, open_quietly, quarantine, shard, staging};
-use crate::store::{Checked, StoreError};
+use crate::store::{CopyState, StoreError};
 
 /// A copy can be replaced while it is looked at, as often as somebody sets it aside and somebody else puts it anew.
 const MAX_LOOKS: u32 = 8;
@@ -43,9 +43,9 @@ enum Look {
 }
 
 impl Inner {
-    pub(super) fn verify(&self, id: &ChunkId) -> Result<Checked, StoreError> {
+    pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let checked = self.check(id, Source::Disk)?;
-        if checked == Checked::Good {
+        if checked == CopyState::Good {
             let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             self.desk.leave(id, Change::scrubbed(now_s));
         }
@@ -58,14 +58,14 @@ impl Inner {
         if shard::file_len(&path).map_err(StoreError::disk("looking for", &path))? != Some(len) {
             return Ok(false);
         }
-        Ok(self.check(id, Source::Anywhere)? == Checked::Good)
+        Ok(self.check(id, Source::Anywhere)? == CopyState::Good)
     }
 
-    fn check(&self, id: &ChunkId, from: Source) -> Result<Checked, StoreError> {
+    fn check(&self, id: &ChunkId, from: Source) -> Result<CopyState, StoreError> {
         for _ in 0..MAX_LOOKS {
             let (seen, _open) = match self.look(id, from)? {
-                Look::Good => return Ok(Checked::Good),
-                Look::Missing => return Ok(Checked::Missing),
+                Look::Good => return Ok(CopyState::Good),
+                Look::Missing => return Ok(CopyState::Missing),
                 Look::Bad(seen, open) => (seen, open),
             };
             // While it was read another may have stored good bytes in its place.
@@ -75,7 +75,7 @@ impl Inner {
             };
             if self.set_aside(id, same)? {
                 log::warn!("the copy of chunk {} was damaged and is in quarantine now", id.short());
-                return Ok(Checked::Bad);
+                return Ok(CopyState::Bad);
             }
         }
         let path = self.folder.chunk(id);

@@ -32,7 +32,7 @@ gather() {
     rm -rf "$gathered"
     mkdir -p "$gathered/bin" "$packages"
     install -m 755 "$binaries"/{cellsync,cellsync-node,cellsync-put,cellsync-get} "$gathered/bin/"
-    cargo run --quiet --locked --example pages -- "$gathered/pages"
+    cargo run --quiet --locked --no-default-features --example pages -- "$gathered/pages"
     packaging/third-party.sh | gzip -9n >"$gathered/third-party.txt.gz"
 }
 
@@ -46,6 +46,19 @@ check_needs() {
             echo "$program needs libc6 $needs, and the packages promise $promised: build on the oldest Debian they are for" >&2
             return 1
         fi
+    done
+}
+
+# Kernels of the Raspberry Pi 5 have pages of 16 KiB and cannot load programs whose segments are aligned to less.
+check_alignment() {
+    local program alignment
+    for program in "$gathered"/bin/*; do
+        while read -r alignment; do
+            if ((alignment < 0x4000)); then
+                echo "$program has a LOAD segment aligned to $alignment; a Raspberry Pi 5 needs 0x4000 or more" >&2
+                return 1
+            fi
+        done < <(readelf --program-headers --wide "$program" | awk '$1 == "LOAD" { print $NF }')
     done
 }
 
@@ -68,6 +81,7 @@ for arch in "$@"; do
     binaries=$(packaging/compile.sh "$arch" | tail -n 1)
     gather "$binaries"
     check_needs
+    [[ $arch == amd64 ]] || check_alignment
     pack "$(triple_of "$arch")"
 done
 ls -l "$packages"

@@ -91,5 +91,5 @@ export CC_SHELL_ESCAPED_FLAGS=1 "CFLAGS_$name=${c_flags[*]}"
 [[ -n ${SOURCE_DATE_EPOCH:-} ]] || SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=0
 export SOURCE_DATE_EPOCH
 
-cargo build --release --locked --bins --target "$triple" --target-dir "$target" "${build_std[@]}"
-echo "$target/$triple/release" >&3
+cargo build --profile dist --no-default-features --locked --bins --target "$triple" --target-dir "$target" "${build_std[@]}"
+echo "$target/$triple/dist" >&3

@@ -33,7 +33,7 @@ const BEACON_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to notice that it is to end.
 const LOOK: Duration = Duration::from_millis(100);
 /// A connection without a word for so long is closed.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 pub(super) struct Liar {
     pub(super) id: CellId,

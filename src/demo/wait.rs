@@ -11,9 +11,9 @@ use crate::demo::DemoError;
 
 /// How long the cells may take to start, to know each other, or to notice anything. A small board with fifty of them
 /// is slow; a cell that cannot start says so at once.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the colony may take to heal, besides the time that the bytes need.
-pub(super) const HEALING: Duration = Duration::from_secs(180);
+pub(super) const HEALING: Duration = Duration::from_mins(3);
 /// Bytes a second that a busy small board moves at least.
 const SLOW_BYTES: u64 = 256 << 10;
 /// How often a condition is looked at where a look costs little.

@@ -20,7 +20,7 @@ pub(super) struct EventLog {
 
 /// Events written in one window, and its length. A colony of fifty that starts together is within it.
 const MAX_EVENTS: u32 = 200;
-const EVENTS_WINDOW: Duration = Duration::from_secs(60);
+const EVENTS_WINDOW: Duration = Duration::from_mins(1);
 
 impl EventLog {
     pub(super) fn new() -> Self {

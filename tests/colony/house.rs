@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::lan::Lan;
 
 /// Nothing here takes this long unless it is broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

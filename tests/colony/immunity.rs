@@ -124,7 +124,7 @@ fn a_cell_that_serves_bad_bytes_is_isolated_and_its_chunks_heal_elsewhere() {
     let stored = colony.put_bytes("file", &light_blocks(14, 40));
     assert!(liar.taken().len() >= 10, "the liar was given {} chunks", liar.taken().len());
     assert!(colony.fewest_copies(&stored, &[]) < 5);
-    let rules = Duration::from_secs(60);
+    let rules = Duration::from_mins(1);
     let took = within("every chunk has five honest copies", rules, || colony.fewest_copies(&stored, &[]) >= 5);
     let isolated = colony.statuses().iter().filter(|status| status.life.isolated.contains(&liar.id)).count();
     eprintln!("five honest copies after {took:?}; {isolated} cells isolate the liar");

@@ -41,11 +41,11 @@ const ALERTS: usize = 2;
 
 /// How long each may take. Longer than its calls to others can take in all, so it is the disk that is late, or what
 /// was to be done before.
-const ASK_LIMIT: Duration = Duration::from_secs(120);
-const TRANSFER_LIMIT: Duration = Duration::from_secs(480);
-const AUDIT_LIMIT: Duration = Duration::from_secs(480);
-const CHECK_LIMIT: Duration = Duration::from_secs(300);
-const TELL_LIMIT: Duration = Duration::from_secs(120);
+const ASK_LIMIT: Duration = Duration::from_mins(2);
+const TRANSFER_LIMIT: Duration = Duration::from_mins(8);
+const AUDIT_LIMIT: Duration = Duration::from_mins(8);
+const CHECK_LIMIT: Duration = Duration::from_mins(5);
+const TELL_LIMIT: Duration = Duration::from_mins(2);
 /// After so long the doors that are left are not told of an alert any more: it was broadcast as well.
 const ALERT_LIMIT: Duration = Duration::from_secs(30);
 

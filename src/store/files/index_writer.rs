@@ -23,10 +23,10 @@ const DURABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// The time of a scrub is worth less still. A slow scrub looks at a copy every few seconds, for ever: with a flush for
 /// each, no card would rest.
-const SCRUBS_DURABLE_EVERY: Duration = Duration::from_secs(3600);
+const SCRUBS_DURABLE_EVERY: Duration = Duration::from_hours(1);
 
 /// A catalogue that cannot be used now (the disk is full, most likely) is tried again after this.
-const RETRY_EVERY: Duration = Duration::from_secs(60);
+const RETRY_EVERY: Duration = Duration::from_mins(1);
 
 /// Changes that wait to be written down. When there are more the rest are not remembered and the files looked through
 /// again; that takes a catalogue that was shut for a while.

@@ -89,7 +89,7 @@ pub mod cell;
 pub mod cli;
 pub mod client;
 pub mod config;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "demo"))]
 mod demo;
 mod human;
 pub mod id;

@@ -4,7 +4,7 @@
 //! processes that the story names still work in it, is what was left behind.
 // These are tests, though clippy knows so only inside of a `#[test]`.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing)]
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "demo"))]
 
 use std::ffi::OsStr;
 use std::fs;

@@ -118,6 +118,12 @@ fn the_pages_show_the_options_and_commands_that_help_shows() {
     }
 }
 
+#[test]
+fn demo_is_mentioned_only_if_it_is_built_in() {
+    let mentioned = files().iter().any(|(_, text)| plain(text).contains("demo"));
+    assert_eq!(mentioned, cfg!(all(target_os = "linux", feature = "demo")));
+}
+
 /// What the binary says that it knows when it is given another one.
 fn settings() -> Names {
     let output = Command::new(PROGRAMS[3].1).args(["--set", "colour=1"]).output().unwrap();

@@ -45,7 +45,10 @@ const TOOL: Words = Words {
         (4, "Chunks are missing: no cell that answers has them."),
         (5, "Data is corrupt: bad copies were found."),
     ],
-    environment: &[("TMPDIR", "Where `cellsync demo` makes its folder, instead of /tmp.")],
+    environment: &[
+        #[cfg(feature = "demo")]
+        ("TMPDIR", "Where `cellsync demo` makes its folder, instead of /tmp."),
+    ],
     files: &[(
         "*.manifest",
         "What cellsync-put leaves of a file here: the key and the list of chunks. `check` and `repair` want it.",
@@ -64,6 +67,7 @@ const TOOL: Words = Words {
             "Make a cell ready to be unplugged; change one's mind:",
             &["cellsync drain a419a923", "cellsync drain --undo a419a923"],
         ),
+        #[cfg(feature = "demo")]
         (
             "Watch a colony of twelve cells on this machine for a minute of harm:",
             &["cellsync demo --cells 12 --chaos 60"],

@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
+#[cfg(all(target_os = "linux", feature = "demo"))]
+mod demo;
 mod drain;
 mod get;
 #[cfg(target_os = "linux")]
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use argh::CommandInfoWithArgs;
 
-use crate::client::{CellWord, ClientError, Place, Stop};
+use crate::client::{CellWord, ClientError, MAX_JOBS, Place, Stop, default_jobs};
 use crate::config::DEFAULT_UDP_PORT;
 use crate::store::MAX_HOLDERS;
 
@@ -36,7 +38,7 @@ pub use crate::cli::tool::tool;
 /// Exit code for a command line that cannot be understood.
 const USAGE: u8 = 2;
 /// Exit code for whatever has none of its own.
-pub(crate) const FAILED: u8 = 1;
+const FAILED: u8 = 1;
 
 /// Stands for the word `-` while the command line is read: argh takes every word that begins with a dash for an
 /// option. No word of a command line can have this character.
@@ -118,7 +120,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Says what went wrong, in one line, and gives the exit code.
-pub(crate) fn failed(name: &str, error: &ClientError) -> ExitCode {
+fn failed(name: &str, error: &ClientError) -> ExitCode {
     complain(name, &error.to_string());
     ExitCode::from(error.exit_code())
 }
@@ -167,17 +169,17 @@ fn copies(asked: Option<u8>) -> Result<Option<u8>, ClientError> {
     }
 }
 
-/// How many workers: as many as were asked for, or as there are processors.
-pub(crate) fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
+/// The number of workers.
+fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
     match asked {
-        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(64)),
-        Some(jobs @ 1..=64) => Ok(jobs),
-        Some(_) => Err(ClientError::Usage("--jobs is a number from 1 to 64".into())),
+        None => Ok(default_jobs()),
+        Some(jobs @ 1..=MAX_JOBS) => Ok(jobs),
+        Some(_) => Err(ClientError::Usage(format!("--jobs is a number from 1 to {MAX_JOBS}"))),
     }
 }
 
 /// Lets Ctrl-C end the work in order. A second one ends it at once.
-pub(crate) fn stop_on_interrupt() -> Stop {
+fn stop_on_interrupt() -> Stop {
     let stop = Stop::default();
     let asked = stop.clone();
     // Where signals cannot be caught they end the process: the journal is as good then.

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
+#[cfg(all(target_os = "linux", feature = "demo"))]
+use crate::cli::demo;
+#[cfg(target_os = "linux")]
 use crate::cli::node;
 use crate::cli::{check, drain, repair, scrub, status, understand};
-#[cfg(target_os = "linux")]
-use crate::demo;
 
 const NAME: &str = "cellsync";
 
@@ -30,7 +31,7 @@ enum Command {
     Repair(repair::Args),
     Drain(drain::Args),
     Scrub(scrub::Args),
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "demo"))]
     Demo(demo::Args),
     #[cfg(target_os = "linux")]
     Node(node::Args),
@@ -53,8 +54,8 @@ pub fn tool() -> ExitCode {
         Command::Repair(args) => repair::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Scrub(args) => scrub::run(&args),
-        #[cfg(target_os = "linux")]
-        Command::Demo(args) => demo::run(&args),
+        #[cfg(all(target_os = "linux", feature = "demo"))]
+        Command::Demo(args) => demo::run(args),
         #[cfg(target_os = "linux")]
         Command::Node(args) => node::run_as("cellsync node", args),
     }

@@ -40,7 +40,7 @@ pub use crate::client::manifest_file::default_manifest;
 pub use crate::client::put::journal::journal_path;
 pub use crate::client::put::source::Source;
 pub use crate::client::put::{PutOptions, PutReport, put};
-pub use crate::client::workers::at_once;
+pub use crate::client::workers::{MAX_JOBS, at_once, default_jobs};
 
 use crate::id::BLOCK_BYTES;
 use crate::pipeline::{ManifestError, SealError};

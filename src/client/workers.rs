@@ -1,8 +1,17 @@
 //! The same question to many cells.
 
+use std::num::NonZero;
 use std::thread;
 
 use crate::client::KnownCell;
+
+/// Most workers that compress or open chunks at the same time.
+pub const MAX_JOBS: usize = 64;
+
+/// One worker for each processor, up to [`MAX_JOBS`].
+pub fn default_jobs() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(MAX_JOBS)
+}
 
 /// Cells asked at the same time.
 const AT_ONCE: usize = 32;

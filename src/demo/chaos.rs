@@ -20,8 +20,6 @@ use crate::demo::{DemoError, Scene};
 use crate::human;
 use crate::wire::api::DEFAULT_COPIES;
 
-pub(super) const MAX_SECONDS: u64 = 3600;
-
 /// Between two events, in milliseconds.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 300..=2500;
 /// Of ten events, so many are flips.

@@ -11,8 +11,7 @@ use std::time::Instant;
 use console::style;
 use sha2::{Digest, Sha256};
 
-use crate::cli::jobs;
-use crate::client::{GetOptions, PutOptions, PutReport, Source, Target};
+use crate::client::{GetOptions, PutOptions, PutReport, Source, Target, default_jobs};
 use crate::demo::colony::Colony;
 use crate::demo::disks::held;
 use crate::demo::map::Map;
@@ -93,7 +92,7 @@ fn put(
         copies: DEFAULT_COPIES,
         min_copies: None,
         level: Level::default(),
-        jobs: jobs(None)?,
+        jobs: default_jobs(),
         force: false,
         place: colony.place(),
     };
@@ -129,7 +128,7 @@ pub(super) fn show_map(map: &Map) {
 pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &Colony) -> Result<PathBuf, DemoError> {
     let began = Instant::now();
     let path = scene.folder.join(if is_first { "restored" } else { "restored-2" });
-    let options = GetOptions { jobs: jobs(None)?, force: false, place: colony.place() };
+    let options = GetOptions { jobs: default_jobs(), force: false, place: colony.place() };
     let target = Target::Path(path.clone());
     let teller = if is_first { Teller::new(Way::Out) } else { Teller::silent() };
     let report = crate::client::get(&stored.manifest, &target, &options, &teller, scene.stop)?;

@@ -2,7 +2,7 @@
 //! rotten and who lies, and the file comes back.
 
 // A shell: it runs processes.
-#![allow(clippy::disallowed_methods, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods)]
 
 mod attack;
 mod chaos;
@@ -25,12 +25,9 @@ mod wait;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use argh::{ArgsInfo, FromArgs};
 use tempfile::TempDir;
 
-use crate::cli::{FAILED, failed, stop_on_interrupt};
 use crate::client::{ClientError, Stop};
 use crate::demo::colony::Colony;
 use crate::demo::file::Stored;
@@ -42,40 +39,33 @@ use crate::id::BLOCK_BYTES;
 use crate::net::client::CallError;
 use crate::pipeline::ManifestError;
 
-const NAME: &str = "cellsync demo";
+/// What the demo is to show.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The file to store, which is only read; none for one that is made for the demo.
+    pub(crate) file: Option<PathBuf>,
+    /// The number of cells, at least one.
+    pub(crate) cells: usize,
+    /// Wait for Enter before each stage.
+    pub(crate) step: bool,
+    /// Random harm, in place of the attack and the stages after it.
+    pub(crate) chaos: Option<ChaosOptions>,
+    /// Keep the folder with the cells' data.
+    pub(crate) keep: bool,
+}
 
-/// So many that the attack leaves as many as there are copies.
-const DEFAULT_CELLS: usize = 9;
-const MAX_CELLS: usize = 50;
-
-/// Watch a colony of real cells on this machine lose some of them and heal, find rotten copies and a liar, and give a
-/// file back whole. Nothing leaves this machine, and nothing stays on it.
-#[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "demo")]
-pub(crate) struct Args {
-    /// what to store; it is only read (default: a file made for it)
-    #[argh(positional, arg_name = "file")]
-    file: Option<PathBuf>,
-    /// how many cells, 1 to 50 (default 9)
-    #[argh(option, arg_name = "n")]
-    cells: Option<usize>,
-    /// wait for Enter before each stage
-    #[argh(switch)]
-    step: bool,
-    /// in place of the attack and what follows: kill, revive and damage at random for so long, 1 to 3600
-    #[argh(option, arg_name = "seconds")]
-    chaos: Option<u64>,
-    /// with --chaos: the order of events, as an earlier run told it (default: a new one)
-    #[argh(option, arg_name = "n")]
-    seed: Option<u64>,
-    /// keep the folder with the cells' data, their logs, the manifests and the restored files
-    #[argh(switch)]
-    keep: bool,
+/// Random harm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChaosOptions {
+    /// How long it lasts, in seconds.
+    pub(crate) seconds: u64,
+    /// Determines the order of events; none for a new order.
+    pub(crate) seed: Option<u64>,
 }
 
 /// Why the demo did not come to its good end. Each is one line for the user.
 #[derive(Debug, thiserror::Error)]
-enum DemoError {
+pub(crate) enum DemoError {
     #[error("stopped")]
     Stopped,
     #[error("{doing}: {source}")]
@@ -112,48 +102,15 @@ impl Scene<'_> {
     }
 }
 
-pub(crate) fn run(args: &Args) -> ExitCode {
-    if let Err(error) = check(args) {
-        return failed(NAME, &error);
-    }
+/// Runs the demo. Once `stop` is asked, it ends its cells and returns [`DemoError::Stopped`].
+pub(crate) fn run(options: &Options, stop: &Stop) -> Result<(), DemoError> {
     crate::pipeline::keep_freed_memory();
-    // Before there is anything to clean up.
-    let stop = stop_on_interrupt();
-    match play_and_clean_up(args, &stop) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let error = if stop.is_asked() { DemoError::Stopped } else { error };
-            eprintln!("{NAME}: {error}");
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-fn check(args: &Args) -> Result<(), ClientError> {
-    let usage = |what: String| Err(ClientError::Usage(what));
-    if args.cells.is_some_and(|cells| !(1..=MAX_CELLS).contains(&cells)) {
-        return usage(format!("--cells is a number from 1 to {MAX_CELLS}"));
-    }
-    if args.chaos.is_some_and(|seconds| !(1..=chaos::MAX_SECONDS).contains(&seconds)) {
-        return usage(format!("--chaos is a number of seconds from 1 to {}", chaos::MAX_SECONDS));
-    }
-    if args.seed.is_some() && args.chaos.is_none() {
-        return usage("--seed is for --chaos, which has an order of events".into());
-    }
-    if args.step && !steps::can_wait() {
-        return usage("--step waits for Enter, and standard input is no terminal".into());
-    }
-    match &args.file {
-        Some(path) if path.exists() && !path.is_file() => {
-            usage(format!("{} is not a file; the demo stores one file", path.display()))
-        }
-        _ => Ok(()),
-    }
+    play_and_clean_up(options, stop).map_err(|error| if stop.is_asked() { DemoError::Stopped } else { error })
 }
 
 /// The folder outlives the cells, and goes whatever happens to the play.
-fn play_and_clean_up(args: &Args, stop: &Stop) -> Result<(), DemoError> {
-    let size = match &args.file {
+fn play_and_clean_up(options: &Options, stop: &Stop) -> Result<(), DemoError> {
+    let size = match &options.file {
         Some(path) => {
             let file = File::open(path).and_then(|file| file.metadata());
             file.map_err(file_error("cannot read", path))?.len()
@@ -162,11 +119,11 @@ fn play_and_clean_up(args: &Args, stop: &Stop) -> Result<(), DemoError> {
     };
     let folder = tempfile::Builder::new()
         .prefix("cellsync-demo-")
-        .disable_cleanup(args.keep)
+        .disable_cleanup(options.keep)
         .tempdir()
         .map_err(file_error("cannot make a folder in", &std::env::temp_dir()))?;
-    let played = play(args, size, &folder, stop);
-    if args.keep {
+    let played = play(options, size, &folder, stop);
+    if options.keep {
         line(format_args!("all cells are ended; {} is kept", folder.path().display()));
         return played;
     }
@@ -178,21 +135,21 @@ fn play_and_clean_up(args: &Args, stop: &Stop) -> Result<(), DemoError> {
     played.and(removed)
 }
 
-fn play(args: &Args, size: u64, folder: &TempDir, stop: &Stop) -> Result<(), DemoError> {
-    let scene = Scene { folder: folder.path(), stop, steps: Steps::new(args.step) };
-    let count = args.cells.unwrap_or(DEFAULT_CELLS);
+fn play(options: &Options, size: u64, folder: &TempDir, stop: &Stop) -> Result<(), DemoError> {
+    let scene = Scene { folder: folder.path(), stop, steps: Steps::new(options.step) };
+    let count = options.cells;
     let blocks = size.div_ceil(BLOCK_BYTES as u64);
-    let watch = match args.chaos {
+    let watch = match options.chaos {
         Some(_) => Watch::Chaos,
         None => Watch::of(attack::left_of(count), blocks),
     };
     let mut colony = genesis::genesis(&scene, count, blocks, watch)?;
     genesis::differentiation(&scene, &colony)?;
     scene.stage(Stage::Upload)?;
-    let stored = file::upload(args.file.as_deref(), &scene, &colony)?;
-    match args.chaos {
-        Some(seconds) => {
-            let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+    let stored = file::upload(options.file.as_deref(), &scene, &colony)?;
+    match options.chaos {
+        Some(ChaosOptions { seconds, seed }) => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
             let mut harm = chaos::chaos(&scene, &mut colony, &stored, seconds, seed)?;
             harm.heal(&scene, &mut colony, &stored)?;
             end(&scene, &colony, vec![stored], Some(&harm), "")

@@ -1,7 +1,7 @@
 //! A demo that waits for its audience: the next stage begins when somebody presses Enter.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -17,11 +17,6 @@ pub(super) struct Steps {
     /// Each time Enter is pressed; none if nobody is waited for.
     keys: Option<Receiver<()>>,
     is_first: Cell<bool>,
-}
-
-/// Is there somebody who can press a key?
-pub(super) fn can_wait() -> bool {
-    io::stdin().is_terminal()
 }
 
 impl Steps {

@@ -98,5 +98,7 @@ pub mod net;
 pub mod node;
 pub mod pipeline;
 pub mod store;
+mod sync;
 pub mod time;
+mod unix_time;
 pub mod wire;

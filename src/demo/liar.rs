@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::udp;
 use crate::net::udp::LOOPBACK_BROADCAST;
+use crate::sync::lock;
 use crate::wire::api::{MAX_LIST_IDS, Peers, write_ids};
 use crate::wire::beacon::{Beacon, Boot, Datagram, MAX_DATAGRAM_BYTES, Role, Status, WIRE_VERSION};
 
@@ -108,7 +109,7 @@ impl Drop for Liar {
 
 impl Shared {
     fn taken(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Vec<u8>>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 
     fn has_ended(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The one loop that owns the cell's core: receive, handle, perform.
 //!
-//! What takes time is done elsewhere ([`Errands`], [`Visit`]) and comes back through the inbox ([`Colony`]). The loop
+//! What takes time is done elsewhere ([`TaskRunner`], [`Visit`]) and comes back through the inbox ([`Mailbox`]). The loop
 //! itself waits for nothing but its inbox, so neither can ever wait for the other.
 
 // A shell: its clock is the core's time.
@@ -20,10 +20,10 @@ use crate::cell::{Cell, Input, Memory, Output, StoreFacts};
 use crate::id::MAX_CHUNK_BYTES;
 use crate::net::client::{Http, Patience};
 use crate::node::event_log::EventLog;
-use crate::node::mailbox::{Colony, Look, Message};
-use crate::node::tasks::Errands;
+use crate::node::mailbox::{ColonySnapshot, Mailbox, Message};
+use crate::node::tasks::TaskRunner;
 use crate::node::tasks::probe::Visit;
-use crate::node::udp::Radio;
+use crate::node::udp::BeaconSockets;
 use crate::store::{FileStore, Store};
 use crate::time::Time;
 use crate::wire::api::CellView;
@@ -39,7 +39,7 @@ const KEEP_LIMIT: Duration = Duration::from_secs(30);
 enum Deed {
     Perform(Output),
     /// Tell somebody how the colony looks, now that everything before this is done.
-    Answer(Sender<Look>),
+    Answer(Sender<ColonySnapshot>),
 }
 
 impl Deed {
@@ -94,15 +94,15 @@ impl InOrder {
 
 pub(super) struct Driver {
     cell: Cell,
-    radio: Radio,
+    sockets: BeaconSockets,
     store: Arc<FileStore>,
     door: SocketAddr,
     http: Http,
     started: Instant,
     inbox: Receiver<Message>,
-    colony: Colony,
+    mailbox: Mailbox,
     visits: Arc<Semaphore>,
-    errands: Arc<Errands>,
+    runner: Arc<TaskRunner>,
     in_order: InOrder,
     keeping: Option<Task<()>>,
     wake_at: Time,
@@ -119,21 +119,21 @@ enum Next {
 impl Driver {
     pub(super) fn new(
         cell: Cell,
-        radio: Radio,
+        sockets: BeaconSockets,
         store: Arc<FileStore>,
         door: SocketAddr,
-        (colony, inbox): (Colony, Receiver<Message>),
+        (mailbox, inbox): (Mailbox, Receiver<Message>),
     ) -> Self {
         Self {
             cell,
-            radio,
-            errands: Arc::new(Errands::new(Arc::clone(&store) as _, colony.clone())),
+            sockets,
+            runner: Arc::new(TaskRunner::new(Arc::clone(&store) as _, mailbox.clone())),
             store,
             door,
             http: Http::new(Patience::PROBE, 1, 32),
             started: Instant::now(),
             inbox,
-            colony,
+            mailbox,
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
             in_order: InOrder::default(),
             keeping: None,
@@ -145,11 +145,11 @@ impl Driver {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let tasks = LocalExecutor::new();
-        match self.radio.ears() {
-            Ok(ears) => tasks.spawn(listen(ears, self.colony.clone())).detach(),
+        match self.sockets.receiver() {
+            Ok(ears) => tasks.spawn(listen(ears, self.mailbox.clone())).detach(),
             Err(error) => return log::error!("cannot hear the colony: {error}"),
         }
-        tasks.spawn(self.errands.copies().clone().tell_all()).detach();
+        tasks.spawn(self.runner.copies().clone().report_all()).detach();
         tasks.run(self.receive(&tasks)).await;
     }
 
@@ -164,10 +164,10 @@ impl Driver {
                     drop(place);
                     (input, None)
                 }
-                Next::Message(Message::Do(input, answer)) => (input, Some(answer)),
-                Next::Message(Message::Look(answer)) => {
+                Next::Message(Message::Apply(input, answer)) => (input, Some(answer)),
+                Next::Message(Message::Snapshot(answer)) => {
                     // Whoever asked may have stopped waiting.
-                    drop(answer.try_send(self.look()));
+                    drop(answer.try_send(self.snapshot()));
                     continue;
                 }
                 Next::Wake => (Input::Wake(self.store_facts()), None),
@@ -180,7 +180,7 @@ impl Driver {
                 }
             };
             if let Input::Drain(draining) = input {
-                self.colony.set_draining(draining);
+                self.mailbox.set_draining(draining);
             }
             self.cell.handle(self.now(), &input, &mut outputs);
             for deed in outputs.drain(..).map(Deed::Perform).chain(answer.map(Deed::Answer)) {
@@ -221,15 +221,15 @@ impl Driver {
     fn perform(&mut self, deed: Deed, tasks: &LocalExecutor<'_>) {
         let output = match deed {
             Deed::Perform(output) => output,
-            Deed::Answer(answer) => return drop(answer.try_send(self.look())),
+            Deed::Answer(answer) => return drop(answer.try_send(self.snapshot())),
         };
         match output {
-            Output::Broadcast(beacon) => self.radio.broadcast(&Datagram::Beacon(beacon).encode()),
-            Output::SendTo(to, beacon) => self.radio.send(to, &Datagram::Beacon(beacon).encode()),
-            Output::Answer(to, beacon) => self.radio.answer(to, &Datagram::Beacon(beacon).encode()),
+            Output::Broadcast(beacon) => self.sockets.broadcast(&Datagram::Beacon(beacon).encode()),
+            Output::SendTo(to, beacon) => self.sockets.send_to_cell(to, &Datagram::Beacon(beacon).encode()),
+            Output::Answer(to, beacon) => self.sockets.send_to(to, &Datagram::Beacon(beacon).encode()),
             Output::Visit { door, announce } => {
                 let visit = Visit { door, announce, own_door: self.door, http: self.http.clone() };
-                tasks.spawn(visit.perform(self.colony.clone(), Arc::clone(&self.visits))).detach();
+                tasks.spawn(visit.perform(self.mailbox.clone(), Arc::clone(&self.visits))).detach();
             }
             Output::WakeAt(time) => self.wake_at = time,
             Output::Rename(id) => {
@@ -242,9 +242,9 @@ impl Driver {
             Output::Event(event) => self.log.tell(&event),
             errand => {
                 if let Output::Alert { alert, .. } = &errand {
-                    self.radio.broadcast(&Datagram::Alert(*alert).encode());
+                    self.sockets.broadcast(&Datagram::Alert(*alert).encode());
                 }
-                tasks.spawn(Arc::clone(&self.errands).perform(errand)).detach();
+                tasks.spawn(Arc::clone(&self.runner).perform(errand)).detach();
             }
         }
     }
@@ -262,7 +262,7 @@ impl Driver {
         }
     }
 
-    fn look(&self) -> Look {
+    fn snapshot(&self) -> ColonySnapshot {
         let now = self.now();
         let view = |(node_id, member): (_, &crate::cell::Member)| CellView {
             node_id,
@@ -274,7 +274,11 @@ impl Driver {
             chunks: member.chunks(),
             seen_ms: now.since_ms(member.last_heard),
         };
-        Look { own: self.cell.beacon(now), life: self.cell.life(), cells: self.cell.members().map(view).collect() }
+        ColonySnapshot {
+            own: self.cell.beacon(now),
+            life: self.cell.life(),
+            cells: self.cell.members().map(view).collect(),
+        }
     }
 }
 
@@ -309,7 +313,7 @@ async fn keep(store: Arc<FileStore>, memory: Memory) {
 }
 
 /// Hears datagrams for ever. What is no datagram of ours is passed over.
-async fn listen(ears: async_net::UdpSocket, colony: Colony) {
+async fn listen(ears: async_net::UdpSocket, mailbox: Mailbox) {
     // One byte more than any of ours, so that longer ones are seen to be longer.
     let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
     loop {
@@ -333,7 +337,7 @@ async fn listen(ears: async_net::UdpSocket, colony: Colony) {
                 continue;
             }
         };
-        colony.hint(input);
+        mailbox.send_datagram(input);
     }
 }
 
@@ -354,8 +358,8 @@ mod tests {
         for _ in 0..50 {
             flood.send_to(&Datagram::Probe.encode(), to).unwrap();
         }
-        let (colony, heard) = Colony::new(false);
-        let mut listening = std::pin::pin!(listen(ears.into(), colony));
+        let (mailbox, heard) = Mailbox::new(false);
+        let mut listening = std::pin::pin!(listen(ears.into(), mailbox));
         smol::block_on(async {
             for taken_in in 0..3 {
                 assert!(future::poll_once(&mut listening).await.is_none());

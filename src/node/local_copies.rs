@@ -15,7 +15,7 @@ use smol::Timer;
 
 use crate::cell::{Held, Input, Verified};
 use crate::id::ChunkId;
-use crate::node::mailbox::Colony;
+use crate::node::mailbox::Mailbox;
 use crate::store::{CopyState, PutMetadata, PutOutcome, Record, Store, StoreError};
 
 /// Copies that are told at once after the start.
@@ -24,9 +24,9 @@ const PAGE: usize = 500;
 const AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
-pub(super) struct Copies {
+pub(super) struct LocalCopies {
     pub(super) store: Arc<dyn Store>,
-    colony: Colony,
+    mailbox: Mailbox,
 }
 
 fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> Held {
@@ -34,9 +34,9 @@ fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> Held {
     Held { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
 }
 
-impl Copies {
-    pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
-        Self { store, colony }
+impl LocalCopies {
+    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
+        Self { store, mailbox }
     }
 
     /// Stores a chunk ([`Store::put`]) and tells the core of it. Blocks.
@@ -50,9 +50,9 @@ impl Copies {
         let before = expected.filter(|id| self.store.contains(id).unwrap_or(false));
         let put = self.store.put(expected, len, body, &metadata);
         match (&put, before) {
-            (Ok((id, PutOutcome::Stored)), _) => self.colony.tell(Input::Holds(vec![held(*id, len, metadata)])),
+            (Ok((id, PutOutcome::Stored)), _) => self.mailbox.send(Input::Holds(vec![held(*id, len, metadata)])),
             // The store found the copy that was here to be bad and set it aside, and then nothing came in its place.
-            (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|here| !here) => self.is_bad(id),
+            (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|here| !here) => self.report_bad(id),
             _ => {}
         }
         put
@@ -62,18 +62,18 @@ impl Copies {
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let checked = self.store.verify(id)?;
         if checked == CopyState::Bad {
-            self.is_bad(id);
+            self.report_bad(id);
         }
         Ok(checked)
     }
 
-    fn is_bad(&self, id: &ChunkId) {
-        self.colony.tell(Input::Verified(*id, Verified::Bad));
-        self.look_again(id);
+    fn report_bad(&self, id: &ChunkId) {
+        self.mailbox.send(Input::Verified(*id, Verified::Bad));
+        self.report_if_present(id);
     }
 
     /// After the core was told that a copy is gone: is it here again? Blocks.
-    pub(super) fn look_again(&self, id: &ChunkId) {
+    pub(super) fn report_if_present(&self, id: &ChunkId) {
         match self.store.record(id) {
             Ok(Some(record)) => self.is_here(*id, record),
             Ok(None) => {}
@@ -82,23 +82,23 @@ impl Copies {
     }
 
     fn is_here(&self, id: ChunkId, record: Record) {
-        self.colony.tell(Input::Holds(vec![held(id, record.len, record.metadata)]));
+        self.mailbox.send(Input::Holds(vec![held(id, record.len, record.metadata)]));
     }
 
     /// Tells the core of a copy that is gone. Blocks.
-    pub(super) fn is_gone(&self, id: &ChunkId) {
-        self.colony.tell(Input::Gone(*id));
-        self.look_again(id);
+    pub(super) fn report_gone(&self, id: &ChunkId) {
+        self.mailbox.send(Input::Gone(*id));
+        self.report_if_present(id);
     }
 
     /// Tells the core all that is here, after the start.
-    pub(super) async fn tell_all(self) {
+    pub(super) async fn report_all(self) {
         let mut after = None;
         loop {
             let copies = self.clone();
-            match smol::unblock(move || copies.tell_page(after)).await {
+            match smol::unblock(move || copies.report_page(after)).await {
                 Ok(Some(last)) => after = Some(last),
-                Ok(None) => return self.colony.bring(Input::Counted).await,
+                Ok(None) => return self.mailbox.send_async(Input::Counted).await,
                 Err(error) => {
                     log::error!("cannot list the chunks that are here, and tries again: {error}");
                     Timer::after(AGAIN).await;
@@ -108,18 +108,18 @@ impl Copies {
     }
 
     /// Tells of the copies after this one; the last of them, or `None` if there are no more.
-    fn tell_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
+    fn report_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
         let page = self.store.records(after.as_ref(), PAGE)?;
         let ids: Vec<ChunkId> = page.iter().map(|(id, _)| *id).collect();
         if ids.is_empty() {
             return Ok(None);
         }
         let page = page.into_iter().map(|(id, record)| held(id, record.len, record.metadata)).collect();
-        self.colony.tell(Input::Holds(page));
+        self.mailbox.send(Input::Holds(page));
         // What went while the page waited to be heard was told already, and too early.
         for id in &ids {
             if self.store.contains(id).is_ok_and(|here| !here) {
-                self.is_gone(id);
+                self.report_gone(id);
             }
         }
         Ok(ids.last().copied())
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::id::CellId;
-    use crate::node::mailbox::{Look, hear};
+    use crate::node::mailbox::{ColonySnapshot, next_input};
     use crate::store::{FileStore, MemoryStore, StoreOptions};
 
     const CHUNK: &[u8] = b"a chunk that comes and goes";
@@ -143,16 +143,16 @@ mod tests {
         PutMetadata { copies: 3, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
     }
 
-    fn copies(store: Arc<dyn Store>) -> (Copies, Receiver<Input>) {
-        let (colony, heard) = Colony::that_looks_like(Look::nobody());
-        (Copies::new(store, colony), heard)
+    fn copies(store: Arc<dyn Store>) -> (LocalCopies, Receiver<Input>) {
+        let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
+        (LocalCopies::new(store, mailbox), heard)
     }
 
     /// All that the core has heard when nobody is left to tell more.
-    fn told((copies, heard): (Copies, Receiver<Input>)) -> Vec<Input> {
+    fn told((copies, heard): (LocalCopies, Receiver<Input>)) -> Vec<Input> {
         drop(copies);
         let mut inputs = Vec::new();
-        while let Some(input) = hear(&heard) {
+        while let Some(input) = next_input(&heard) {
             inputs.push(input);
         }
         inputs
@@ -162,7 +162,7 @@ mod tests {
         held(ChunkId::of(CHUNK), CHUNK.len() as u64, metadata())
     }
 
-    fn put(copies: &Copies, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
+    fn put(copies: &LocalCopies, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
         copies.put(Some(&ChunkId::of(CHUNK)), CHUNK.len() as u64, &mut &bytes[..], metadata())
     }
 
@@ -238,7 +238,7 @@ mod tests {
     fn a_copy_that_is_here_again_when_the_core_hears_that_it_went_is_told_again() {
         let (copies, heard) = copies(Arc::new(MemoryStore::new(100)));
         put(&copies, CHUNK).unwrap();
-        copies.is_gone(&ChunkId::of(CHUNK));
+        copies.report_gone(&ChunkId::of(CHUNK));
         let told = told((copies, heard));
         assert!(matches!(&told[..], [_, Input::Gone(_), Input::Holds(held)] if *held == [chunk()]), "{told:?}");
     }
@@ -250,7 +250,7 @@ mod tests {
             store.put(None, 8, &mut &n.to_le_bytes()[..], &metadata()).unwrap();
         }
         let (copies, heard) = copies(Arc::new(store));
-        smol::block_on(copies.clone().tell_all());
+        smol::block_on(copies.clone().report_all());
         let mut told = told((copies, heard));
         assert!(matches!(told.pop(), Some(Input::Counted)));
         let pages: Vec<Vec<Held>> = told
@@ -265,7 +265,7 @@ mod tests {
         assert!(ids.is_sorted() && pages.iter().flatten().all(|held| held.copies == 3 && held.holders.len() == 1));
 
         let (empty, heard) = self::copies(Arc::new(MemoryStore::new(0)));
-        smol::block_on(empty.clone().tell_all());
+        smol::block_on(empty.clone().report_all());
         assert!(matches!(self::told((empty, heard))[..], [Input::Counted]));
     }
 }

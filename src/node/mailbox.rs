@@ -1,7 +1,7 @@
-//! The way to the driver, for all other threads and tasks: one bounded inbox.
+//! The driver's mailbox: the bounded queue by which all other threads and tasks reach the driver.
 //!
-//! Datagrams that find it well filled are lost, as datagrams may be; all others wait for a place, of which some are
-//! kept free of datagrams. The driver itself never waits for its own inbox, so whoever waits gets a place.
+//! Datagrams are dropped when the queue is three quarters full. Every other message waits for a free slot, and the last
+//! quarter is reserved for them. The driver never waits for its own queue, so a waiting sender always gets a slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,133 +16,142 @@ use crate::cell::Input;
 use crate::wire::api::{CellView, Life, Peers, Presence};
 use crate::wire::beacon::Beacon;
 
-/// Places in the inbox, and how many of them datagrams may take.
-const INBOX: usize = 256;
-const FOR_DATAGRAMS: usize = 192;
-/// How long the API waits for a look at the colony before it says that the cell is not well.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long it waits for something to be done first, which may include a write to a slow card.
-const DEED_PATIENCE: Duration = Duration::from_secs(40);
+/// Slots of the queue.
+const SLOTS: usize = 256;
+/// Slots that datagrams may take. The others are reserved.
+const DATAGRAM_SLOTS: usize = 192;
+/// How long to wait for a snapshot before the driver counts as not responding.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same when the driver has to apply an input first, which can include a write to a slow SD card.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// What the driver is told or asked.
+/// A message to the driver.
 pub(super) enum Message {
-    /// Something happened. What is large comes with a place, which is given back when the core has taken it in.
+    /// An input for the core. A large one carries the permit for its memory, which is released once the core has taken
+    /// it in.
     Input(Input, Option<SemaphoreGuardArc>),
-    /// How does the colony look?
-    Look(Sender<Look>),
-    /// Something is to be done; how does the colony look once it is, and is safe?
-    Do(Input, Sender<Look>),
+    /// Return a snapshot.
+    Snapshot(Sender<ColonySnapshot>),
+    /// Apply an input and return a snapshot once its effects are durable.
+    Apply(Input, Sender<ColonySnapshot>),
 }
 
-/// The colony as the core sees it at one moment.
+/// The colony at one moment, as the core sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
-    /// What this cell says of itself.
+pub(super) struct ColonySnapshot {
+    /// This cell's beacon.
     pub(super) own: Beacon,
-    /// What it does besides being there.
+    /// What this cell is doing: draining, scrubbing, healing.
     pub(super) life: Life,
     /// The other cells.
     pub(super) cells: Vec<CellView>,
 }
 
-impl Look {
-    /// As `GET /peers` tells it.
+impl ColonySnapshot {
+    /// The response to `GET /peers`.
     pub(super) fn peers(&self) -> Peers {
         Peers { peers: self.active().map(|cell| cell.url.clone()).collect(), cells: self.cells.clone() }
     }
 
-    /// The cells that are there.
+    /// The other cells that are active.
     pub(super) fn active(&self) -> impl Iterator<Item = &CellView> {
         self.cells.iter().filter(|cell| cell.state == Presence::Active)
     }
 }
 
-/// The way to the driver.
+/// A handle to the driver. Clones share one queue.
 #[derive(Clone)]
-pub(super) struct Colony {
-    inbox: Sender<Message>,
+pub(super) struct Mailbox {
+    queue: Sender<Message>,
     draining: Arc<AtomicBool>,
 }
 
-impl Colony {
-    /// A way to a driver, which gets the other end. `draining` is whether the cell starts as one that drains.
+impl Mailbox {
+    /// A mailbox and the end from which the driver receives. `draining` is whether the cell was draining when it last
+    /// stopped.
     pub(super) fn new(draining: bool) -> (Self, Receiver<Message>) {
-        let (inbox, messages) = bounded(INBOX);
-        (Self { inbox, draining: Arc::new(AtomicBool::new(draining)) }, messages)
+        let (queue, messages) = bounded(SLOTS);
+        (Self { queue, draining: Arc::new(AtomicBool::new(draining)) }, messages)
     }
 
-    /// Is this cell to take no chunks, since it hands on those it has?
+    /// Whether this cell is draining and therefore accepts no chunks.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// For the driver, before anything else hears of it.
+    /// Called by the driver, before an input that changes it takes effect.
     pub(super) fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::SeqCst);
     }
 
-    /// Looks at the colony; `None` if the driver does not answer.
-    pub(super) fn look(&self) -> Option<Look> {
-        smol::block_on(self.look_async())
+    /// A snapshot of the colony; `None` if the driver does not respond. Blocks.
+    pub(super) fn snapshot(&self) -> Option<ColonySnapshot> {
+        smol::block_on(self.snapshot_async())
     }
 
-    pub(super) async fn look_async(&self) -> Option<Look> {
-        self.ask(Message::Look, LOOK_PATIENCE).await
+    /// [`Mailbox::snapshot`], for tasks.
+    pub(super) async fn snapshot_async(&self) -> Option<ColonySnapshot> {
+        self.request(Message::Snapshot, SNAPSHOT_TIMEOUT).await
     }
 
-    /// Has something done, and looks at the colony when that is safe across restarts; `None` if it takes too long.
-    pub(super) fn carry_out(&self, input: Input) -> Option<Look> {
-        smol::block_on(self.ask(|answer| Message::Do(input, answer), DEED_PATIENCE))
+    /// Has the core handle an input, and returns a snapshot once the effects survive a restart; `None` if the driver does
+    /// not respond in time. Blocks.
+    pub(super) fn apply(&self, input: Input) -> Option<ColonySnapshot> {
+        smol::block_on(self.request(|reply| Message::Apply(input, reply), APPLY_TIMEOUT))
     }
 
-    async fn ask(&self, question: impl FnOnce(Sender<Look>) -> Message, patience: Duration) -> Option<Look> {
-        let (answer, answered) = bounded(1);
-        let ask = async {
-            self.inbox.send(question(answer)).await.ok()?;
-            answered.recv().await.ok()
+    async fn request(
+        &self,
+        message: impl FnOnce(Sender<ColonySnapshot>) -> Message,
+        timeout: Duration,
+    ) -> Option<ColonySnapshot> {
+        let (reply, replies) = bounded(1);
+        let request = async {
+            self.queue.send(message(reply)).await.ok()?;
+            replies.recv().await.ok()
         };
-        future::or(ask, async {
-            Timer::after(patience).await;
+        future::or(request, async {
+            Timer::after(timeout).await;
             None
         })
         .await
     }
 
-    /// Tells the core what happened, and waits for a place if need be: this is never lost. For threads that may block.
-    pub(super) fn tell(&self, input: Input) {
-        // Fails only when the driver is gone, and then nothing matters any more.
-        drop(self.inbox.send_blocking(Message::Input(input, None)));
+    /// Sends an input to the core. It is never lost. Blocks while the queue is full.
+    pub(super) fn send(&self, input: Input) {
+        // Fails only if the driver is gone, and then the process is about to end.
+        drop(self.queue.send_blocking(Message::Input(input, None)));
     }
 
-    /// The same for something large, with the place that it takes until the core has it.
-    pub(super) fn tell_large(&self, input: Input, place: Option<SemaphoreGuardArc>) {
-        drop(self.inbox.send_blocking(Message::Input(input, place)));
+    /// [`Mailbox::send`] for a large input, with the permit for the memory that it takes until the core has it.
+    pub(super) fn send_large(&self, input: Input, permit: Option<SemaphoreGuardArc>) {
+        drop(self.queue.send_blocking(Message::Input(input, permit)));
     }
 
-    /// The same for tasks.
-    pub(super) async fn bring(&self, input: Input) {
-        drop(self.inbox.send(Message::Input(input, None)).await);
+    /// [`Mailbox::send`], for tasks.
+    pub(super) async fn send_async(&self, input: Input) {
+        drop(self.queue.send(Message::Input(input, None)).await);
     }
 
-    /// Tells the core what a datagram said, unless it has much to do.
-    pub(super) fn hint(&self, input: Input) {
-        if self.inbox.len() < FOR_DATAGRAMS {
-            drop(self.inbox.try_send(Message::Input(input, None)));
+    /// Sends what a datagram contained, or drops it if the queue is three quarters full.
+    pub(super) fn send_datagram(&self, input: Input) {
+        if self.queue.len() < DATAGRAM_SLOTS {
+            drop(self.queue.try_send(Message::Input(input, None)));
         }
     }
 
-    /// Tells the colony that this cell leaves. Returns when that was sent.
+    /// Announces to the colony that this cell leaves. Returns once the announcement was sent.
     pub(super) async fn leave(&self) {
-        self.bring(Input::Leave).await;
-        // The driver takes one after the other: once it answers this, it has done that.
-        drop(self.look_async().await);
+        self.send_async(Input::Leave).await;
+        // The driver handles its messages in order: when it answers this one, it has sent the announcement.
+        drop(self.snapshot_async().await);
     }
 }
 
 #[cfg(test)]
-impl Look {
-    /// A cell that is alone and has nothing.
-    pub(super) fn nobody() -> Self {
+impl ColonySnapshot {
+    /// The snapshot of a cell that holds no chunks and has no peers.
+    pub(super) fn of_lone_cell() -> Self {
         let own = Beacon {
             node_id: crate::id::CellId::from_bytes([0; 16]),
             port: 1,
@@ -159,42 +168,43 @@ impl Look {
     }
 }
 
-/// What the core hears next; `None` when nobody is left who could tell it anything.
+/// The next input that the stub recorded; `None` when no mailbox is left that could send one.
 #[cfg(test)]
-pub(super) fn hear(heard: &Receiver<Input>) -> Option<Input> {
-    smol::block_on(future::or(async { heard.recv().await.ok() }, async {
+pub(super) fn next_input(inputs: &Receiver<Input>) -> Option<Input> {
+    smol::block_on(future::or(async { inputs.recv().await.ok() }, async {
         Timer::after(Duration::from_secs(20)).await;
-        panic!("the core hears nothing")
+        panic!("no input within 20 s")
     }))
 }
 
 #[cfg(test)]
-impl Colony {
-    /// A colony that always looks the same, and does nothing. What it is told can be heard at the other end.
-    pub(super) fn that_looks_like(look: Look) -> (Self, Receiver<Input>) {
-        let (colony, messages) = Self::new(false);
-        let (overheard, hears) = smol::channel::unbounded();
-        let drains = Arc::clone(&colony.draining);
+impl Mailbox {
+    /// A mailbox with a stub for the driver: it answers every request with `snapshot` and does nothing with the inputs but
+    /// record them at the other end.
+    pub(super) fn stub(snapshot: ColonySnapshot) -> (Self, Receiver<Input>) {
+        let (mailbox, messages) = Self::new(false);
+        let (record, inputs) = smol::channel::unbounded();
+        let draining = Arc::clone(&mailbox.draining);
         std::thread::spawn(move || {
             while let Ok(message) = messages.recv_blocking() {
-                let (input, answer) = match message {
-                    Message::Input(input, _place) => (Some(input), None),
-                    Message::Do(input, answer) => (Some(input), Some(answer)),
-                    Message::Look(answer) => (None, Some(answer)),
+                let (input, reply) = match message {
+                    Message::Input(input, _permit) => (Some(input), None),
+                    Message::Apply(input, reply) => (Some(input), Some(reply)),
+                    Message::Snapshot(reply) => (None, Some(reply)),
                 };
-                if let Some(Input::Drain(draining)) = input {
-                    drains.store(draining, Ordering::SeqCst);
+                if let Some(Input::Drain(drain)) = input {
+                    draining.store(drain, Ordering::SeqCst);
                 }
-                // Nobody has to listen.
+                // A test need not read the inputs.
                 if let Some(input) = input {
-                    drop(overheard.try_send(input));
+                    drop(record.try_send(input));
                 }
-                if let Some(answer) = answer {
-                    drop(answer.try_send(look.clone()));
+                if let Some(reply) = reply {
+                    drop(reply.try_send(snapshot.clone()));
                 }
             }
         });
-        (colony, hears)
+        (mailbox, inputs)
     }
 }
 
@@ -203,17 +213,17 @@ mod tests {
     use super::*;
     use crate::id::ChunkId;
 
-    /// A flood of forged beacons kept out what the disk has to say.
+    /// A flood of forged beacons once kept out what the store had to report.
     #[test]
-    fn datagrams_leave_places_in_the_inbox_to_those_who_must_be_heard() {
-        let (colony, messages) = Colony::new(false);
-        for _ in 0..2 * INBOX {
-            colony.hint(Input::Leave);
+    fn datagrams_leave_slots_for_other_messages() {
+        let (mailbox, messages) = Mailbox::new(false);
+        for _ in 0..2 * SLOTS {
+            mailbox.send_datagram(Input::Leave);
         }
-        assert_eq!(messages.len(), FOR_DATAGRAMS);
-        for _ in FOR_DATAGRAMS..INBOX {
-            let told = smol::block_on(future::poll_once(colony.bring(Input::Gone(ChunkId::of(b"")))));
-            assert!(told.is_some(), "it need not wait");
+        assert_eq!(messages.len(), DATAGRAM_SLOTS);
+        for _ in DATAGRAM_SLOTS..SLOTS {
+            let sent = smol::block_on(future::poll_once(mailbox.send_async(Input::Gone(ChunkId::of(b"")))));
+            assert!(sent.is_some(), "it has to wait");
         }
     }
 }

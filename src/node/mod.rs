@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Chunk bytes go from the server to the store and back, and between stores; the driver sees only decisions. What comes
-//! to the disk and goes from it without the core having decided it, the core hears through `Copies`.
+//! to the disk and goes from it without the core having decided it, the core hears through `LocalCopies`.
 
 // A shell: it starts the clocks.
 #![allow(clippy::disallowed_methods)]
@@ -33,7 +33,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 
@@ -45,9 +45,10 @@ use crate::net::fd_limit;
 use crate::net::{Door, DoorStats, Server};
 use crate::node::api::Api;
 use crate::node::driver::Driver;
-use crate::node::mailbox::Colony;
-use crate::node::udp::Radio;
+use crate::node::mailbox::Mailbox;
+use crate::node::udp::BeaconSockets;
 use crate::store::{FileStore, OpenError, Store, StoreOptions, panic_is_caught};
+use crate::unix_time;
 use crate::wire::beacon::Boot;
 
 /// Descriptors that the process needs beside those of the connections it serves: catalogue, sockets, own calls to
@@ -138,7 +139,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let listener =
         TcpListener::bind(config.listen).map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().map_err(system("reading the door's address"))?;
-    let radio = Radio::open(config.udp_port, config.loopback, config.listen.ip())
+    let sockets = BeaconSockets::open(config.udp_port, config.loopback, config.listen.ip())
         .map_err(|source| NodeError::Udp { port: config.udp_port, source })?;
     if config.init {
         init(config)?;
@@ -148,10 +149,10 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let id = store.cell_id();
 
     let memory = driver::remembered(&*store);
-    let (colony, inbox) = Colony::new(memory.draining);
+    let (mailbox, inbox) = Mailbox::new(memory.draining);
     let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &memory, fastrand::u64(..));
-    let driver = Driver::new(cell, radio, Arc::clone(&store), address, (colony.clone(), inbox));
-    let api = Arc::new(Api::new(Arc::clone(&store) as _, colony.clone()));
+    let driver = Driver::new(cell, sockets, Arc::clone(&store), address, (mailbox.clone(), inbox));
+    let api = Arc::new(Api::new(Arc::clone(&store) as _, mailbox.clone()));
     let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)
         .map_err(system("starting the HTTP server"))?;
 
@@ -166,14 +167,14 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
         let signalled = async {
             signals.next().await;
             service_manager::stopping();
-            Some(leave(&api, &colony, door).await)
+            Some(leave(&api, &mailbox, door).await)
         };
         let lives = async {
             driver.run().await;
             None
         };
         let watched = async {
-            service_manager::watch(&colony).await;
+            service_manager::watch(&mailbox).await;
             None
         };
         future::or(signalled, future::or(lives, watched)).await
@@ -228,13 +229,13 @@ impl OpenDoor {
 }
 
 /// Takes leave of the colony and closes the door.
-async fn leave(api: &Api, colony: &Colony, door: OpenDoor) -> std::thread::Result<io::Result<()>> {
+async fn leave(api: &Api, mailbox: &Mailbox, door: OpenDoor) -> std::thread::Result<io::Result<()>> {
     log::info!("stopping: telling the colony and finishing what is under way");
     api.leave();
-    colony.leave().await;
+    mailbox.leave().await;
     let ended = door.close().await;
     // Once more, for whom the first did not reach: datagrams get lost.
-    colony.leave().await;
+    mailbox.leave().await;
     ended
 }
 
@@ -291,7 +292,7 @@ fn fit(mut limits: DoorLimits, have: u64) -> Result<DoorLimits, NodeError> {
 
 /// Later starts get larger numbers, as far as the clock of the board can tell.
 fn new_boot() -> Boot {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = unix_time::now_s();
     Boot(seconds << 32 | u64::from(fastrand::u32(..)))
 }
 

@@ -13,12 +13,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::id::ChunkId;
 use crate::net::client::{Http, Patience};
-use crate::node::mailbox::Colony;
+use crate::node::mailbox::Mailbox;
+use crate::sync::lock;
 use crate::wire::api::MAX_HOPS;
 
 /// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
@@ -38,7 +39,7 @@ const MAX_SEEN: usize = 4096;
 const MAX_SEARCH_ID: usize = 64;
 
 pub(super) struct Searches {
-    colony: Colony,
+    mailbox: Mailbox,
     asks: Http,
     fetches: Http,
     deadline: Duration,
@@ -116,11 +117,11 @@ impl Drop for Place {
 }
 
 impl Searches {
-    pub(super) fn new(colony: Colony) -> Self {
+    pub(super) fn new(mailbox: Mailbox) -> Self {
         let fetches =
             Http::new(Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 }, 1, 32);
         let asks = Http::new(Patience::PROBE, 1, 32);
-        Self { colony, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
+        Self { mailbox, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
     }
 
     /// Searches among the other cells. `search` names the search if it came from another cell; an unfit name counts
@@ -131,7 +132,7 @@ impl Searches {
         let search = search.filter(fit).map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned);
         // Before it is remembered: whoever was told to come again is not to hear then that the search was here before.
         let Some(place) = Place::take(&self.under_way) else { return Found::Busy };
-        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).first_time(&search, *id) {
+        if !lock(&self.seen).first_time(&search, *id) {
             return Found::Nowhere;
         }
         match self.ask_around(id, hops.min(MAX_HOPS), &search) {
@@ -143,8 +144,8 @@ impl Searches {
     fn ask_around(&self, id: &ChunkId, hops: u8, search: &str) -> Option<Vec<u8>> {
         let started = Instant::now();
         let in_time = || started.elapsed() < self.deadline;
-        let look = self.colony.look()?;
-        let mut urls: Vec<&str> = look.active().map(|cell| cell.url.as_str()).collect();
+        let snapshot = self.mailbox.snapshot()?;
+        let mut urls: Vec<&str> = snapshot.active().map(|cell| cell.url.as_str()).collect();
         fastrand::shuffle(&mut urls);
         let asked = urls.get(..MAX_ASKED).unwrap_or(&urls);
         let holders = in_parallel(asked, |url| (in_time() && self.asks.head(url, id).unwrap_or(false)).then_some(url));
@@ -187,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::id::CellId;
-    use crate::node::mailbox::Look;
+    use crate::node::mailbox::ColonySnapshot;
     use crate::wire::api::{CellView, Presence};
     use crate::wire::beacon::{Role, Status};
 
@@ -223,8 +224,8 @@ mod tests {
             chunks: None,
             seen_ms: 0,
         };
-        let look = Look { cells: (1..=cells).map(cell).collect(), ..Look::nobody() };
-        (Searches::new(Colony::that_looks_like(look).0), heads)
+        let snapshot = ColonySnapshot { cells: (1..=cells).map(cell).collect(), ..ColonySnapshot::of_lone_cell() };
+        (Searches::new(Mailbox::stub(snapshot).0), heads)
     }
 
     /// Sixty clients that read slowly had sixty chunks in memory.

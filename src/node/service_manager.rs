@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use smol::Timer;
 
-use crate::node::mailbox::{Colony, Look};
+use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::wire::api::Presence;
 
 /// How often the manager hears how the cell is, if it does not ask for more.
@@ -27,21 +27,21 @@ pub(super) fn stopping() {
 }
 
 /// Tells the manager that the cell lives, three times as often as its watchdog wants to hear it, for ever.
-pub(super) async fn watch(colony: &Colony) {
+pub(super) async fn watch(mailbox: &Mailbox) {
     let every = sd_notify::watchdog_enabled().map_or(NEWS, |watchdog| NEWS.min(watchdog / 3));
     loop {
         // No answer, no sign of life; it has waited by then.
-        if let Some(look) = colony.look_async().await {
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&summary(&look))]);
+        if let Some(snapshot) = mailbox.snapshot_async().await {
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&summary(&snapshot))]);
         }
         Timer::after(every).await;
     }
 }
 
 /// The cell in a few words, for `systemctl status`.
-fn summary(look: &Look) -> String {
-    let count = |state| look.cells.iter().filter(|cell| cell.state == state).count();
-    let own = &look.own;
+fn summary(snapshot: &ColonySnapshot) -> String {
+    let count = |state| snapshot.cells.iter().filter(|cell| cell.state == state).count();
+    let own = &snapshot.own;
     let mut text = format!(
         "{} cell, {}, {} chunks; {} other cells active",
         own.role,

@@ -1,13 +1,14 @@
-//! For tests: another cell, of which every byte it answers is the test's.
+//! A peer for tests: it listens on loopback, records each request and answers with exactly the bytes that the test
+//! gives.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-/// One request as it came.
+/// A request, as received.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    /// Request line and fields.
+    /// Request line and header fields.
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
@@ -19,66 +20,67 @@ impl Request {
     }
 
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        let of = |line: &'_ str| line.split_once(": ").is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
-        self.head.lines().find(|line| of(line))?.split_once(": ").map(|(_, value)| value)
+        let is_named = |line: &'_ str| line.split_once(": ").is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+        self.head.lines().find(|line| is_named(line))?.split_once(": ").map(|(_, value)| value)
     }
 }
 
-pub(super) struct Stranger {
-    pub(super) door: SocketAddr,
+pub(super) struct TestPeer {
+    pub(super) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-impl Stranger {
-    /// One that answers each request with these bytes, and closes the connection. It ends with the test.
-    pub(super) fn answers(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+impl TestPeer {
+    /// A peer that answers each request with the bytes that `respond` returns and then closes the connection. Its thread
+    /// ends with the test process.
+    pub(super) fn answering(respond: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (door, requests) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let noted = Arc::clone(&requests);
+        let (address, requests) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let recorded = Arc::clone(&requests);
         std::thread::spawn(move || {
-            for mut line in listener.incoming().flatten() {
-                let mut reader = BufReader::new(line.try_clone().unwrap());
+            for mut connection in listener.incoming().flatten() {
+                let mut reader = BufReader::new(connection.try_clone().unwrap());
                 let mut head = String::new();
                 while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|read| read > 0) {}
                 let mut request = Request { head, body: Vec::new() };
                 let len = request.field("content-length").map_or(0, |len| len.parse().unwrap());
                 reader.take(len).read_to_end(&mut request.body).unwrap();
-                noted.lock().unwrap().push(request.clone());
-                let _ = line.write_all(&answer(&request));
+                recorded.lock().unwrap().push(request.clone());
+                let _ = connection.write_all(&respond(&request));
             }
         });
-        Self { door, requests }
+        Self { address, requests }
     }
 
-    /// One that always answers the same.
-    pub(super) fn says(answer: Vec<u8>) -> Self {
-        Self::answers(move |_| answer.clone())
+    /// A peer that answers every request with the same bytes.
+    pub(super) fn always(response: Vec<u8>) -> Self {
+        Self::answering(move |_| response.clone())
     }
 
-    /// What it was asked so far.
+    /// The requests received so far.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-/// An answer of this status with these bytes.
-pub(super) fn answer(status: u16, body: &[u8]) -> Vec<u8> {
+/// A complete response.
+pub(super) fn response(status: u16, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// An answer that declares so many bytes more than it has.
-pub(super) fn cut_off(body: &[u8], missing: usize) -> Vec<u8> {
+/// A response whose `Content-Length` is `missing` bytes more than its body.
+pub(super) fn truncated_response(body: &[u8], missing: usize) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len() + missing);
     [head.as_bytes(), body].concat()
 }
 
-/// An answer that declares no length: it ends where the connection does.
-pub(super) fn of_no_length(body: &[u8]) -> Vec<u8> {
+/// A response without a `Content-Length`: its body ends with the connection.
+pub(super) fn response_without_length(body: &[u8]) -> Vec<u8> {
     [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", body].concat()
 }
 
-/// The door of a cell that is switched off.
-pub(super) fn nobody() -> SocketAddr {
+/// An address on which nothing listens.
+pub(super) fn unreachable_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! The cell's UDP sockets: one that hears, and one for each network that beacons go out on.
+//! The cell's UDP sockets: one that receives, and one for each network that beacons are broadcast to.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,75 +8,76 @@ use std::time::{Duration, Instant};
 use crate::net::udp;
 use crate::net::udp::Network;
 
-/// How often the interfaces are listed again: cables are plugged, Wi-Fi comes and goes.
-const LIST_EVERY: Duration = Duration::from_secs(10);
+/// Interval at which the interfaces are listed again: cables are plugged in, Wi-Fi comes and goes.
+const LIST_INTERVAL: Duration = Duration::from_secs(10);
 
-pub(super) struct Radio {
+pub(super) struct BeaconSockets {
     port: u16,
     loopback: bool,
+    /// The only interface to use, by its address.
     only: Option<Ipv4Addr>,
-    hears: UdpSocket,
+    receiver: UdpSocket,
     senders: BTreeMap<Network, UdpSocket>,
-    listed: Option<Instant>,
-    /// Were there no networks when they were last listed?
-    cut_off: bool,
+    listed_at: Option<Instant>,
+    /// Whether no network was found when they were last listed.
+    is_cut_off: bool,
 }
 
-impl Radio {
-    /// Opens the colony's UDP port. `listen` restricts it to one interface, if it is the address of one.
+impl BeaconSockets {
+    /// Opens the colony's UDP port. If `listen` is the address of an interface, only that interface is used.
     pub(super) fn open(port: u16, loopback: bool, listen: IpAddr) -> io::Result<Self> {
         let only = match listen {
             IpAddr::V4(address) if !address.is_unspecified() => Some(address),
             _ => None,
         };
-        let hears = udp::listener(port)?;
-        hears.set_nonblocking(true)?;
-        Ok(Self { port, loopback, only, hears, senders: BTreeMap::new(), listed: None, cut_off: false })
+        let receiver = udp::listener(port)?;
+        receiver.set_nonblocking(true)?;
+        Ok(Self { port, loopback, only, receiver, senders: BTreeMap::new(), listed_at: None, is_cut_off: false })
     }
 
-    /// The socket that hears, for the task that listens to it.
-    pub(super) fn ears(&self) -> io::Result<async_net::UdpSocket> {
-        Ok(smol::Async::new(self.hears.try_clone()?)?.into())
+    /// The receiving socket, for the task that reads from it.
+    pub(super) fn receiver(&self) -> io::Result<async_net::UdpSocket> {
+        Ok(smol::Async::new(self.receiver.try_clone()?)?.into())
     }
 
     /// Sends to every network. A datagram that cannot be sent is lost, like any other.
     pub(super) fn broadcast(&mut self, bytes: &[u8]) {
-        self.list();
+        self.list_networks();
         for (network, sender) in &self.senders {
             if let Err(error) = sender.send_to(bytes, (network.broadcast, self.port)) {
-                log::debug!("no beacon through {}: {error}", network.own);
+                log::debug!("cannot broadcast from {}: {error}", network.own);
                 // The interface may have another address by now.
-                self.listed = None;
+                self.listed_at = None;
             }
         }
     }
 
     /// Sends to one cell, on the colony's port.
-    pub(super) fn send(&self, to: IpAddr, bytes: &[u8]) {
-        self.answer(SocketAddr::new(to, self.port), bytes);
+    pub(super) fn send_to_cell(&self, to: IpAddr, bytes: &[u8]) {
+        self.send_to(SocketAddr::new(to, self.port), bytes);
     }
 
     /// Sends to one address and port.
-    pub(super) fn answer(&self, to: SocketAddr, bytes: &[u8]) {
-        // With one interface, its own socket: the answer must come from the address where the door is.
+    pub(super) fn send_to(&self, to: SocketAddr, bytes: &[u8]) {
+        // If only one interface is used, its socket sends: the reply must come from the address that serves HTTP.
         let own = self.only.and_then(|only| self.senders.iter().find(|(network, _)| network.own == only));
-        let sender = own.map_or(&self.hears, |(_, sender)| sender);
+        let sender = own.map_or(&self.receiver, |(_, sender)| sender);
         if let Err(error) = sender.send_to(bytes, to) {
-            log::debug!("nothing sent to {to}: {error}");
+            log::debug!("cannot send a datagram to {to}: {error}");
         }
     }
 
-    fn list(&mut self) {
-        if self.listed.is_some_and(|then| then.elapsed() < LIST_EVERY) {
+    fn list_networks(&mut self) {
+        if self.listed_at.is_some_and(|then| then.elapsed() < LIST_INTERVAL) {
             return;
         }
-        self.listed = Some(Instant::now());
+        self.listed_at = Some(Instant::now());
         let networks = match udp::networks(self.loopback, self.only) {
             Ok(networks) => networks,
             Err(error) => return log::warn!("cannot list the network interfaces: {error}"),
         };
-        if self.newly_cut_off(&networks) {
-            log::warn!("no network with broadcast is found: cells find each other only by peers in node.toml");
+        if self.is_newly_cut_off(&networks) {
+            log::warn!("no network supports broadcast: only the peers in node.toml are found");
         }
         self.senders.retain(|network, _| networks.contains(network));
         for network in networks {
@@ -85,18 +86,18 @@ impl Radio {
             }
             match udp::sender(network.own).and_then(|socket| socket.set_nonblocking(true).map(|()| socket)) {
                 Ok(sender) => {
-                    log::info!("beacons go to {} through {}", network.broadcast, network.own);
+                    log::info!("sending beacons to {} from {}", network.broadcast, network.own);
                     self.senders.insert(network, sender);
                 }
-                Err(error) => log::warn!("no beacons through {}: {error}", network.own),
+                Err(error) => log::warn!("cannot send beacons from {}: {error}", network.own),
             }
         }
     }
 
-    /// Told once, until there is a network again.
-    fn newly_cut_off(&mut self, networks: &[Network]) -> bool {
-        let before = std::mem::replace(&mut self.cut_off, networks.is_empty());
-        self.cut_off && !before
+    /// True the first time that no network is found, until one is found again.
+    fn is_newly_cut_off(&mut self, networks: &[Network]) -> bool {
+        let before = std::mem::replace(&mut self.is_cut_off, networks.is_empty());
+        self.is_cut_off && !before
     }
 }
 
@@ -105,10 +106,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_without_a_network_says_so_once_each_time() {
-        let mut radio = Radio::open(0, true, Ipv4Addr::LOCALHOST.into()).unwrap();
+    fn losing_all_networks_is_reported_once_each_time() {
+        let mut sockets = BeaconSockets::open(0, true, Ipv4Addr::LOCALHOST.into()).unwrap();
         let network = Network { own: Ipv4Addr::LOCALHOST, broadcast: udp::LOOPBACK_BROADCAST };
-        let told = [&[][..], &[], &[network], &[], &[]].map(|networks| radio.newly_cut_off(networks));
-        assert_eq!(told, [true, false, false, true, false]);
+        let reported = [&[][..], &[], &[network], &[], &[]].map(|networks| sockets.is_newly_cut_off(networks));
+        assert_eq!(reported, [true, false, false, true, false]);
     }
 }

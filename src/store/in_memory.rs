@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::store::{
     CopyState, MAX_HOLDERS, MAX_STATE_BYTES, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage,
 };
+use crate::sync::lock;
+use crate::unix_time;
 
 /// Chunks in a map, up to a quota.
 #[derive(Debug)]
@@ -45,11 +46,11 @@ impl MemoryStore {
     }
 
     fn chunks(&self) -> MutexGuard<'_, BTreeMap<ChunkId, Kept>> {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.chunks)
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -144,7 +145,7 @@ impl Store for MemoryStore {
         let mut chunks = self.chunks();
         let Some(kept) = chunks.get_mut(id) else { return Ok(CopyState::Missing) };
         if ChunkId::of(&kept.bytes) == *id {
-            kept.scrubbed_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            kept.scrubbed_at_s = unix_time::now_s();
             return Ok(CopyState::Good);
         }
         chunks.remove(id);

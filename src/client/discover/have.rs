@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::client::discover::holders::{Has, Index};
 use crate::client::{KnownCell, Stop};
 use crate::id::ChunkId;
 use crate::net::client::Http;
+use crate::sync::lock;
 
 /// Cells asked at the same time.
 const AT_ONCE: usize = 32;
@@ -59,7 +60,7 @@ pub(in crate::client) fn ask_all(
         let (index, each_once, chunks) = (Arc::clone(&index), Arc::clone(&each_once), ids.len());
         thread::spawn(move || {
             loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let next = lock(&queue).pop_front();
                 let Some((number, url)) = next else { return };
                 let asked = Instant::now();
                 let mut has = Has::nothing(chunks);

@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::client::discover::holders::Holders;
 use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
+use crate::sync::lock;
 use crate::wire::api::DEFAULT_HOPS;
 
 /// A chunk to be fetched.
@@ -75,7 +76,7 @@ impl Crew {
             let (job, tell): (Arc<Mutex<Receiver<Job>>>, Sender<Done>) = (Arc::clone(&job), tell.clone());
             thread::spawn(move || {
                 loop {
-                    let next = job.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let next = lock(&job).recv();
                     let Ok(job) = next else { return };
                     if tell.send(worker.fetch(job)).is_err() {
                         return;
@@ -95,10 +96,6 @@ impl Crew {
     pub(in crate::client) fn replace_holders(&self, holders: Holders) {
         *lock(&self.holders) = Arc::new(Mutex::new(holders));
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As a last resort, asks cells to search among those that they know. Ends with the first answer of which `take` makes

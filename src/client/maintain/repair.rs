@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::client::{ClientError, KnownCell, Progress, Stop, bytes_of_block, byte
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::Manifest;
+use crate::sync::lock;
 
 /// Chunks that are worked on at the same time; each is in memory, once.
 const WORKERS: usize = 4;
@@ -247,10 +248,6 @@ struct State {
     placer: Placer,
     /// Bad copies that are still where they were: which chunk, and on which cell.
     spoilt: BTreeSet<(ChunkId, String)>,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start(shared: &Arc<Shared>) -> Receiver<Told> {

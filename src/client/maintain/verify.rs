@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::client::get::download::BadCopy;
 use crate::client::{ClientError, KnownCell, Progress, Stop};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
+use crate::sync::lock;
 use crate::wire::api::MAX_VERIFY_IDS;
 
 /// Cells that hash at the same time.
@@ -117,7 +118,7 @@ fn start(
         let (http, stop) = (http.clone(), stop.clone());
         thread::spawn(move || {
             loop {
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let next = lock(&queue).pop_front();
                 let Some((number, cell)) = next.and_then(|number| Some((number, held.cells().nth(number)?))) else {
                     return;
                 };

@@ -12,13 +12,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::client::{ClientError, Source};
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::{Block, Key, Level, SealedChunk, seal_block};
+use crate::sync::lock;
+use crate::unix_time;
 
 /// Chunks that may be sealed and not yet safe, beside one for each sealer: enough to keep the senders busy while a disk
 /// takes its time.
@@ -111,7 +112,7 @@ fn share<T>(receiver: Receiver<T>) -> Shared<T> {
 
 /// The next one; `None` when there will be no more.
 fn next<T>(shared: &Shared<T>) -> Option<T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    lock(shared).recv().ok()
 }
 
 // A thread whose events nobody receives any more ends: that is how a crew is dismissed.
@@ -131,7 +132,7 @@ fn seal_all(blocks: &Shared<Block>, places: &Shared<()>, event: &Sender<Event>, 
         if next(places).is_none() {
             return;
         }
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now_s = unix_time::now_s();
         let told = match (usize::try_from(block.index), seal_block(&block.bytes, key, level, now_s)) {
             (Ok(index), Ok(chunk)) => Event::Sealed { index, plain: block.bytes.len() as u64, chunk: Arc::new(chunk) },
             (_, Err(error)) => Event::Failed(error.into()),

@@ -9,12 +9,13 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use crate::net::backend::upstream::{GREETING, Lines};
 use crate::net::gateway::head::{CLIENT_FIELD, LINE_FIELD};
+use crate::sync::lock;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 
 /// Bytes of stack for a worker. Handlers keep their buffers on the heap.
@@ -211,7 +212,7 @@ impl Drop for Server {
 
 impl Shared {
     fn crew(&self) -> MutexGuard<'_, Crew> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.crew)
     }
 
     fn dismiss(&self) {

@@ -17,13 +17,14 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, lock};
 
 use crate::net::gateway::head::LINE_FIELD;
+use crate::sync::lock;
 
 /// The method of the greeting on a new line. The door lets in no other methods than the API's, so no client can say it.
 pub(in crate::net) const GREETING: &str = "GREET";
@@ -53,11 +54,6 @@ pub struct Lines {
 
 type Registry = Mutex<BTreeMap<u64, Arc<Async<UnixStream>>>>;
 
-/// A panicked thread ends the daemon, so a poisoned lock is only ever seen by a test that goes on.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One line, held for one exchange. Dropping it closes it.
 #[derive(Debug)]
 pub(in crate::net) struct Line {
@@ -68,7 +64,7 @@ pub(in crate::net) struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        locked(&self.open).remove(&self.number);
+        lock(&self.open).remove(&self.number);
         // tiny_http's thread may be blocked on the other end; it must not wait for the last of our handles.
         self.stream.get_ref().shutdown(Shutdown::Both).ok();
     }
@@ -107,7 +103,7 @@ impl Lines {
     /// An idle line, or a new one.
     pub(in crate::net) async fn take(&self) -> io::Result<Line> {
         loop {
-            let kept = locked(&self.idle).pop();
+            let kept = lock(&self.idle).pop();
             match kept {
                 // A line at rest has nothing to say; one that is at its end, or has, is not to be trusted.
                 Some(line) if says_nothing(&line) => return Ok(line),
@@ -119,7 +115,7 @@ impl Lines {
 
     /// Keeps a line whose exchange ended as it should.
     pub(in crate::net) fn give_back(&self, line: Line) {
-        let mut idle = locked(&self.idle);
+        let mut idle = lock(&self.idle);
         if idle.len() < MOST_IDLE {
             idle.push(line);
         } else {
@@ -130,14 +126,14 @@ impl Lines {
 
     /// Closes a line from under its exchange: whoever waits for bytes on it sees its end.
     pub(in crate::net) fn cut(&self, number: u64) {
-        if let Some(stream) = locked(&self.open).remove(&number) {
+        if let Some(stream) = lock(&self.open).remove(&number) {
             stream.get_ref().shutdown(Shutdown::Both).ok();
         }
     }
 
     /// Closes the lines that nobody uses, so that `tiny_http`'s threads end.
     pub(in crate::net) fn close_idle(&self) {
-        let idle = std::mem::take(&mut *locked(&self.idle));
+        let idle = std::mem::take(&mut *lock(&self.idle));
         drop(idle);
     }
 
@@ -145,7 +141,7 @@ impl Lines {
         let _one_at_a_time = self.opening.lock().await;
         let stream = Arc::new(Async::<UnixStream>::connect(&self.path).await?);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        locked(&self.open).insert(number, Arc::clone(&stream));
+        lock(&self.open).insert(number, Arc::clone(&stream));
         let line = Line { number, stream, open: Arc::clone(&self.open) };
         greet(&line).await?;
         Ok(line)

@@ -11,7 +11,7 @@ use crate::id::{ID_HEX_LEN, MAX_CHUNK_BYTES};
 use crate::net::Exchange;
 use crate::node::api::response::{Answer, read_body, refusal};
 use crate::node::api::{Api, MAX_JSON_BODY_BYTES};
-use crate::node::mailbox::Look;
+use crate::node::mailbox::ColonySnapshot;
 use crate::store::CopyState;
 use crate::wire::api;
 use crate::wire::api::{MAX_VERIFY_IDS, NewsError};
@@ -61,7 +61,7 @@ impl Api {
         })?;
         drop(body);
         let news = news.into_iter().map(|(id, holders)| News { id, holders }).collect();
-        self.colony.tell_large(Input::Told(news), place);
+        self.mailbox.send_large(Input::Told(news), place);
         Ok(Answer::Empty)
     }
 
@@ -78,28 +78,26 @@ impl Api {
             Ok(_) => return Err(wrong("this is no alert".into())),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        self.colony.tell(Input::Alerted(alert));
+        self.mailbox.send(Input::Alerted(alert));
         Ok(Answer::Empty)
     }
 
     /// The cell is to hand its copies on. Told again, it goes on.
     pub(super) fn drain(&self) -> Result<Answer, Problem> {
-        Answer::json(&self.carry_out(Input::Drain(true))?.life.drain.unwrap_or_default())
+        Answer::json(&self.apply(Input::Drain(true))?.life.drain.unwrap_or_default())
     }
 
     /// The cell is to stay.
     pub(super) fn undrain(&self) -> Result<Answer, Problem> {
-        self.carry_out(Input::Drain(false)).map(|_| Answer::Empty)
+        self.apply(Input::Drain(false)).map(|_| Answer::Empty)
     }
 
     /// All copies are to be re-hashed now. Told again, it goes on.
     pub(super) fn scrub(&self) -> Result<Answer, Problem> {
-        Answer::json(&self.carry_out(Input::Scrub)?.life.scrub.unwrap_or_default())
+        Answer::json(&self.apply(Input::Scrub)?.life.scrub.unwrap_or_default())
     }
 
-    fn carry_out(&self, input: Input) -> Result<Look, Problem> {
-        self.colony
-            .carry_out(input)
-            .ok_or_else(|| Problem::new(503, "this cell is not well: its driver does not answer"))
+    fn apply(&self, input: Input) -> Result<ColonySnapshot, Problem> {
+        self.mailbox.apply(input).ok_or_else(|| Problem::new(503, "this cell is not well: its driver does not answer"))
     }
 }

@@ -21,8 +21,8 @@ use crate::net::{DoorStats, Exchange, Handler};
 use crate::node::api::response::{Answer, Refusal, etag, nowhere, read_body, refusal};
 use crate::node::api::routes::{Route, route};
 use crate::node::bans::Bans;
-use crate::node::local_copies::Copies;
-use crate::node::mailbox::{Colony, Look};
+use crate::node::local_copies::LocalCopies;
+use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::node::search::{Found, Searches};
 use crate::store::Store;
 use crate::wire::api;
@@ -44,8 +44,8 @@ const MAX_JSON_BODY_BYTES: u64 = 4096;
 
 pub(super) struct Api {
     store: Arc<dyn Store>,
-    copies: Copies,
-    colony: Colony,
+    copies: LocalCopies,
+    mailbox: Mailbox,
     searches: Searches,
     long_lists: Arc<Semaphore>,
     verifications: Semaphore,
@@ -69,12 +69,12 @@ impl Handler for Api {
 }
 
 impl Api {
-    pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
         Self {
-            copies: Copies::new(Arc::clone(&store), colony.clone()),
+            copies: LocalCopies::new(Arc::clone(&store), mailbox.clone()),
             store,
-            searches: Searches::new(colony.clone()),
-            colony,
+            searches: Searches::new(mailbox.clone()),
+            mailbox,
             long_lists: Arc::new(Semaphore::new(LONG_LISTS)),
             verifications: Semaphore::new(VERIFICATIONS),
             bans: Mutex::default(),
@@ -111,7 +111,7 @@ impl Api {
                 let ids = self.store.list(after.as_ref(), limit).map_err(|error| refusal(&error))?;
                 Ok(Answer::Lines(api::write_ids(&ids)))
             }
-            Route::Peers => Ok(Answer::json(&self.look()?.peers())?),
+            Route::Peers => Ok(Answer::json(&self.snapshot()?.peers())?),
             Route::Join => Ok(self.join(exchange)?),
             Route::Alert => Ok(self.alert(exchange)?),
             Route::Drain => Ok(self.drain()?),
@@ -175,17 +175,17 @@ impl Api {
         let body = read_body(exchange, MAX_JSON_BODY_BYTES)?;
         let join: Join = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(400, format!("the body is {{\"url\":\"http://ADDRESS:PORT\"}}: {error}")))?;
-        self.colony.tell(Input::Join { door: joinable(&join.url)?.to_string() });
-        Answer::json(&self.look()?.peers())
+        self.mailbox.send(Input::Join { door: joinable(&join.url)?.to_string() });
+        Answer::json(&self.snapshot()?.peers())
     }
 
-    fn look(&self) -> Result<Look, Problem> {
-        self.colony.look().ok_or_else(|| Problem::new(503, "this cell is not well: its driver does not answer"))
+    fn snapshot(&self) -> Result<ColonySnapshot, Problem> {
+        self.mailbox.snapshot().ok_or_else(|| Problem::new(503, "this cell is not well: its driver does not answer"))
     }
 
     fn status(&self) -> Result<CellStatus, Problem> {
         let usage = self.store.usage();
-        let Look { own, life, .. } = self.look()?;
+        let ColonySnapshot { own, life, .. } = self.snapshot()?;
         Ok(CellStatus {
             beacon: own,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -206,7 +206,7 @@ impl Api {
 
     fn health(&self) -> Result<Answer, Problem> {
         self.stays()?;
-        let status = self.look()?.own.status;
+        let status = self.snapshot()?.own.status;
         Answer::json(&serde_json::json!({ "status": status }))
     }
 }
@@ -246,7 +246,7 @@ mod tests {
     use crate::config::DoorLimits;
     use crate::id::CellId;
     use crate::net::{Door, Server};
-    use crate::node::mailbox::hear;
+    use crate::node::mailbox::next_input;
     use crate::store::MemoryStore;
     use crate::wire::beacon::Alert;
 
@@ -260,8 +260,8 @@ mod tests {
 
     /// Opens the door of a cell that is alone and has nothing, calls `visit`, and closes it again.
     fn at_the_door(visit: impl FnOnce(&Alone)) {
-        let (colony, heard) = Colony::that_looks_like(Look::nobody());
-        let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), colony));
+        let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
+        let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), mailbox));
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(folder.path(), Arc::clone(&api) as _, 16).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn what_others_say_reaches_the_core() {
         at_the_door(|Alone { address, heard, .. }| {
-            let hears = || hear(heard).unwrap();
+            let hears = || next_input(heard).unwrap();
             let says = |method: &str, target: &str, body: &[u8]| {
                 assert_eq!(status_of(*address, method, target, body), 200, "{method} {target}");
             };

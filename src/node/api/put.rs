@@ -4,22 +4,22 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::id::ChunkId;
 use crate::net::Exchange;
 use crate::node::api::Api;
 use crate::node::api::response::{Refusal, refusal};
 use crate::store::{MAX_HOLDERS, PutMetadata, StoreError};
+use crate::sync::lock;
 use crate::time::Time;
+use crate::unix_time;
 use crate::wire::api::{COPIES_HEADER, DEFAULT_COPIES, HOLDERS_HEADER, OWNER_HEADER};
 use crate::wire::problem::Problem;
 
 impl Api {
     pub(super) fn put(&self, expected: Option<&ChunkId>, exchange: &mut Exchange) -> Result<ChunkId, Refusal> {
         self.stays()?;
-        if self.colony.is_draining() {
+        if self.mailbox.is_draining() {
             return Err(Problem::new(503, "this cell is draining; give the chunk to another").into());
         }
         let from = exchange.client();
@@ -39,7 +39,7 @@ impl Api {
     }
 
     fn listens_to(&self, from: IpAddr) -> Result<(), Refusal> {
-        let banned_s = self.bans.lock().unwrap_or_else(PoisonError::into_inner).banned_s(self.now(), from);
+        let banned_s = lock(&self.bans).banned_s(self.now(), from);
         let Some(seconds) = banned_s else { return Ok(()) };
         let what = format!(
             "too many chunks from {from} were not what they were named: are bytes damaged on the way? None is taken for {seconds} s"
@@ -48,7 +48,7 @@ impl Api {
     }
 
     fn had_bad_bytes(&self, from: IpAddr) {
-        if self.bans.lock().unwrap_or_else(PoisonError::into_inner).bad_bytes(self.now(), from) {
+        if lock(&self.bans).bad_bytes(self.now(), from) {
             log::warn!(
                 "too many chunks from {from} were not what they were named: none is taken from there for a while"
             );
@@ -82,6 +82,6 @@ fn metadata(exchange: &Exchange) -> Result<PutMetadata, Problem> {
             Some(*hash.as_bytes())
         }
     };
-    let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let stored_at_s = unix_time::now_s();
     Ok(PutMetadata { copies, holders, owner, stored_at_s })
 }

@@ -49,7 +49,9 @@ mod tests {
     use super::*;
     use crate::id::MAX_CHUNK_BYTES;
     use crate::net::client::Patience;
-    use crate::node::test_peer::{Request, Stranger, answer, cut_off, nobody, of_no_length};
+    use crate::node::test_peer::{
+        Request, TestPeer, response, response_without_length, truncated_response, unreachable_address,
+    };
 
     const CHUNK: &[u8] = b"a chunk that a guard looks at";
 
@@ -69,41 +71,41 @@ mod tests {
             Audited::Bad { chunk, found, len }
         };
         for (says, expected) in [
-            (answer(200, CHUNK), good(CHUNK)),
-            (of_no_length(CHUNK), good(CHUNK)),
-            (answer(200, b"another"), bad(b"another")),
-            (answer(200, &CHUNK[..9]), bad(&CHUNK[..9])),
-            (answer(200, b""), bad(b"")),
-            (answer(404, b"{}"), Audited::Missing),
-            (answer(503, b"{}"), Audited::Failed),
-            (answer(301, CHUNK), Audited::Failed),
-            (cut_off(&CHUNK[..9], 20), Audited::Failed),
-            (of_no_length(&CHUNK[..9]), Audited::Failed),
-            (answer(200, &vec![0; MAX_CHUNK_BYTES + 1]), Audited::Failed),
+            (response(200, CHUNK), good(CHUNK)),
+            (response_without_length(CHUNK), good(CHUNK)),
+            (response(200, b"another"), bad(b"another")),
+            (response(200, &CHUNK[..9]), bad(&CHUNK[..9])),
+            (response(200, b""), bad(b"")),
+            (response(404, b"{}"), Audited::Missing),
+            (response(503, b"{}"), Audited::Failed),
+            (response(301, CHUNK), Audited::Failed),
+            (truncated_response(&CHUNK[..9], 20), Audited::Failed),
+            (response_without_length(&CHUNK[..9]), Audited::Failed),
+            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), Audited::Failed),
             (b"nonsense".to_vec(), Audited::Failed),
         ] {
-            let stranger = Stranger::says(says);
-            assert_eq!(looks_at(stranger.door, Pick::Chunk(chunk)), expected);
-            let request = &stranger.requests()[0];
+            let peer = TestPeer::always(says);
+            assert_eq!(looks_at(peer.address, Pick::Chunk(chunk)), expected);
+            let request = &peer.requests()[0];
             assert_eq!((request.line(), request.field("X-Hops")), (&*format!("GET /chunk/{chunk}"), Some("0")));
         }
-        assert_eq!(looks_at(nobody(), Pick::Chunk(chunk)), Audited::Failed);
+        assert_eq!(looks_at(unreachable_address(), Pick::Chunk(chunk)), Audited::Failed);
     }
 
     /// A cell that has these chunks.
-    fn holder(chunks: &'static [&'static [u8]]) -> Stranger {
-        Stranger::answers(move |request: &Request| {
+    fn holder(chunks: &'static [&'static [u8]]) -> TestPeer {
+        TestPeer::answering(move |request: &Request| {
             let mut all: Vec<(ChunkId, &[u8])> = chunks.iter().map(|bytes| (ChunkId::of(bytes), *bytes)).collect();
             all.sort_unstable();
             let target = request.line().strip_prefix("GET ").unwrap();
             if let Some(id) = target.strip_prefix("/chunk/") {
                 let found = all.iter().find(|(known, _)| known.to_string() == id);
-                return found.map_or_else(|| answer(404, b""), |(_, bytes)| answer(200, bytes));
+                return found.map_or_else(|| response(404, b""), |(_, bytes)| response(200, bytes));
             }
             let query = target.strip_prefix("/chunks?limit=1").unwrap();
             let after: Option<ChunkId> = query.strip_prefix("&after=").map(|id| id.parse().unwrap());
             let next = all.iter().find(|(id, _)| after.is_none_or(|after| *id > after));
-            answer(200, next.map_or_else(String::new, |(id, _)| format!("{id}\n")).as_bytes())
+            response(200, next.map_or_else(String::new, |(id, _)| format!("{id}\n")).as_bytes())
         })
     }
 
@@ -112,23 +114,26 @@ mod tests {
         let chunks: &[&[u8]] = &[b"one", b"two", b"three"];
         let mut ordered = chunks.to_vec();
         ordered.sort_unstable_by_key(|bytes| ChunkId::of(bytes));
-        let stranger = holder(&[b"one", b"two", b"three"]);
-        let after = |bytes: &[u8]| looks_at(stranger.door, Pick::After(ChunkId::of(bytes)));
+        let peer = holder(&[b"one", b"two", b"three"]);
+        let after = |bytes: &[u8]| looks_at(peer.address, Pick::After(ChunkId::of(bytes)));
         assert_eq!(after(ordered[0]), good(ordered[1]));
         assert_eq!(after(ordered[1]), good(ordered[2]));
         assert_eq!(after(ordered[2]), good(ordered[0]));
-        assert_eq!(looks_at(stranger.door, Pick::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
-        assert_eq!(looks_at(holder(&[]).door, Pick::After(ChunkId::of(b""))), Audited::Missing);
+        assert_eq!(looks_at(peer.address, Pick::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
+        assert_eq!(looks_at(holder(&[]).address, Pick::After(ChunkId::of(b""))), Audited::Missing);
     }
 
     #[test]
     fn a_list_that_makes_no_sense_is_no_reason_to_blame_anybody() {
         let two = format!("{}\n{}\n", ChunkId::of(b"a"), ChunkId::of(b"b"));
-        for says in
-            [answer(200, b"x\n"), answer(200, two.as_bytes()), answer(404, b""), cut_off(&two.as_bytes()[..40], 25)]
-        {
-            let stranger = Stranger::says(says);
-            assert_eq!(looks_at(stranger.door, Pick::After(ChunkId::of(b""))), Audited::Failed);
+        for says in [
+            response(200, b"x\n"),
+            response(200, two.as_bytes()),
+            response(404, b""),
+            truncated_response(&two.as_bytes()[..40], 25),
+        ] {
+            let peer = TestPeer::always(says);
+            assert_eq!(looks_at(peer.address, Pick::After(ChunkId::of(b""))), Audited::Failed);
         }
     }
 }

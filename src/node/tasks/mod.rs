@@ -24,8 +24,8 @@ use smol::lock::Semaphore;
 use crate::cell::{Audited, Fetched, Input, News, Output, Sent, Ticket, Verified};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Patience};
-use crate::node::local_copies::Copies;
-use crate::node::mailbox::Colony;
+use crate::node::local_copies::LocalCopies;
+use crate::node::mailbox::Mailbox;
 use crate::node::tasks::transfer::Transfer;
 use crate::store::{CopyState, Store};
 use crate::wire::api;
@@ -58,9 +58,9 @@ const QUESTION: Patience = Patience { connect_ms: 2_000, stall_ms: 10_000, answe
 const TRANSFER: Patience = Patience { connect_ms: 2_000, stall_ms: 20_000, answer_ms: 30_000, call_ms: 180_000 };
 
 /// Does errands for the core, and tells it how each ended.
-pub(super) struct Errands {
-    copies: Copies,
-    colony: Colony,
+pub(super) struct TaskRunner {
+    copies: LocalCopies,
+    mailbox: Mailbox,
     questions: Http,
     transfers: Http,
     warnings: Http,
@@ -76,12 +76,12 @@ struct Places {
     alerts: Arc<Semaphore>,
 }
 
-impl Errands {
-    pub(super) fn new(store: Arc<dyn Store>, colony: Colony) -> Self {
+impl TaskRunner {
+    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
-            copies: Copies::new(store, colony.clone()),
-            colony,
+            copies: LocalCopies::new(store, mailbox.clone()),
+            mailbox,
             questions: Http::new(QUESTION, 1, 32),
             transfers: Http::new(TRANSFER, 1, 8),
             warnings: Http::new(Patience::PROBE, 1, 8),
@@ -97,7 +97,7 @@ impl Errands {
     }
 
     /// The copies that these errands are about.
-    pub(super) fn copies(&self) -> &Copies {
+    pub(super) fn copies(&self) -> &LocalCopies {
         &self.copies
     }
 
@@ -117,7 +117,7 @@ impl Errands {
                 let http = self.transfers.clone();
                 let audit = move || audit::audit(&http, of, pick);
                 let audited = errand(&self.places.audits, AUDIT_LIMIT, audit, drop).await;
-                self.colony.bring(Input::Audited(ticket, audited.unwrap_or(Audited::Failed))).await;
+                self.mailbox.send_async(Input::Audited(ticket, audited.unwrap_or(Audited::Failed))).await;
             }
             Output::Verify(id) => self.verify(id).await,
             Output::Remove(id) => self.remove(id).await,
@@ -130,7 +130,7 @@ impl Errands {
     async fn ask(&self, ticket: Ticket, to: SocketAddr, ids: Vec<ChunkId>) {
         let http = self.questions.clone();
         let has = errand(&self.places.asks, ASK_LIMIT, move || ask(&http, to, ids), drop).await.flatten();
-        self.colony.bring(Input::Answered { ticket, has }).await;
+        self.mailbox.send_async(Input::Answered { ticket, has }).await;
     }
 
     fn transfer(&self, chunk: ChunkId, with: SocketAddr, copies: u8, holders: Vec<crate::id::CellId>) -> Transfer {
@@ -143,16 +143,16 @@ impl Errands {
         let lost = |sent| matches!(sent, Sent::OwnCopyBad | Sent::OwnCopyGone);
         let too_late = move |sent| {
             if lost(sent) {
-                late.is_gone(&chunk);
+                late.report_gone(&chunk);
             }
         };
         let sent = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.send(), too_late).await;
         let sent = sent.unwrap_or(Sent::Failed);
-        self.colony.bring(Input::Sent(ticket, sent)).await;
+        self.mailbox.send_async(Input::Sent(ticket, sent)).await;
         if lost(sent) {
             // Once more by its name: the round that wanted it sent may have been given up.
             let copies = self.copies.clone();
-            smol::unblock(move || copies.is_gone(&chunk)).await;
+            smol::unblock(move || copies.report_gone(&chunk)).await;
         }
     }
 
@@ -160,11 +160,11 @@ impl Errands {
         let (chunk, late) = (transfer.chunk, self.copies.clone());
         let too_late = move |fetched| {
             if fetched == Fetched::Stored {
-                late.look_again(&chunk);
+                late.report_if_present(&chunk);
             }
         };
         let fetched = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.fetch(), too_late).await;
-        self.colony.bring(Input::Fetched(ticket, fetched.unwrap_or(Fetched::Failed))).await;
+        self.mailbox.send_async(Input::Fetched(ticket, fetched.unwrap_or(Fetched::Failed))).await;
     }
 
     async fn verify(&self, id: ChunkId) {
@@ -181,20 +181,20 @@ impl Errands {
         };
         let too_late = move |verified| {
             if lost(verified) {
-                late.is_gone(&id);
+                late.report_gone(&id);
             }
         };
         let verified = errand(&self.places.checks, CHECK_LIMIT, verify, too_late).await.unwrap_or(Verified::Unknown);
-        self.colony.bring(Input::Verified(id, verified)).await;
+        self.mailbox.send_async(Input::Verified(id, verified)).await;
         if lost(verified) {
-            self.look_again(id).await;
+            self.report_if_present(id).await;
         }
     }
 
-    /// After the core was told that a copy is gone, see [`Copies`].
-    async fn look_again(&self, id: ChunkId) {
+    /// After the core was told that a copy is gone, see [`LocalCopies`].
+    async fn report_if_present(&self, id: ChunkId) {
         let copies = self.copies.clone();
-        smol::unblock(move || copies.look_again(&id)).await;
+        smol::unblock(move || copies.report_if_present(&id)).await;
     }
 
     /// The core has forgotten the copy already. If it cannot be removed it is there all the same.
@@ -203,11 +203,11 @@ impl Errands {
         let remove = move || {
             if let Err(error) = copies.store.remove(&id) {
                 log::warn!("the copy of chunk {}, one too many, cannot be removed: {error}", id.short());
-                copies.look_again(&id);
+                copies.report_if_present(&id);
             }
         };
         if errand(&self.places.checks, CHECK_LIMIT, remove, drop).await.is_none() {
-            self.look_again(id).await;
+            self.report_if_present(id).await;
         }
     }
 

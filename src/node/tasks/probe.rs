@@ -8,7 +8,7 @@ use smol::lock::Semaphore;
 use crate::cell::{Answer, Input};
 use crate::net::client::{CallError, Http};
 use crate::net::udp::own_address_towards;
-use crate::node::mailbox::Colony;
+use crate::node::mailbox::Mailbox;
 use crate::wire::api::Peers;
 
 pub(in crate::node) struct Visit {
@@ -19,7 +19,7 @@ pub(in crate::node) struct Visit {
 }
 
 impl Visit {
-    pub(in crate::node) async fn perform(self, colony: Colony, places: Arc<Semaphore>) {
+    pub(in crate::node) async fn perform(self, mailbox: Mailbox, places: Arc<Semaphore>) {
         let place = places.acquire().await;
         let (door, answer) = smol::unblock(move || {
             let answer = self.ask();
@@ -27,7 +27,7 @@ impl Visit {
         })
         .await;
         drop(place);
-        colony.bring(Input::Visited { door, answer }).await;
+        mailbox.send_async(Input::Visited { door, answer }).await;
     }
 
     fn ask(&self) -> Answer {

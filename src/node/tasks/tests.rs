@@ -4,9 +4,9 @@ use smol::channel::Receiver;
 
 use crate::cell::{Held, Pick};
 use crate::id::CellId;
-use crate::node::mailbox::{Look, hear};
+use crate::node::mailbox::{ColonySnapshot, next_input};
 use crate::node::tasks::*;
-use crate::node::test_peer::{Stranger, answer, nobody};
+use crate::node::test_peer::{TestPeer, response, unreachable_address};
 use crate::store::{MemoryStore, PutMetadata};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,18 +24,18 @@ fn store_of(chunks: &[&[u8]]) -> Arc<dyn Store> {
     Arc::new(store)
 }
 
-fn errands(store: &Arc<dyn Store>) -> (Arc<Errands>, Receiver<Input>) {
-    let (colony, heard) = Colony::that_looks_like(Look::nobody());
-    (Arc::new(Errands::new(Arc::clone(store), colony)), heard)
+fn runner(store: &Arc<dyn Store>) -> (Arc<TaskRunner>, Receiver<Input>) {
+    let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
+    (Arc::new(TaskRunner::new(Arc::clone(store), mailbox)), heard)
 }
 
 /// Does it, and gathers all that the core hears of it.
 fn what_comes_of(store: &Arc<dyn Store>, output: Output) -> Vec<Input> {
-    let (errands, heard) = errands(store);
-    smol::block_on(errands.perform(output));
+    let (runner, heard) = runner(store);
+    smol::block_on(runner.perform(output));
     // No other is left that could tell anything: all that there is was told once this is.
     let mut inputs = Vec::new();
-    while let Some(input) = hear(&heard) {
+    while let Some(input) = next_input(&heard) {
         inputs.push(input);
     }
     inputs
@@ -45,21 +45,21 @@ fn what_comes_of(store: &Arc<dyn Store>, output: Output) -> Vec<Input> {
 fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
     let ids: Vec<ChunkId> = (0..2500u64).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
     let (had, asked) = (ids[..2].to_vec(), ids.clone());
-    let stranger = Stranger::answers(move |request| {
+    let peer = TestPeer::answering(move |request| {
         let asked = api::parse_ids(&request.body).unwrap();
         assert!(asked.len() <= IDS_AT_ONCE);
         // Twice what it has, and much that nobody asked about.
         let says = [&had[..], &had[..], &vec![ChunkId::of(b"never asked for"); 1000]].concat();
-        answer(200, api::write_ids(&says).as_bytes())
+        response(200, api::write_ids(&says).as_bytes())
     });
-    let ask = Output::Ask { ticket: Ticket(7), to: stranger.door, ids: asked };
+    let ask = Output::Ask { ticket: Ticket(7), to: peer.address, ids: asked };
     let [Input::Answered { ticket: Ticket(7), has: Some(has) }] = &what_comes_of(&store_of(&[]), ask)[..] else {
         panic!("one answer")
     };
     let mut expected = ids[..2].to_vec();
     expected.sort_unstable();
     assert_eq!(*has, expected);
-    let requests = stranger.requests();
+    let requests = peer.requests();
     let mut all: Vec<ChunkId> = requests.iter().flat_map(|request| api::parse_ids(&request.body).unwrap()).collect();
     all.sort_unstable();
     assert_eq!((requests.len(), all.len()), (3, 2500));
@@ -70,10 +70,10 @@ fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
 fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
     let ids = vec![ChunkId::of(b"x")];
     for (to, expected) in [
-        (Stranger::says(answer(200, b"")).door, Some(Vec::new())),
-        (Stranger::says(answer(503, b"")).door, None),
-        (Stranger::says(answer(200, b"not an id\n")).door, None),
-        (nobody(), None),
+        (TestPeer::always(response(200, b"")).address, Some(Vec::new())),
+        (TestPeer::always(response(503, b"")).address, None),
+        (TestPeer::always(response(200, b"not an id\n")).address, None),
+        (unreachable_address(), None),
     ] {
         let inputs = what_comes_of(&store_of(&[]), Output::Ask { ticket: Ticket(1), to, ids: ids.clone() });
         let [Input::Answered { ticket: Ticket(1), has }] = &inputs[..] else { panic!("{inputs:?}") };
@@ -83,7 +83,7 @@ fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
 
 #[test]
 fn each_errand_with_a_ticket_comes_back_once_whatever_becomes_of_it() {
-    let (store, chunk, to) = (store_of(&[b"here"]), ChunkId::of(b"here"), nobody());
+    let (store, chunk, to) = (store_of(&[b"here"]), ChunkId::of(b"here"), unreachable_address());
     let (ticket, holders) = (Ticket(3), Vec::new());
     let send = Output::Send { ticket, chunk, to, copies: 5, holders: holders.clone() };
     assert!(matches!(what_comes_of(&store, send)[..], [Input::Sent(Ticket(3), Sent::Failed)]));
@@ -117,14 +117,14 @@ fn a_copy_is_checked_and_one_too_many_removed() {
 
 #[test]
 fn news_and_alerts_reach_those_who_are_there() {
-    let stranger = Stranger::says(answer(200, b""));
+    let peer = TestPeer::always(response(200, b""));
     let (chunk, found) = (ChunkId::of(b"x"), ChunkId::of(b"y"));
     let news = vec![News { id: chunk, holders: vec![cell(1), cell(2)] }];
-    assert!(what_comes_of(&store_of(&[]), Output::Tell { to: stranger.door, news }).is_empty());
+    assert!(what_comes_of(&store_of(&[]), Output::Tell { to: peer.address, news }).is_empty());
     let alert = Alert { node_id: cell(1), culprit: cell(2), chunk, found };
-    let to = vec![nobody(), stranger.door];
+    let to = vec![unreachable_address(), peer.address];
     assert!(what_comes_of(&store_of(&[]), Output::Alert { alert, to }).is_empty());
-    let [told, warned] = &stranger.requests()[..] else { panic!("two requests") };
+    let [told, warned] = &peer.requests()[..] else { panic!("two requests") };
     assert_eq!(told.line(), "POST /chunks/holders");
     assert_eq!(api::parse_news(&told.body).unwrap(), [(chunk, vec![cell(1), cell(2)])]);
     assert_eq!(warned.line(), "POST /alert");
@@ -158,28 +158,29 @@ fn an_errand_that_takes_too_long_has_failed_and_what_comes_of_it_is_not_lost() {
 fn no_kind_of_errand_holds_up_another() {
     let (let_go, waits) = mpsc::channel::<()>();
     let waits = std::sync::Mutex::new(waits);
-    let silent = Stranger::answers(move |_| {
+    let silent = TestPeer::answering(move |_| {
         let _ = waits.lock().unwrap().recv_timeout(PATIENCE);
-        answer(503, b"")
+        response(503, b"")
     });
     let store = store_of(&[b"here"]);
-    let (errands, heard) = errands(&store);
+    let (runner, heard) = runner(&store);
     let tasks = smol::LocalExecutor::new();
     let ids = vec![ChunkId::of(b"x")];
     for n in 0..ASKS as u64 + 3 {
-        let ask = Output::Ask { ticket: Ticket(n), to: silent.door, ids: ids.clone() };
-        tasks.spawn(Arc::clone(&errands).perform(ask)).detach();
+        let ask = Output::Ask { ticket: Ticket(n), to: silent.address, ids: ids.clone() };
+        tasks.spawn(Arc::clone(&runner).perform(ask)).detach();
     }
     let news = vec![News { id: ids[0], holders: vec![cell(1)] }];
     for _ in 0..TELLS + 2 {
-        tasks.spawn(Arc::clone(&errands).perform(Output::Tell { to: silent.door, news: news.clone() })).detach();
+        tasks.spawn(Arc::clone(&runner).perform(Output::Tell { to: silent.address, news: news.clone() })).detach();
     }
     let here = ChunkId::of(b"here");
-    let good = Stranger::says(answer(200, b"here"));
-    let fetch = Output::Fetch { ticket: Ticket(99), chunk: here, from: good.door, copies: 5, holders: vec![cell(1)] };
-    let audit = Output::Audit { ticket: Ticket(98), of: good.door, pick: Pick::Chunk(here) };
+    let good = TestPeer::always(response(200, b"here"));
+    let fetch =
+        Output::Fetch { ticket: Ticket(99), chunk: here, from: good.address, copies: 5, holders: vec![cell(1)] };
+    let audit = Output::Audit { ticket: Ticket(98), of: good.address, pick: Pick::Chunk(here) };
     for output in [fetch, audit, Output::Verify(here)] {
-        tasks.spawn(Arc::clone(&errands).perform(output)).detach();
+        tasks.spawn(Arc::clone(&runner).perform(output)).detach();
     }
     let mut ended = 0;
     smol::block_on(tasks.run(async {
@@ -198,12 +199,12 @@ fn no_kind_of_errand_holds_up_another() {
 #[test]
 fn a_copy_that_comes_too_late_is_told_all_the_same() {
     let store = store_of(&[b"here"]);
-    let (errands, heard) = errands(&store);
-    let late = errands.copies.clone();
+    let (runner, heard) = runner(&store);
+    let late = runner.copies.clone();
     let here = ChunkId::of(b"here");
-    let too_late = move |()| late.look_again(&here);
+    let too_late = move |()| late.report_if_present(&here);
     let slow = || std::thread::park_timeout(Duration::from_millis(200));
-    assert_eq!(smol::block_on(errand(&errands.places.transfers, Duration::from_millis(1), slow, too_late)), None);
-    let Some(Input::Holds(held)) = hear(&heard) else { panic!() };
+    assert_eq!(smol::block_on(errand(&runner.places.transfers, Duration::from_millis(1), slow, too_late)), None);
+    let Some(Input::Holds(held)) = next_input(&heard) else { panic!() };
     assert_eq!(held, [Held { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
 }

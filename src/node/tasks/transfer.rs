@@ -6,13 +6,13 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cell::{Fetched, Sent};
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, Sample};
 use crate::store::{CopyState, PutMetadata, Store, StoreError};
+use crate::unix_time;
 
 /// One chunk, and the cell that it goes to or comes from. The whole of it is in memory meanwhile.
 pub(in crate::node) struct Transfer {
@@ -79,7 +79,7 @@ impl Transfer {
                 return Fetched::Failed;
             }
         };
-        let stored_at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let stored_at_s = unix_time::now_s();
         let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
         match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => Fetched::Stored,
@@ -97,7 +97,9 @@ impl Transfer {
 mod tests {
     use super::*;
     use crate::net::client::Patience;
-    use crate::node::test_peer::{Stranger, answer, cut_off, nobody, of_no_length};
+    use crate::node::test_peer::{
+        TestPeer, response, response_without_length, truncated_response, unreachable_address,
+    };
     use crate::store::{FileStore, MemoryStore, StoreOptions};
 
     const CHUNK: &[u8] = b"a chunk that wants to be elsewhere";
@@ -120,11 +122,11 @@ mod tests {
 
     #[test]
     fn a_copy_is_sent_with_all_that_is_known_about_it() {
-        let stranger = Stranger::says(answer(200, b""));
+        let peer = TestPeer::always(response(200, b""));
         let owner = *ChunkId::of(b"the owner's token").as_bytes();
-        assert_eq!(transfer(store_with_chunk(Some(owner)), stranger.door).send(), Sent::Stored);
-        assert_eq!(transfer(store_with_chunk(None), stranger.door).send(), Sent::Stored);
-        let [with_owner, without] = &stranger.requests()[..] else { panic!("two requests") };
+        assert_eq!(transfer(store_with_chunk(Some(owner)), peer.address).send(), Sent::Stored);
+        assert_eq!(transfer(store_with_chunk(None), peer.address).send(), Sent::Stored);
+        let [with_owner, without] = &peer.requests()[..] else { panic!("two requests") };
         assert_eq!(with_owner.line(), format!("PUT /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(with_owner.body, CHUNK);
         assert_eq!(with_owner.field("CellSync-Copies"), Some("3"));
@@ -145,10 +147,10 @@ mod tests {
             (404, Sent::Failed),
             (422, Sent::Failed),
         ] {
-            let stranger = Stranger::says(answer(status, b""));
-            assert_eq!(transfer(store_with_chunk(None), stranger.door).send(), expected, "{status}");
+            let peer = TestPeer::always(response(status, b""));
+            assert_eq!(transfer(store_with_chunk(None), peer.address).send(), expected, "{status}");
         }
-        assert_eq!(transfer(store_with_chunk(None), nobody()).send(), Sent::Failed);
+        assert_eq!(transfer(store_with_chunk(None), unreachable_address()).send(), Sent::Failed);
     }
 
     #[test]
@@ -164,20 +166,20 @@ mod tests {
         for bad in [&b"a chunk that wants to be elsewherf"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
             store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
             std::fs::write(&file, bad).unwrap();
-            let stranger = Stranger::says(answer(200, b""));
-            assert_eq!(transfer(Arc::clone(&store), stranger.door).send(), Sent::OwnCopyBad);
-            assert!(stranger.requests().is_empty() && !file.exists());
+            let peer = TestPeer::always(response(200, b""));
+            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), Sent::OwnCopyBad);
+            assert!(peer.requests().is_empty() && !file.exists());
             assert!(folder.path().join("quarantine").join(id.to_string()).exists());
-            assert_eq!(transfer(Arc::clone(&store), stranger.door).send(), Sent::OwnCopyGone);
+            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), Sent::OwnCopyGone);
         }
     }
 
     #[test]
     fn a_copy_is_fetched_from_one_cell_alone_and_kept_if_it_is_good() {
-        let stranger = Stranger::says(answer(200, CHUNK));
+        let peer = TestPeer::always(response(200, CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(Arc::clone(&store), stranger.door).fetch(), Fetched::Stored);
-        let [request] = &stranger.requests()[..] else { panic!("one request") };
+        assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), Fetched::Stored);
+        let [request] = &peer.requests()[..] else { panic!("one request") };
         assert_eq!(request.line(), format!("GET /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(request.field("X-Hops"), Some("0"));
         let metadata = store.record(&ChunkId::of(CHUNK)).unwrap().unwrap().metadata;
@@ -189,31 +191,31 @@ mod tests {
     fn what_is_fetched_and_not_good_is_not_kept_and_bad_only_if_it_is_whole() {
         let wrong = b"something else";
         for (says, expected) in [
-            (answer(200, wrong), Fetched::Bad { found: ChunkId::of(wrong) }),
-            (answer(200, b""), Fetched::Bad { found: ChunkId::of(b"") }),
-            (answer(200, &vec![0; MAX_CHUNK_BYTES + 1]), Fetched::Failed),
-            (answer(404, b""), Fetched::Missing),
-            (answer(503, b""), Fetched::Failed),
-            (cut_off(&CHUNK[..10], 24), Fetched::Failed),
-            (cut_off(b"", 34), Fetched::Failed),
-            (of_no_length(&CHUNK[..10]), Fetched::Failed),
+            (response(200, wrong), Fetched::Bad { found: ChunkId::of(wrong) }),
+            (response(200, b""), Fetched::Bad { found: ChunkId::of(b"") }),
+            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), Fetched::Failed),
+            (response(404, b""), Fetched::Missing),
+            (response(503, b""), Fetched::Failed),
+            (truncated_response(&CHUNK[..10], 24), Fetched::Failed),
+            (truncated_response(b"", 34), Fetched::Failed),
+            (response_without_length(&CHUNK[..10]), Fetched::Failed),
             (b"hello".to_vec(), Fetched::Failed),
         ] {
-            let stranger = Stranger::says(says);
+            let peer = TestPeer::always(says);
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(4 << 20));
-            assert_eq!(transfer(Arc::clone(&store), stranger.door).fetch(), expected);
+            assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), expected);
             assert_eq!(store.usage().chunks, 0);
         }
         let none: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(none, nobody()).fetch(), Fetched::Failed);
-        let unmeasured = Stranger::says(of_no_length(CHUNK));
+        assert_eq!(transfer(none, unreachable_address()).fetch(), Fetched::Failed);
+        let unmeasured = TestPeer::always(response_without_length(CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(store, unmeasured.door).fetch(), Fetched::Stored, "the hash is proof enough");
+        assert_eq!(transfer(store, unmeasured.address).fetch(), Fetched::Stored, "the hash is proof enough");
     }
 
     #[test]
     fn a_good_copy_for_which_there_is_no_room_is_no_fault_of_the_other_cell() {
-        let stranger = Stranger::says(answer(200, CHUNK));
-        assert_eq!(transfer(Arc::new(MemoryStore::new(10)), stranger.door).fetch(), Fetched::NoRoom);
+        let peer = TestPeer::always(response(200, CHUNK));
+        assert_eq!(transfer(Arc::new(MemoryStore::new(10)), peer.address).fetch(), Fetched::NoRoom);
     }
 }

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::store::files::capacity::{BALLAST_BYTES, Room};
 use crate::store::files::change::Change;
 use crate::store::files::record;
 use crate::store::files::record::Known;
+use crate::sync;
 
 const FOLDER: &str = "catalogue";
 const SET_ASIDE: &str = "catalogue.bad";
@@ -129,12 +130,12 @@ impl Catalogue {
                 self.try_open(&path)?
             }
         };
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(open));
+        *sync::write(&self.open) = Some(Arc::new(open));
         Ok(())
     }
 
     pub(super) fn close(&self) {
-        let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        let open = sync::write(&self.open).take();
         let _ = caught(|| {
             drop(open);
             Ok(())
@@ -182,7 +183,7 @@ impl Catalogue {
 
     /// Runs `work` on the open catalogue; where it fails, the catalogue is closed until the next [`Self::start`].
     fn with<T>(&self, work: impl FnOnce(&Open) -> Result<T, CatalogueError>) -> Result<T, CatalogueError> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let open = sync::read(&self.open).clone();
         let open = open.ok_or(CatalogueError::Closed)?;
         let result = caught(|| work(&open));
         if let Err(e) = &result {

@@ -7,12 +7,13 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::files::folder::{replace_file, sync_folder};
 use crate::store::files::shard::Held;
+use crate::sync;
 
 const NAME: &str = "clean";
 const NEW: &str = "clean.new";
@@ -43,12 +44,12 @@ impl Clean {
     /// Before a change: takes the note away, durably. No note is written while the guard lives.
     pub(super) fn begin_change(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
         loop {
-            let on_disk = self.on_disk.read().unwrap_or_else(PoisonError::into_inner);
+            let on_disk = sync::read(&self.on_disk);
             if !*on_disk {
                 return Ok(on_disk);
             }
             drop(on_disk);
-            let mut on_disk = self.on_disk.write().unwrap_or_else(PoisonError::into_inner);
+            let mut on_disk = sync::write(&self.on_disk);
             if *on_disk {
                 remove(&self.root)?;
                 *on_disk = false;
@@ -58,7 +59,7 @@ impl Clean {
 
     /// Writes the note, once no change is under way. `held` is asked when none is.
     pub(super) fn write(&self, held: impl FnOnce() -> Vec<Held>) -> io::Result<()> {
-        let mut on_disk = self.on_disk.write().unwrap_or_else(PoisonError::into_inner);
+        let mut on_disk = sync::write(&self.on_disk);
         let shards = held().into_iter().map(|held| (held.chunks, held.bytes)).collect();
         let text = serde_json::to_vec(&Note { version: VERSION, shards })?;
         if *on_disk && fs::read(self.root.join(NAME)).is_ok_and(|old| old == text) {

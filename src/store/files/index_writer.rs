@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::id::ChunkId;
 use crate::store::files::capacity::BALLAST_BYTES;
@@ -17,6 +17,7 @@ use crate::store::files::catalogue::CatalogueError;
 use crate::store::files::change::Change;
 use crate::store::files::{Inner, locked};
 use crate::store::{DEFAULT_COPIES, PutMetadata, Record, StoreError};
+use crate::unix_time;
 
 /// Records are hints and a flush costs a small board's card dearly, so they may wait this long for the disk.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
@@ -340,7 +341,7 @@ impl Keeper<'_> {
 /// What a chunk's file tells about it.
 pub(super) fn found(inner: &Inner, id: &ChunkId) -> Option<Record> {
     let meta = fs::metadata(inner.folder.chunk(id)).ok()?;
-    let stored_at_s = meta.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let stored_at_s = unix_time::of_s(meta.modified().ok()?);
     let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
     Some(Record { len: meta.len(), metadata, scrubbed_at_s: 0 })
 }

@@ -28,11 +28,12 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::slice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::sync::lock as locked;
 
 use crate::store::files::capacity::Room;
 use crate::store::files::catalogue::{Catalogue, CatalogueError};
@@ -411,9 +412,4 @@ fn sync_all(folder: &Folder) -> io::Result<()> {
         return Ok(());
     }
     (0..=u8::MAX).try_for_each(|number| sync_folder(&folder.shard(number)))
-}
-
-/// A panic elsewhere leaves nothing here half-changed.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

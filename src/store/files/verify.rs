@@ -9,7 +9,6 @@
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
@@ -19,6 +18,7 @@ use crate::store::files::change::Change;
 use crate::store::files::folder::sync_folder;
 use crate::store::files::{Inner, open_quietly, quarantine, shard, staging};
 use crate::store::{CopyState, StoreError};
+use crate::unix_time;
 
 /// A copy can be replaced while it is looked at, as often as somebody sets it aside and somebody else puts it anew.
 const MAX_LOOKS: u32 = 8;
@@ -46,7 +46,7 @@ impl Inner {
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let checked = self.check(id, Source::Disk)?;
         if checked == CopyState::Good {
-            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let now_s = unix_time::now_s();
             self.desk.leave(id, Change::scrubbed(now_s));
         }
         Ok(checked)

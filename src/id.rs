@@ -17,6 +17,14 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 /// the rest is room for chunks that older writers stored as base64 text.
 pub const MAX_CHUNK_BYTES: usize = 2 << 20;
 
+/// How many copies of a chunk the colony keeps when nothing sets a number: a put without `--copies`, a request without
+/// the header `CellSync-Copies`, a manifest without the key `copies`, a chunk without metadata. Earlier versions always
+/// made this many, so a manifest that does not state a number means this one.
+pub const DEFAULT_COPIES: u8 = 5;
+
+/// The most cells that are named, and remembered, as holders of one chunk.
+pub const MAX_HOLDERS: usize = 32;
+
 /// The length of an id when written as text: two hexadecimal digits for each of its 32 bytes.
 pub const ID_HEX_LEN: usize = 64;
 

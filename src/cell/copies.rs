@@ -21,7 +21,7 @@ use crate::cell::{Event, Held, Input, Memory, News, Output, Sent, Settings, Stor
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{Drain, Life};
+use crate::wire::api::{Activity, DrainProgress};
 use crate::wire::beacon::{Alert, Beacon, Role};
 
 /// What is around the cell at one moment.
@@ -416,15 +416,15 @@ impl Living {
         }));
     }
 
-    pub(super) fn facts(&self) -> Life {
+    pub(super) fn facts(&self) -> Activity {
         let (short, stuck) = self.heal.short();
-        let drain = self.draining.then(|| Drain {
+        let drain = self.draining.then(|| DrainProgress {
             left: if self.counted { short } else { self.holdings.len() as u64 },
             total: self.holdings.len() as u64,
             stuck,
             safe: self.counted && short == 0 && !self.heal.is_busy(),
         });
-        Life {
+        Activity {
             short,
             stuck,
             healed_copies: self.heal.copies,

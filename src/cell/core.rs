@@ -9,7 +9,7 @@ use crate::cell::membership::{Heard, Member, Membership};
 use crate::cell::{Answer, Event, Input, Memory, Output, Settings, StoreFacts};
 use crate::id::CellId;
 use crate::time::Time;
-use crate::wire::api::{Life, Presence};
+use crate::wire::api::{Activity, Presence};
 use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
 
 /// Beacons of a foreign cell with our own name: how often and how long it must be heard before that is believed. A
@@ -121,7 +121,7 @@ impl Cell {
     }
 
     /// What the cell does besides being there: healing, scrub, audits, draining.
-    pub fn life(&self) -> Life {
+    pub fn life(&self) -> Activity {
         self.living.facts()
     }
 

@@ -10,7 +10,7 @@ use crate::client::find;
 use crate::client::{ClientError, KnownCell};
 use crate::human;
 use crate::net::client::{Http, Patience};
-use crate::wire::api::Drain;
+use crate::wire::api::DrainProgress;
 
 const NAME: &str = "cellsync drain";
 
@@ -67,7 +67,7 @@ fn drain(args: &Args) -> Result<String, ClientError> {
     drained.map(|drain| in_words(&cell, &drain))
 }
 
-fn in_words(cell: &KnownCell, drain: &Drain) -> String {
+fn in_words(cell: &KnownCell, drain: &DrainProgress) -> String {
     let (name, total) = (cell.name(), usize::try_from(drain.total).unwrap_or(usize::MAX));
     match (drain.safe, total) {
         (true, 0) => format!("cell {name} can be unplugged: it holds no copies"),
@@ -92,7 +92,7 @@ mod tests {
             status: Status::Draining,
             free_bytes: None,
         };
-        let said = |left, total, safe| in_words(&cell, &Drain { left, total, stuck: 0, safe });
+        let said = |left, total, safe| in_words(&cell, &DrainProgress { left, total, stuck: 0, safe });
         let name = "cell 07070707 (http://10.0.0.7:8080)";
         assert_eq!(said(0, 200, true), format!("{name} can be unplugged: all 200 of its copies are on other cells"));
         assert_eq!(said(0, 0, true), format!("{name} can be unplugged: it holds no copies"));

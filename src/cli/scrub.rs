@@ -109,18 +109,18 @@ fn in_words(Scrubbed { cell, result }: &Scrubbed, begun: bool) -> Option<String>
 mod tests {
     use super::*;
     use crate::client::KnownCell;
-    use crate::wire::api::Scrub;
+    use crate::wire::api::ScrubProgress;
     use crate::wire::beacon::{Role, Status};
 
-    fn scrubbed(result: Result<Scrub, ClientError>) -> Scrubbed {
+    fn scrubbed(result: Result<ScrubProgress, ClientError>) -> Scrubbed {
         let (url, role, status) = ("http://a".into(), Role::Storage, Status::Active);
         Scrubbed { cell: KnownCell { url, id: None, role, status, free_bytes: None }, result }
     }
 
     #[test]
     fn each_cell_is_a_line_and_bad_copies_are_an_exit_code() {
-        let found = |bad| scrubbed(Ok(Scrub { done: 40, total: 40, bad, unread: 0, finished: true }));
-        let unsure = || scrubbed(Ok(Scrub { done: 40, total: 40, bad: 0, unread: 3, finished: true }));
+        let found = |bad| scrubbed(Ok(ScrubProgress { done: 40, total: 40, bad, unread: 0, finished: true }));
+        let unsure = || scrubbed(Ok(ScrubProgress { done: 40, total: 40, bad: 0, unread: 3, finished: true }));
         let gone = || scrubbed(Err(ClientError::Cell("gone".into())));
         assert_eq!(in_words(&found(0), false).unwrap(), "cell http://a: 40 copies looked at, all good\n");
         assert_eq!(in_words(&found(2), false).unwrap(), "cell http://a: 40 copies looked at, 2 bad and set aside\n");

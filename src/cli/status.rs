@@ -12,7 +12,7 @@ use crate::client::{ClientError, Place, at_once, no_cells};
 use crate::human;
 use crate::id::CellId;
 use crate::net::client::{Http, Patience};
-use crate::wire::api::{CellView, Life, Presence};
+use crate::wire::api::{Activity, CellView, Presence};
 
 const NAME: &str = "cellsync status";
 
@@ -54,7 +54,7 @@ struct Row {
     #[serde(flatten)]
     view: CellView,
     #[serde(skip_serializing_if = "Option::is_none")]
-    life: Option<Life>,
+    life: Option<Activity>,
 }
 
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
@@ -65,7 +65,7 @@ fn look(place: &Place) -> Result<Vec<Row>, ClientError> {
     let words = found.iter().zip(at_once(&found, |cell| http.status(&cell.url).ok()));
     let mut cells: BTreeMap<CellId, Row> = words
         .filter_map(|(cell, status)| {
-            let (own, life) = status.map(|status| (status.beacon, Some(status.life)))?;
+            let (own, life) = status.map(|status| (status.beacon, Some(status.activity)))?;
             let view = CellView {
                 node_id: own.node_id,
                 url: cell.url.clone(),
@@ -169,7 +169,7 @@ fn row(cell: &CellView) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::Drain;
+    use crate::wire::api::DrainProgress;
     use crate::wire::beacon::{Role, Status};
 
     fn cell(n: u8, state: Presence, seen_ms: u64) -> Row {
@@ -202,14 +202,14 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST HEARD
     fn what_needs_time_or_somebody_is_told_below_the_table_and_in_json() {
         let mut cells = [1, 2, 3].map(|n| cell(n, Presence::Active, 0));
         assert_eq!(needs(&cells), "");
-        cells[0].life = Some(Life { short: 12, stuck: 3, ..Life::default() });
+        cells[0].life = Some(Activity { short: 12, stuck: 3, ..Activity::default() });
         assert_eq!(needs(&cells), "chunks short of copies: 12 (3 stuck)\n");
         let isolated = vec![CellId::from_bytes([9; 16])];
-        let drain = Drain { left: 120, total: 200, stuck: 0, safe: false };
-        let life = Life { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Life::default() };
+        let drain = DrainProgress { left: 120, total: 200, stuck: 0, safe: false };
+        let life = Activity { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Activity::default() };
         cells[1].life = Some(life);
-        let drain = Drain { left: 0, total: 200, stuck: 0, safe: true };
-        cells[2].life = Some(Life { isolated, drain: Some(drain), ..Life::default() });
+        let drain = DrainProgress { left: 0, total: 200, stuck: 0, safe: true };
+        cells[2].life = Some(Activity { isolated, drain: Some(drain), ..Activity::default() });
         let expected = "\
 chunks short of copies: 12 to 16 (3 stuck)
 02020202 is being drained: 120 of 200 copies left

@@ -88,7 +88,7 @@ pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Res
 
 /// Bytes that the living cells have sent each other to heal, and copies.
 fn healed(colony: &Colony) -> (u64, u64) {
-    let lives = colony.statuses().into_values().map(|status| status.life);
+    let lives = colony.statuses().into_values().map(|status| status.activity);
     lives.fold((0, 0), |(bytes, copies), life| (bytes + life.healed_bytes, copies + life.healed_copies))
 }
 

@@ -116,7 +116,7 @@ fn follow(
 
 /// The cell that has seen more bad copies of others than before; a guard, if there are several.
 pub(super) fn raiser(before: &BTreeMap<usize, CellStatus>, now: &BTreeMap<usize, CellStatus>) -> Option<usize> {
-    let seen = |number: &usize| before.get(number).map_or(0, |status| status.life.audits_bad);
-    let more = now.iter().filter(|(number, status)| status.life.audits_bad > seen(number));
+    let seen = |number: &usize| before.get(number).map_or(0, |status| status.activity.audits_bad);
+    let more = now.iter().filter(|(number, status)| status.activity.audits_bad > seen(number));
     more.min_by_key(|(_, status)| status.beacon.role != Role::Guard).map(|(number, _)| *number)
 }

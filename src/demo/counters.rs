@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Add, AddAssign};
 
-use crate::wire::api::{CellStatus, Life};
+use crate::wire::api::{Activity, CellStatus};
 
 /// Sums of the cells' counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,8 +22,8 @@ pub(super) struct Sums {
     pub(super) healed_bytes: u64,
 }
 
-impl From<&Life> for Sums {
-    fn from(life: &Life) -> Self {
+impl From<&Activity> for Sums {
+    fn from(life: &Activity) -> Self {
         Self {
             alerts: life.alerts,
             seen: life.audits_bad,
@@ -66,7 +66,7 @@ impl Tally {
     /// Takes in what the living cells say.
     pub(super) fn look(&mut self, statuses: &BTreeMap<usize, CellStatus>) {
         for (number, status) in statuses {
-            self.now.insert(*number, Sums::from(&status.life));
+            self.now.insert(*number, Sums::from(&status.activity));
         }
     }
 
@@ -99,8 +99,16 @@ mod tests {
             cells: None,
             clean_s: None,
         };
-        let life = Life { healed_copies, alerts, ..Life::default() };
-        CellStatus { beacon, version: String::new(), bytes: 0, counted: true, uptime_s: 0, connections: 0, life }
+        let life = Activity { healed_copies, alerts, ..Activity::default() };
+        CellStatus {
+            beacon,
+            version: String::new(),
+            bytes: 0,
+            counted: true,
+            uptime_s: 0,
+            connections: 0,
+            activity: life,
+        }
     }
 
     #[test]

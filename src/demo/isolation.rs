@@ -116,5 +116,5 @@ fn follow(
 
 /// The cells that isolate this one.
 fn isolating<'a>(statuses: impl Iterator<Item = &'a CellStatus>, whom: CellId) -> impl Iterator<Item = CellId> {
-    statuses.filter(move |status| status.life.isolated.contains(&whom)).map(|status| status.beacon.node_id)
+    statuses.filter(move |status| status.activity.isolated.contains(&whom)).map(|status| status.beacon.node_id)
 }

@@ -14,8 +14,8 @@ use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::wire::api;
 use crate::wire::api::{
-    COPIES_HEADER, CellStatus, Drain, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_BYTES, MAX_VERIFY_IDS,
-    OWNER_HEADER, Peers, REQUEST_ID_HEADER, Scrub,
+    COPIES_HEADER, CellStatus, DrainProgress, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_RESPONSE_BYTES,
+    MAX_VERIFY_IDS, OWNER_HEADER, Peers, REQUEST_ID_HEADER, Route, ScrubProgress,
 };
 use crate::wire::beacon::Alert;
 use crate::wire::problem::Problem;
@@ -174,7 +174,7 @@ impl Http {
         let answer = self.call(|| {
             let mut request = self
                 .agent
-                .put(format!("{url}/chunk/{id}"))
+                .put(Route::PutChunk(*id).url(url))
                 .header(COPIES_HEADER, hints.copies.to_string())
                 .header(HOLDERS_HEADER, holders.join(","))
                 .content_type("application/octet-stream");
@@ -185,7 +185,7 @@ impl Http {
         });
         let mut response = succeeded(url, answer)?;
         // Read to its end, so that the connection can be used again.
-        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
     }
 
     /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` 0 only the cell itself is
@@ -198,7 +198,7 @@ impl Http {
         search: Option<&str>,
     ) -> Result<Option<Vec<u8>>, CallError> {
         let answer = self.call(|| {
-            let request = self.agent.get(format!("{url}/chunk/{id}")).header(HOPS_HEADER, hops.to_string());
+            let request = self.agent.get(Route::GetChunk(*id).url(url)).header(HOPS_HEADER, hops.to_string());
             match search {
                 Some(search) => request.header(REQUEST_ID_HEADER, search).call(),
                 None => request.call(),
@@ -207,7 +207,7 @@ impl Http {
         match answered(url, answer)? {
             mut response if response.status() == 200 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(Some),
             mut response if response.status() == 404 => {
-                body(url, &mut response, MAX_JSON_BYTES)?;
+                body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                 Ok(None)
             }
             mut response => Err(refused(url, &mut response)),
@@ -216,7 +216,7 @@ impl Http {
 
     /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
     pub fn sample(&self, url: &str, id: &ChunkId) -> Result<Option<Sample>, CallError> {
-        let answer = self.call(|| self.agent.get(format!("{url}/chunk/{id}")).header(HOPS_HEADER, "0").call());
+        let answer = self.call(|| self.agent.get(Route::GetChunk(*id).url(url)).header(HOPS_HEADER, "0").call());
         match answered(url, answer)? {
             mut response if response.status() == 200 => {
                 let fields = response.headers();
@@ -225,7 +225,7 @@ impl Http {
                 Ok(Some(Sample { bytes, whole }))
             }
             mut response if response.status() == 404 => {
-                body(url, &mut response, MAX_JSON_BYTES)?;
+                body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                 Ok(None)
             }
             mut response => Err(refused(url, &mut response)),
@@ -234,8 +234,8 @@ impl Http {
 
     /// A page of the ids that the cell has, in order: at most `limit` of those after `after`.
     pub fn list(&self, url: &str, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, CallError> {
-        let after = after.map_or_else(String::new, |id| format!("&after={id}"));
-        let answer = self.call(|| self.agent.get(format!("{url}/chunks?limit={limit}{after}")).call());
+        let page = Route::List { after: after.copied(), limit }.url(url);
+        let answer = self.call(|| self.agent.get(&page).call());
         let lines = body(url, &mut succeeded(url, answer)?, MAX_CHUNK_BYTES as u64)?;
         let nonsense = |what: String| CallError::Nonsense { url: url.to_owned(), what };
         let ids = api::parse_ids(&lines).map_err(|error| nonsense(error.to_string()))?;
@@ -245,19 +245,19 @@ impl Http {
         Ok(ids)
     }
 
-    /// Tells the cell where copies are. `news` is one of the bodies that [`api::write_news`] makes.
+    /// Tells the cell where copies are. `news` is one of the bodies that [`api::write_holder_hints`] makes.
     pub fn tell_holders(&self, url: &str, news: &str) -> Result<(), CallError> {
-        let send = || self.agent.post(format!("{url}/chunks/holders")).content_type("text/plain").send(news.as_bytes());
+        let send = || self.agent.post(Route::Holders.url(url)).content_type("text/plain").send(news.as_bytes());
         let mut response = succeeded(url, self.call(send))?;
-        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
     }
 
     /// Warns the cell of a bad copy.
     pub fn alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
         let alert = serde_json::to_vec(alert).unwrap_or_default();
-        let send = || self.agent.post(format!("{url}/alert")).content_type("application/json").send(&alert[..]);
+        let send = || self.agent.post(Route::Alert.url(url)).content_type("application/json").send(&alert[..]);
         let mut response = succeeded(url, self.call(send))?;
-        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
     }
 
     /// Tells `found` which of these ids the cell has. Larger lists go in several requests. A server that knows no
@@ -265,9 +265,8 @@ impl Http {
     pub fn have(&self, url: &str, ids: &[ChunkId], found: &mut dyn FnMut(ChunkId)) -> Result<(), CallError> {
         for batch in ids.chunks(MAX_HAVE_IDS) {
             let lines = api::write_ids(batch);
-            let answer = self.call(|| {
-                self.agent.post(format!("{url}/chunks/have")).content_type("text/plain").send(lines.as_bytes())
-            });
+            let answer =
+                self.call(|| self.agent.post(Route::Have.url(url)).content_type("text/plain").send(lines.as_bytes()));
             let mut response = answered(url, answer)?;
             match response.status().as_u16() {
                 200 => {
@@ -278,7 +277,7 @@ impl Http {
                 }
                 // Not there, or not for POST: an older server.
                 404 | 405 | 501 => {
-                    body(url, &mut response, MAX_JSON_BYTES)?;
+                    body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                     for id in batch {
                         if self.head(url, id)? {
                             found(*id);
@@ -299,7 +298,7 @@ impl Http {
         let mut response = answered(url, self.ask_to_verify(url, &lines))?;
         match response.status().as_u16() {
             200 | 404 | 405 | 501 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(|_| false),
-            400 | 413 | 422 => body(url, &mut response, MAX_JSON_BYTES).map(|_| true),
+            400 | 413 | 422 => body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(|_| true),
             _ => Err(refused(url, &mut response)),
         }
     }
@@ -311,12 +310,12 @@ impl Http {
             let mut response = answered(url, self.ask_to_verify(url, &api::write_ids(batch)))?;
             match response.status().as_u16() {
                 200 => {
-                    let lines = body(url, &mut response, MAX_JSON_BYTES)?;
+                    let lines = body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                     let ids = api::parse_ids(&lines)
                         .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
                     ids.into_iter().for_each(&mut *found);
                 }
-                400 | 404 | 405 | 501 => return body(url, &mut response, MAX_JSON_BYTES).map(|_| false),
+                400 | 404 | 405 | 501 => return body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(|_| false),
                 _ => return Err(refused(url, &mut response)),
             }
         }
@@ -324,13 +323,13 @@ impl Http {
     }
 
     fn ask_to_verify(&self, url: &str, lines: &str) -> Answer {
-        let url = format!("{url}/chunks/have?verify=1");
+        let url = Route::Verify.url(url);
         self.call(|| self.agent.post(&url).content_type("text/plain").send(lines.as_bytes()))
     }
 
     /// Does the cell have this chunk?
     pub fn head(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
-        let mut response = answered(url, self.call(|| self.agent.head(format!("{url}/chunk/{id}")).call()))?;
+        let mut response = answered(url, self.call(|| self.agent.head(Route::HeadChunk(*id).url(url)).call()))?;
         match response.status().as_u16() {
             200 => Ok(true),
             404 => Ok(false),
@@ -340,35 +339,35 @@ impl Http {
 
     /// The other cells that this one knows.
     pub fn peers(&self, url: &str) -> Result<Peers, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.get(format!("{url}/peers")).call()))?)
+        json(url, &mut succeeded(url, self.call(|| self.agent.get(Route::Peers.url(url)).call()))?)
     }
 
     /// What the cell says of itself.
     pub fn status(&self, url: &str) -> Result<CellStatus, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.get(format!("{url}/status")).call()))?)
+        json(url, &mut succeeded(url, self.call(|| self.agent.get(Route::Status.url(url)).call()))?)
     }
 
     /// Makes the cell behind `url` know the one behind `own_url` as a static peer.
     pub fn join(&self, url: &str, own_url: &str) -> Result<Peers, CallError> {
         let join = serde_json::to_vec(&Join { url: own_url.to_owned() }).unwrap_or_default();
-        let send = || self.agent.post(format!("{url}/join")).content_type("application/json").send(&join[..]);
+        let send = || self.agent.post(Route::Join.url(url)).content_type("application/json").send(&join[..]);
         json(url, &mut succeeded(url, self.call(send))?)
     }
 
     /// Tells the cell to hand its copies on, so that it can be unplugged. Told again, it goes on with it.
-    pub fn drain(&self, url: &str) -> Result<Drain, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.post(format!("{url}/drain")).send_empty()))?)
+    pub fn drain(&self, url: &str) -> Result<DrainProgress, CallError> {
+        json(url, &mut succeeded(url, self.call(|| self.agent.post(Route::Drain.url(url)).send_empty()))?)
     }
 
     /// Tells the cell to stay.
     pub fn undrain(&self, url: &str) -> Result<(), CallError> {
-        let mut response = succeeded(url, self.call(|| self.agent.delete(format!("{url}/drain")).call()))?;
-        body(url, &mut response, MAX_JSON_BYTES).map(drop)
+        let mut response = succeeded(url, self.call(|| self.agent.delete(Route::Undrain.url(url)).call()))?;
+        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
     }
 
     /// Has the cell re-hash all of its copies now. Told again, it goes on with it.
-    pub fn scrub(&self, url: &str) -> Result<Scrub, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.post(format!("{url}/scrub")).send_empty()))?)
+    pub fn scrub(&self, url: &str) -> Result<ScrubProgress, CallError> {
+        json(url, &mut succeeded(url, self.call(|| self.agent.post(Route::Scrub.url(url)).send_empty()))?)
     }
 }
 
@@ -385,7 +384,7 @@ fn succeeded(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
 
 fn refused(url: &str, response: &mut Response<Body>) -> CallError {
     let status = response.status().as_u16();
-    let text = body(url, response, MAX_JSON_BYTES).unwrap_or_default();
+    let text = body(url, response, MAX_JSON_RESPONSE_BYTES).unwrap_or_default();
     let detail = Problem::from_json(&text).map_or_else(String::new, |problem| problem.detail.into_owned());
     let detail = if detail.is_empty() { crate::wire::problem::phrase(status).to_owned() } else { detail };
     // Foreign words on a terminal: no control characters, and not too many of them.
@@ -406,6 +405,6 @@ fn body(url: &str, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>,
 }
 
 fn json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
-    let text = body(url, response, MAX_JSON_BYTES)?;
+    let text = body(url, response, MAX_JSON_RESPONSE_BYTES)?;
     serde_json::from_slice(&text).map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })
 }

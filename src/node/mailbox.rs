@@ -13,7 +13,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::SemaphoreGuardArc;
 
 use crate::cell::Input;
-use crate::wire::api::{CellView, Life, Peers, Presence};
+use crate::wire::api::{Activity, CellView, Peers, Presence};
 use crate::wire::beacon::Beacon;
 
 /// Slots of the queue.
@@ -42,7 +42,7 @@ pub(super) struct ColonySnapshot {
     /// This cell's beacon.
     pub(super) own: Beacon,
     /// What this cell is doing: draining, scrubbing, healing.
-    pub(super) life: Life,
+    pub(super) life: Activity,
     /// The other cells.
     pub(super) cells: Vec<CellView>,
 }
@@ -164,7 +164,7 @@ impl ColonySnapshot {
             cells: None,
             clean_s: None,
         };
-        Self { own, life: Life::default(), cells: Vec::new() }
+        Self { own, life: Activity::default(), cells: Vec::new() }
     }
 }
 

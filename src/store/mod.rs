@@ -30,11 +30,7 @@ pub struct PutMetadata {
     pub stored_at_s: u64,
 }
 
-/// Holders remembered for one chunk; more are not kept.
-pub use crate::wire::api::MAX_HOLDERS;
-
-/// Copies that a chunk is taken to want when nothing is known about it but its bytes.
-pub const DEFAULT_COPIES: u8 = 5;
+pub use crate::id::{DEFAULT_COPIES, MAX_HOLDERS};
 
 /// The most that [`Store::save_state`] takes, in bytes.
 pub const MAX_STATE_BYTES: usize = 64 << 10;

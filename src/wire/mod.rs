@@ -4,4 +4,9 @@
 
 pub mod api;
 pub mod beacon;
+pub mod holder_hints;
+pub mod id_lists;
+pub mod peers;
 pub mod problem;
+pub mod routes;
+pub mod status;

@@ -51,7 +51,7 @@ fn a_drain_that_is_stuck_says_what_is_lacking_and_goes_on_by_itself() {
     let url = colony.cells[2].url.clone();
     let mut waiting = Running::start(colony.tool("drain").arg(&url));
     eventually("copies are stuck", || {
-        colony.http.status(&url).unwrap().life.drain.is_some_and(|drain| drain.stuck > 0)
+        colony.http.status(&url).unwrap().activity.drain.is_some_and(|drain| drain.stuck > 0)
     });
     // It looks twice a second; what it says then is read when it has ended.
     let looks = colony.http.status(&url).unwrap().uptime_s + 3;

@@ -48,7 +48,7 @@ impl Colony {
 
     /// Bytes that cells have sent to each other to heal since they started.
     pub(crate) fn healed_bytes(&self) -> u64 {
-        self.statuses().iter().map(|status| status.life.healed_bytes).sum()
+        self.statuses().iter().map(|status| status.activity.healed_bytes).sum()
     }
 
     /// The fewest living copies that a chunk has, not counting those of these cells.
@@ -156,7 +156,7 @@ fn a_drained_cell_can_be_unplugged_and_nothing_is_healed() {
     assert!(ran.text().contains("can be unplugged"), "{}", ran.text());
     assert!(colony.fewest_copies(&stored, &[drained]) >= 5, "the moment it says so");
     let healed = colony.healed_bytes();
-    let by_itself = colony.http.status(&colony.cells[drained].url).unwrap().life.healed_bytes;
+    let by_itself = colony.http.status(&colony.cells[drained].url).unwrap().activity.healed_bytes;
     eprintln!("{} chunks: {}", held.len(), ran.text().lines().last().unwrap_or_default());
     colony.cells[drained].kill();
     let until = Instant::now() + Duration::from_millis(250_000 / pace());

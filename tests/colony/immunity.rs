@@ -48,7 +48,7 @@ fn a_rotten_copy_is_found_by_a_guard_and_replaced() {
     assert!(!is_good(cell, id));
     within("the copy is good again", Duration::from_secs(10), || is_good(cell, id));
     assert_eq!(quarantined(cell), 1, "the bad one is kept for people to look at");
-    let life = colony.http.status(&cell.url).unwrap().life;
+    let life = colony.http.status(&cell.url).unwrap().activity;
     assert_eq!((life.bad_copies, life.mended_copies), (1, 1));
     assert!(life.alerts >= 1);
     colony.assert_all_chunks_are_what_they_are_named();
@@ -99,13 +99,13 @@ fn forged_alerts_change_nothing_but_counters() {
             }
         }
     }
-    let alerts_false = || colony.statuses().iter().map(|status| status.life.alerts_false).sum::<u64>();
+    let alerts_false = || colony.statuses().iter().map(|status| status.activity.alerts_false).sum::<u64>();
     // Each is checked by its culprit and by the other holders; some datagrams may be lost.
     within("the alerts are checked", Duration::from_secs(30), || alerts_false() >= 200);
     let until = Instant::now() + Duration::from_secs(3);
     within("some time passes", Duration::from_secs(3), || Instant::now() > until);
     for status in colony.statuses() {
-        let life = status.life;
+        let life = status.activity;
         assert_eq!((life.healed_copies, life.mended_copies, life.bad_copies, life.short), (0, 0, 0, 0), "{life:?}");
         assert!(life.isolated.is_empty() && life.alerts >= 50, "{life:?}");
     }
@@ -126,11 +126,12 @@ fn a_cell_that_serves_bad_bytes_is_isolated_and_its_chunks_heal_elsewhere() {
     assert!(colony.fewest_copies(&stored, &[]) < 5);
     let rules = Duration::from_mins(1);
     let took = within("every chunk has five honest copies", rules, || colony.fewest_copies(&stored, &[]) >= 5);
-    let isolated = colony.statuses().iter().filter(|status| status.life.isolated.contains(&liar.id)).count();
+    let isolated = colony.statuses().iter().filter(|status| status.activity.isolated.contains(&liar.id)).count();
     eprintln!("five honest copies after {took:?}; {isolated} cells isolate the liar");
     assert!(isolated >= 3, "{isolated}");
     assert_eq!(colony.get_bytes(&stored.manifest), light_blocks(14, 40));
-    let honest = |status: &cellsync::wire::api::CellStatus| status.life.isolated.iter().all(|cell| *cell == liar.id);
+    let honest =
+        |status: &cellsync::wire::api::CellStatus| status.activity.isolated.iter().all(|cell| *cell == liar.id);
     assert!(colony.statuses().iter().all(honest), "nobody else is isolated");
 }
 

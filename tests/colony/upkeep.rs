@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use cellsync::id::ChunkId;
-use cellsync::wire::api::{CellStatus, MAX_NEWS, MAX_VERIFY_IDS};
+use cellsync::wire::api::{CellStatus, MAX_HOLDER_HINTS, MAX_VERIFY_IDS};
 
 use crate::house::{Colony, DEADLINE, eventually, noise, run};
 use crate::raw::{Answer, answer, ask};
@@ -45,7 +45,7 @@ fn a_cell_that_is_asked_to_verify_looks_at_every_byte_and_sets_bad_copies_aside(
     assert_eq!(have("?verify=1").text(), format!("{first}\n{last}\n"));
     assert_eq!(have("").text(), format!("{first}\n{last}\n"));
     assert!(cell.data.join("quarantine").join(&bad).exists() && !cell.chunk_file(&bad).exists());
-    eventually("the cell knows of it", || status(door).life.bad_copies == 1);
+    eventually("the cell knows of it", || status(door).activity.bad_copies == 1);
     // A put brings it back.
     assert_eq!(stored(door, &noise(2, 50_000)), bad);
     assert_eq!(have("?verify=1").text(), format!("{first}\n{bad}\n{last}\n"));
@@ -72,8 +72,8 @@ fn news_and_alerts_are_taken_in_and_nonsense_is_refused() {
     let told = tell(line.as_bytes());
     assert_eq!((told.status, told.body.len()), (200, 0));
     assert_eq!(tell(b"").status, 200);
-    assert_eq!(tell(line.repeat(MAX_NEWS).as_bytes()).status, 200);
-    tell(line.repeat(MAX_NEWS + 1).as_bytes()).is_problem(413);
+    assert_eq!(tell(line.repeat(MAX_HOLDER_HINTS).as_bytes()).status, 200);
+    tell(line.repeat(MAX_HOLDER_HINTS + 1).as_bytes()).is_problem(413);
     tell(format!("{id}\n").as_bytes()).is_problem(400);
     tell(format!("{id} me\n").as_bytes()).is_problem(400);
     let second = tell(format!("{line}x {CELL}\n").as_bytes());
@@ -126,13 +126,13 @@ fn a_draining_cell_takes_no_chunks_until_it_is_told_to_stay() {
     ask(door, "POST", "/chunk", &[], b"new").is_problem(503);
     assert_eq!(ask(door, "GET", &format!("/chunk/{id}"), &[], b"").body, b"here before");
     assert_eq!(ask(door, "GET", "/health", &[], b"").json()["status"], "draining");
-    assert!(status(door).life.drain.is_some());
+    assert!(status(door).activity.drain.is_some());
     for _ in 0..2 {
         let undrain = ask(door, "DELETE", "/drain", &[], b"");
         assert_eq!((undrain.status, undrain.body.len()), (200, 0));
     }
     assert_eq!(put(door, b"new").1.status, 200);
-    assert!(status(door).life.drain.is_none());
+    assert!(status(door).activity.drain.is_none());
     let wrong_method = ask(door, "GET", "/drain", &[], b"");
     wrong_method.is_problem(405);
     assert_eq!(wrong_method.field("allow"), Some("DELETE, POST"));
@@ -153,8 +153,8 @@ fn a_scrub_on_demand_finds_the_bad_copy_among_the_good() {
     let scrub = ask(door, "POST", "/scrub", &[], b"");
     assert_eq!((scrub.status, scrub.field("content-type")), (200, Some("application/json")));
     assert!(scrub.json()["done"].is_u64() && scrub.json()["finished"].is_boolean(), "{}", scrub.text());
-    eventually("it is finished", || status(door).life.scrub.is_some_and(|scrub| scrub.finished));
-    let scrub = status(door).life.scrub.unwrap();
+    eventually("it is finished", || status(door).activity.scrub.is_some_and(|scrub| scrub.finished));
+    let scrub = status(door).activity.scrub.unwrap();
     assert_eq!((scrub.done, scrub.total, scrub.bad), (30, 30, 1));
     assert!(cell.data.join("quarantine").join(&ids[11]).exists());
     ask(door, "GET", "/scrub", &[], b"").is_problem(405);
@@ -209,7 +209,7 @@ fn a_cell_knows_all_its_chunks_again_after_it_was_killed() {
     colony.cells[0].restart();
     let door = colony.cells[0].door();
     assert_eq!(ask(door, "POST", "/drain", &[], b"").status, 200);
-    eventually("it has counted them", || status(door).life.drain.is_some_and(|drain| drain.total == CHUNKS));
+    eventually("it has counted them", || status(door).activity.drain.is_some_and(|drain| drain.total == CHUNKS));
     assert_eq!(fs::read_dir(colony.cells[0].data.join("quarantine")).unwrap().count(), 0);
 }
 

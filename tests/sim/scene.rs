@@ -2,7 +2,7 @@
 
 use cellsync::cell::Input;
 use cellsync::id::ChunkId;
-use cellsync::wire::api::Life;
+use cellsync::wire::api::Activity;
 
 use crate::judge::{self, Judge};
 use crate::world::{Plan, World};
@@ -138,7 +138,7 @@ impl Scene {
         judge::roles_are_right(&self.world)
     }
 
-    pub(crate) fn life(&self, index: usize) -> Life {
+    pub(crate) fn life(&self, index: usize) -> Activity {
         self.world.hosts[index].cell.as_ref().unwrap().life()
     }
 

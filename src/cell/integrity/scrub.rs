@@ -37,7 +37,7 @@ pub(in crate::cell) struct Scrub {
 #[derive(Debug, Default)]
 struct Full {
     at: Option<ChunkId>,
-    facts: api::Scrub,
+    facts: api::ScrubProgress,
 }
 
 impl Scrub {
@@ -59,7 +59,7 @@ impl Scrub {
         self.at
     }
 
-    pub(in crate::cell) fn facts(&self) -> Option<api::Scrub> {
+    pub(in crate::cell) fn facts(&self) -> Option<api::ScrubProgress> {
         self.full.as_ref().map(|full| full.facts.clone())
     }
 
@@ -71,7 +71,7 @@ impl Scrub {
     /// Looks at all copies from now on, unless it is doing so.
     pub(in crate::cell) fn start_full(&mut self, holdings: &Holdings) {
         if self.full.as_ref().is_none_or(|full| full.facts.finished) {
-            let facts = api::Scrub { total: holdings.len() as u64, ..api::Scrub::default() };
+            let facts = api::ScrubProgress { total: holdings.len() as u64, ..api::ScrubProgress::default() };
             self.full = Some(Full { facts, ..Full::default() });
             self.bad_at_full = self.bad;
         }

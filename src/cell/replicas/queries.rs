@@ -13,7 +13,7 @@ use crate::cell::{News, Output, Ticket};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{MAX_HAVE_IDS, MAX_NEWS};
+use crate::wire::api::{MAX_HAVE_IDS, MAX_HOLDER_HINTS};
 
 /// Chunks in one slice.
 const SLICE: usize = 2000;
@@ -150,7 +150,7 @@ impl Beliefs {
         out: &mut Vec<Output>,
     ) {
         let mut questions: BTreeMap<CellId, BTreeSet<ChunkId>> = BTreeMap::new();
-        for News { id, holders } in news.iter().take(MAX_NEWS).filter(|news| holdings.has(&news.id)) {
+        for News { id, holders } in news.iter().take(MAX_HOLDER_HINTS).filter(|news| holdings.has(&news.id)) {
             for cell in holders.iter().filter(|cell| **cell != view.id && !holdings.believes(id, cell)) {
                 if view.counts(cell) && view.door(cell).is_some() {
                     questions.entry(*cell).or_default().insert(*id);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::id::ChunkId;
-use crate::wire::api::Drain;
+use crate::wire::api::DrainProgress;
 use crate::wire::beacon::Alert;
 
 const LEN: u32 = 1 << 20;
@@ -415,7 +415,7 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
     colony.out.clear();
     colony.give(&Input::Drain(true));
     let drain = |colony: &Colony| colony.world.cell.life().drain;
-    assert_eq!(drain(&colony), Some(Drain { left: 2, total: 2, stuck: 0, safe: false }));
+    assert_eq!(drain(&colony), Some(DrainProgress { left: 2, total: 2, stuck: 0, safe: false }));
     colony.pass(2);
     assert_eq!(colony.world.cell.beacon(colony.world.now).status, Status::Draining);
     // Cell 6 has both; so one copy of the second chunk is enough already.
@@ -428,7 +428,7 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
         colony.give(&Input::Sent(ticket, Sent::Stored));
     }
     colony.pass(1);
-    assert_eq!(drain(&colony), Some(Drain { left: 0, total: 2, stuck: 0, safe: true }));
+    assert_eq!(drain(&colony), Some(DrainProgress { left: 0, total: 2, stuck: 0, safe: true }));
     assert!(colony.events().contains(&&Event::Drained));
     colony.give(&Input::Drain(false));
     assert_eq!(drain(&colony), None);

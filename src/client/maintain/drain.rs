@@ -3,7 +3,7 @@
 use crate::client::maintain::poll::{Missed, wait};
 use crate::client::{ClientError, KnownCell, Progress, Stop};
 use crate::net::client::{CallError, Http};
-use crate::wire::api::{Drain, Presence};
+use crate::wire::api::{DrainProgress, Presence};
 use crate::wire::beacon::Status;
 
 /// Tells the cell to hand its copies on; with `waits`, until that is done. What it said last.
@@ -13,7 +13,7 @@ pub fn drain(
     waits: bool,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<Drain, ClientError> {
+) -> Result<DrainProgress, ClientError> {
     let mut now = http.drain(&cell.url).map_err(|error| refusal(cell, &error, "drained"))?;
     if !waits {
         return Ok(now);
@@ -33,7 +33,7 @@ pub fn drain(
             let undo = format!("cellsync drain {} --undo", cell.url);
             return Err(ClientError::Stopped(format!("stopped waiting; cell {name} goes on; {undo} makes it stay")));
         }
-        match http.status(&cell.url).map(|status| status.life.drain) {
+        match http.status(&cell.url).map(|status| status.activity.drain) {
             Ok(Some(drain)) => {
                 missed.heard();
                 now = drain;

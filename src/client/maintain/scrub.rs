@@ -4,7 +4,7 @@ use crate::client::maintain::drain::refusal;
 use crate::client::maintain::poll::{Missed, wait};
 use crate::client::{ClientError, KnownCell, Progress, Stop, at_once};
 use crate::net::client::Http;
-use crate::wire::api::Scrub;
+use crate::wire::api::ScrubProgress;
 
 /// How it went on one cell.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Scrubbed {
     /// Which one.
     pub cell: KnownCell,
     /// What it said last; or why it did not do it, or is gone.
-    pub result: Result<Scrub, ClientError>,
+    pub result: Result<ScrubProgress, ClientError>,
 }
 
 struct Watched {
@@ -64,7 +64,7 @@ pub fn scrub(
 fn look(http: &Http, watched: &mut [Watched]) {
     let waiting: Vec<&mut Watched> = watched.iter_mut().filter(|one| !one.ended).collect();
     let cells: Vec<KnownCell> = waiting.iter().map(|one| one.scrubbed.cell.clone()).collect();
-    let looks = at_once(&cells, |cell| http.status(&cell.url).map(|status| status.life.scrub));
+    let looks = at_once(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
     for (one, look) in waiting.into_iter().zip(looks) {
         let name = one.scrubbed.cell.name();
         let why = match look {

@@ -9,12 +9,12 @@ use smol::lock::SemaphoreGuard;
 use crate::cell::{Input, News};
 use crate::id::{ID_HEX_LEN, MAX_CHUNK_BYTES};
 use crate::net::Exchange;
+use crate::node::api::Api;
 use crate::node::api::response::{Answer, read_body, refusal};
-use crate::node::api::{Api, MAX_JSON_BODY_BYTES};
 use crate::node::mailbox::ColonySnapshot;
 use crate::store::CopyState;
 use crate::wire::api;
-use crate::wire::api::{MAX_VERIFY_IDS, NewsError};
+use crate::wire::api::{HolderHint, HolderHintsError, MAX_JSON_REQUEST_BYTES, MAX_VERIFY_IDS};
 use crate::wire::beacon::Datagram;
 use crate::wire::problem::Problem;
 
@@ -55,19 +55,19 @@ impl Api {
     pub(super) fn holders(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
         let place = self.place_for(exchange);
         let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
-        let news = api::parse_news(&body).map_err(|error| match error {
-            NewsError::TooMany => Problem::new(413, error.to_string()),
+        let news = api::parse_holder_hints(&body).map_err(|error| match error {
+            HolderHintsError::TooMany => Problem::new(413, error.to_string()),
             _ => Problem::new(400, error.to_string()),
         })?;
         drop(body);
-        let news = news.into_iter().map(|(id, holders)| News { id, holders }).collect();
+        let news = news.into_iter().map(|HolderHint { id, holders }| News { id, holders }).collect();
         self.mailbox.send_large(Input::Told(news), place);
         Ok(Answer::Empty)
     }
 
     /// Somebody says that a cell has a bad copy.
     pub(super) fn alert(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
-        let body = read_body(exchange, MAX_JSON_BODY_BYTES)?;
+        let body = read_body(exchange, MAX_JSON_REQUEST_BYTES)?;
         let wrong = |what: String| {
             let form = r#"{"type":"alert","node_id":…,"culprit":…,"chunk":…,"found":…}"#;
             Problem::new(400, format!("the body is {form}: {what}"))

@@ -6,7 +6,6 @@
 mod maintenance;
 mod put;
 mod response;
-mod routes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,14 +18,16 @@ use crate::cell::Input;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::{DoorStats, Exchange, Handler};
 use crate::node::api::response::{Answer, Refusal, etag, nowhere, read_body, refusal};
-use crate::node::api::routes::{Route, route};
 use crate::node::bans::Bans;
 use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::node::search::{Found, Searches};
 use crate::store::Store;
 use crate::wire::api;
-use crate::wire::api::{CellStatus, DEFAULT_HOPS, HOPS_HEADER, Join, MAX_HAVE_IDS, Named, REQUEST_ID_HEADER};
+use crate::wire::api::{
+    CellStatus, DEFAULT_HOPS, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_REQUEST_BYTES, REQUEST_ID_HEADER, Route,
+    StoredChunk,
+};
 use crate::wire::problem::Problem;
 
 /// Long lists that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent, or until the
@@ -38,9 +39,6 @@ const SHORT_LIST_BYTES: u64 = 64 << 10;
 /// Requests to re-hash copies that are answered at once; the others wait. More would only take the disk from those who
 /// want chunks.
 const VERIFICATIONS: usize = 2;
-
-/// The largest body of a call that carries JSON, in bytes.
-const MAX_JSON_BODY_BYTES: u64 = 4096;
 
 pub(super) struct Api {
     store: Arc<dyn Store>,
@@ -57,9 +55,9 @@ pub(super) struct Api {
 
 impl Handler for Api {
     fn handle(&self, mut exchange: Exchange) {
-        let answer = match route(exchange.method(), exchange.target()) {
+        let answer = match Route::parse(exchange.method(), exchange.target()) {
             Ok(route) => self.answer(route, &mut exchange),
-            Err(no) => Err(no.into()),
+            Err(error) => Err(error.into()),
         };
         match answer {
             Ok(answer) => answer.send(exchange),
@@ -98,7 +96,7 @@ impl Api {
     fn answer(&self, route: Route, exchange: &mut Exchange) -> Result<Answer, Refusal> {
         match route {
             Route::PutChunk(id) => self.put(Some(&id), exchange).map(|_| Answer::Empty),
-            Route::PostChunk => self.put(None, exchange).and_then(|id| Ok(Answer::json(&Named { id })?)),
+            Route::PostChunk => self.put(None, exchange).and_then(|id| Ok(Answer::json(&StoredChunk { id })?)),
             Route::GetChunk(id) => Ok(self.get(&id, exchange)?),
             Route::HeadChunk(id) => match self.store.open(&id).map_err(|error| refusal(&error))? {
                 Some(chunk) => Ok(Answer::Chunk { id, len: chunk.len, bytes: Box::new(std::io::empty()) }),
@@ -172,7 +170,7 @@ impl Api {
     }
 
     fn join(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
-        let body = read_body(exchange, MAX_JSON_BODY_BYTES)?;
+        let body = read_body(exchange, MAX_JSON_REQUEST_BYTES)?;
         let join: Join = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(400, format!("the body is {{\"url\":\"http://ADDRESS:PORT\"}}: {error}")))?;
         self.mailbox.send(Input::Join { door: joinable(&join.url)?.to_string() });
@@ -193,7 +191,7 @@ impl Api {
             counted: usage.counted,
             uptime_s: self.started.elapsed().as_secs(),
             connections: self.door.get().map_or(0, |stats| stats.open()),
-            life,
+            activity: life,
         })
     }
 

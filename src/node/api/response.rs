@@ -7,9 +7,9 @@ use smol::lock::SemaphoreGuardArc;
 
 use crate::id::ChunkId;
 use crate::net::Exchange;
-use crate::node::api::routes::NoRoute;
 use crate::store::StoreError;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
+use crate::wire::routes::RouteError;
 
 /// Header fields of an answer in lines.
 const LINES: [(&str, &str); 1] = [("Content-Type", "text/plain; charset=utf-8")];
@@ -91,9 +91,13 @@ impl From<Problem> for Refusal {
     }
 }
 
-impl From<NoRoute> for Refusal {
-    fn from(no: NoRoute) -> Self {
-        Self { problem: no.problem, field: no.allow.map(|allow| ("Allow", allow.to_owned())) }
+impl From<RouteError> for Refusal {
+    fn from(error: RouteError) -> Self {
+        let field = match error {
+            RouteError::MethodNotAllowed { allowed } => Some(("Allow", allowed.to_owned())),
+            _ => None,
+        };
+        Self { problem: Problem::new(error.status(), error.to_string()), field }
     }
 }
 

@@ -216,7 +216,7 @@ impl TaskRunner {
         let tell = move || {
             let lines = news.iter().map(|News { id, holders }| (id, holders.as_slice()));
             let url = format!("http://{to}");
-            for body in api::write_news(lines) {
+            for body in api::write_holder_hints(lines) {
                 // A hint: if it does not arrive, the others' own audits find out.
                 if let Err(error) = http.tell_holders(&url, &body) {
                     return log::debug!("telling where copies are: {error}");

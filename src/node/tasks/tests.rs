@@ -126,7 +126,10 @@ fn news_and_alerts_reach_those_who_are_there() {
     assert!(what_comes_of(&store_of(&[]), Output::Alert { alert, to }).is_empty());
     let [told, warned] = &peer.requests()[..] else { panic!("two requests") };
     assert_eq!(told.line(), "POST /chunks/holders");
-    assert_eq!(api::parse_news(&told.body).unwrap(), [(chunk, vec![cell(1), cell(2)])]);
+    assert_eq!(
+        api::parse_holder_hints(&told.body).unwrap()[..],
+        [api::HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }]
+    );
     assert_eq!(warned.line(), "POST /alert");
     assert_eq!(serde_json::from_slice::<Alert>(&warned.body).unwrap(), alert);
 }

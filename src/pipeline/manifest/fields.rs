@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::id::ChunkId;
-use crate::pipeline::manifest::{CHUNK_SIZE, COPIES_WHEN_ABSENT, Content, Entry, Manifest, ManifestError, VERSION};
+use crate::id::{ChunkId, DEFAULT_COPIES};
+use crate::pipeline::manifest::{CHUNK_SIZE, Content, Entry, Manifest, ManifestError, VERSION};
 
 /// A manifest as far as it was read. What is refused for a reason that serde has no word for is told in `refusal`.
 pub(super) struct Draft {
@@ -47,7 +47,7 @@ impl Draft {
             None | Some(CHUNK_SIZE) => {}
             Some(found) => return Err(ManifestError::ChunkSize { found }),
         }
-        let copies = self.copies.unwrap_or(COPIES_WHEN_ABSENT.into());
+        let copies = self.copies.unwrap_or(DEFAULT_COPIES.into());
         let copies = u8::try_from(copies).map_err(|_| ManifestError::Copies { found: copies })?;
         let content = match self.content.as_deref() {
             None => Content::File,

@@ -41,9 +41,6 @@ const CHUNK_SIZE: u64 = BLOCK_BYTES as u64;
 /// The most chunks of one file: 64 TiB of it. Their ids take 2 GiB of memory.
 pub const MAX_CHUNKS: usize = 64 << 20;
 
-/// How many copies a manifest that does not say so means; older writers always made this many.
-pub const COPIES_WHEN_ABSENT: u8 = 5;
-
 /// What a file's chunks are and how to open them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -294,7 +291,7 @@ mod tests {
     #[test]
     fn key_and_chunks_are_enough_and_unknown_keys_are_passed_over() {
         let bare = read(&json!({"key": KEY, "chunks": entries(&[0, 1])})).unwrap();
-        assert_eq!(bare, Manifest { size: None, copies: COPIES_WHEN_ABSENT, ..manifest(2) });
+        assert_eq!(bare, Manifest { size: None, copies: crate::id::DEFAULT_COPIES, ..manifest(2) });
         let mut value = serde_json::to_value(manifest(2)).unwrap();
         value["novelty"] = json!({"deep": [1, 2, {"er": null}]});
         value["chunks"][1]["novelty"] = json!([]);

@@ -1,10 +1,10 @@
-//! A block to an .xz stream and back.
+//! Compression: a block to an .xz stream and back.
 //!
-//! One block becomes one stream with one LZMA2 filter and the CRC64 check, so that any .xz decoder reads it. How hard
-//! to try is the user's choice, [`Level`]; what does not compress is written in stored form whatever the level.
+//! A block becomes one stream with one LZMA2 filter and the CRC64 check, which any .xz decoder reads. The user chooses
+//! the effort with [`Level`]. Incompressible blocks are written in stored form at every level.
 //!
-//! Reading trusts nothing: a stream from elsewhere may ask for any dictionary and any length, and gets only what a
-//! block can need.
+//! The decoder limits memory and output to what a block can need, since a stream from another writer may demand any
+//! dictionary and expand to any length.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,22 +15,29 @@ use crate::id::BLOCK_BYTES;
 use crate::pipeline::incompressible::is_noise;
 use crate::pipeline::stored::{stored, stored_len};
 
-/// How hard to compress: a preset of liblzma, 0 (quick) to 9, each also in an *extreme* variant that looks longer for
-/// a little less. Written as `6` or `9e`.
+/// A compression level: a preset of liblzma from 0 (fastest) to 9 (smallest), written as `6`, or its *extreme* variant,
+/// slower and slightly smaller, written as `9e`.
 ///
-/// The default, `9e`, is what the smallest chunks come from; every byte saved is saved five times on disk and five
-/// times on the wire. Choose a low level where the machine that puts is the slow part. Measured on one x86-64 core with
-/// 16 MB of text: 9e 3.1 MB/s to 0.077 of the size, 6 6.0 to 0.078, 3 26 to 0.084, 0 60 to 0.097. Memory for one block:
-/// 16 MB at 9e, 8 MB at 0e.
+/// The default, `9e`, makes the smallest chunks: each saved byte is saved once for each copy, on disk and on the network.
+/// Choose a lower level where the client's processor limits the speed. Measured on one x86-64 core with 16 MB of text:
+///
+/// | level | speed | compressed to |
+/// |---|---|---|
+/// | 9e | 3.1 MB/s | 7.7 % |
+/// | 6 | 6.0 MB/s | 7.8 % |
+/// | 3 | 26 MB/s | 8.4 % |
+/// | 0 | 60 MB/s | 9.7 % |
+///
+/// The memory for one block is 16 MB at 9e and 8 MB at 0e.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Level {
     preset: u8,
     extreme: bool,
 }
 
-/// What is wrong with a text that should be a level.
+/// The text is not a compression level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no compression level; give 0 (quick) to 9 (small), and an e after it to try harder: 6, 9e")]
+#[error("invalid compression level {found:?}: use 0 (fastest) to 9 (smallest), with an e for extra effort, as 6 or 9e")]
 pub struct MalformedLevel {
     found: String,
 }
@@ -39,57 +46,57 @@ pub struct MalformedLevel {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompressError {
-    /// There is not enough memory for the encoder at this level.
+    /// The encoder could not allocate its memory at this level.
     #[error("not enough memory to compress at level {0}; use a lower level or fewer workers")]
     NoMemory(Level),
-    /// liblzma refused for a reason it should not have.
+    /// liblzma failed for another reason.
     #[error("cannot compress at level {level}: {source}")]
     Encoder {
-        /// The level asked for.
+        /// The level.
         level: Level,
-        /// What liblzma said.
+        /// The error of liblzma.
         source: Lzma,
     },
 }
 
-/// Why an .xz stream did not give a block.
+/// Why an .xz stream could not be decompressed to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum XzError {
-    /// Not an .xz stream, a damaged one, or one that uses what this reader does not know.
-    #[error("the chunk holds no valid .xz stream")]
+    /// Not an .xz stream, or a damaged one, or one with an unsupported filter.
+    #[error("the chunk does not contain a valid .xz stream")]
     Malformed,
-    /// The stream asks for a dictionary that no block needs.
+    /// The stream's dictionary is larger than any block needs.
     #[error("decompressing the chunk needs more than {} MiB of memory", DECODER_BYTES >> 20)]
     TooMuchMemory,
-    /// The system has no memory left.
+    /// The decoder could not allocate its memory.
     #[error("not enough memory to decompress a chunk")]
     NoMemory,
     /// The data is longer than a block.
     #[error("the chunk decompresses to more than a block of {BLOCK_BYTES} bytes")]
     TooLarge,
-    /// There are bytes after the end of the stream.
+    /// The stream is followed by other bytes.
     #[error("the chunk's .xz stream is followed by other bytes")]
     TrailingBytes,
-    /// The stream ends before its end mark.
-    #[error("the chunk's .xz stream is cut short")]
+    /// The stream is incomplete.
+    #[error("the chunk's .xz stream is truncated")]
     Unfinished,
 }
 
 /// liblzma's flag for the extreme variant of a preset (`LZMA_PRESET_EXTREME` of its `container.h`).
 const EXTREME: u32 = 1 << 31;
 
-/// A dictionary that reaches over a whole block, in bytes.
+/// A dictionary as large as a block, in bytes.
 #[allow(clippy::cast_possible_truncation)]
 const BLOCK_DICTIONARY: u32 = BLOCK_BYTES as u32;
 
-/// The dictionary of the lowest preset is smaller than a block already; all the others' are cut to a block's length,
-/// since a block refers back to nothing before it. Same bytes out, a fifth of the memory and a little quicker than
-/// preset 9's 64 MiB.
+/// The only preset whose dictionary (256 KiB) is smaller than a block. The dictionaries of the others are reduced to
+/// [`BLOCK_DICTIONARY`], since a block has no data before it to refer to. Compared with the 64 MiB of preset 9 this gives
+/// the same output with a fifth of the memory, slightly faster.
 const LOWEST_PRESET: u8 = 0;
 
-/// What a decoder may use, in bytes. Older writers took liblzma's preset 9 as it is, with its dictionary of 64 MiB;
-/// this lets them in and nothing above. Of a large dictionary only the part that is written to takes real memory.
+/// The memory limit of a decoder, in bytes. Earlier versions used liblzma's preset 9 with its dictionary of 64 MiB; this
+/// limit admits those streams and nothing larger. Only the part of a dictionary that is written to takes memory.
 const DECODER_BYTES: u64 = 72 << 20;
 
 impl Default for Level {
@@ -116,7 +123,7 @@ impl FromStr for Level {
     }
 }
 
-/// The block as one .xz stream, never longer than its stored form.
+/// Compresses a block to one .xz stream, which is never longer than the stored form.
 pub(super) fn compress(block: &[u8], level: Level) -> Result<Vec<u8>, CompressError> {
     if is_noise(block) {
         return Ok(stored(block));
@@ -128,7 +135,7 @@ pub(super) fn compress(block: &[u8], level: Level) -> Result<Vec<u8>, CompressEr
     Ok(encoded.unwrap_or_else(|| stored(block)))
 }
 
-/// The block through LZMA, or `None` where that would be longer than the stored form.
+/// Compresses a block with LZMA; `None` if the result would be longer than the stored form.
 pub(super) fn encode(block: &[u8], level: Level) -> Result<Option<Vec<u8>>, Lzma> {
     let extreme = if level.extreme { EXTREME } else { 0 };
     let mut options = LzmaOptions::new_preset(u32::from(level.preset) | extreme)?;
@@ -139,17 +146,17 @@ pub(super) fn encode(block: &[u8], level: Level) -> Result<Option<Vec<u8>>, Lzma
     filters.lzma2(&options);
     let mut encoder = Stream::new_stream_encoder(&filters, Check::Crc64)?;
     let mut xz = Vec::with_capacity(stored_len(block.len()));
-    // One call does it all: it returns at the end of the stream or when the buffer is full.
+    // One call suffices: it returns at the end of the stream or when the buffer is full.
     let status = encoder.process_vec(block, &mut xz, Action::Finish)?;
     Ok((status == Status::StreamEnd).then_some(xz))
 }
 
-/// The block in an .xz stream. Never makes more than a block and one byte of output.
+/// Decompresses an .xz stream to a block. It produces at most one byte more than a block.
 pub(super) fn decompress(xz: &[u8]) -> Result<Vec<u8>, XzError> {
-    let mut decoder = Stream::new_stream_decoder(DECODER_BYTES, 0).map_err(|error| refusal(&error))?;
+    let mut decoder = Stream::new_stream_decoder(DECODER_BYTES, 0).map_err(|error| xz_error(&error))?;
     let mut block = Vec::with_capacity(BLOCK_BYTES + 1);
-    // One call does it all here too: it returns at the end of the stream, or when either side has run out.
-    let status = decoder.process_vec(xz, &mut block, Action::Run).map_err(|error| refusal(&error))?;
+    // One call suffices: it returns at the end of the stream, of the input, or of the buffer.
+    let status = decoder.process_vec(xz, &mut block, Action::Run).map_err(|error| xz_error(&error))?;
     if block.len() > BLOCK_BYTES {
         return Err(XzError::TooLarge);
     }
@@ -162,7 +169,7 @@ pub(super) fn decompress(xz: &[u8]) -> Result<Vec<u8>, XzError> {
     Ok(block)
 }
 
-fn refusal(error: &Lzma) -> XzError {
+fn xz_error(error: &Lzma) -> XzError {
     match error {
         Lzma::MemLimit => XzError::TooMuchMemory,
         Lzma::Mem => XzError::NoMemory,
@@ -179,7 +186,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A stream as a writer with other habits would make it: any length, any dictionary.
+    /// A stream of another writer: any length, any dictionary.
     fn foreign(data: &[u8], dictionary: u32) -> Vec<u8> {
         let mut options = LzmaOptions::new_preset(0).unwrap();
         options.dict_size(dictionary);
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_a_digit_and_perhaps_an_e() {
+    fn a_level_is_a_digit_with_an_optional_e() {
         for preset in 0..=9 {
             for text in [format!("{preset}"), format!("{preset}e")] {
                 assert_eq!(level(&text).to_string(), text);
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_level_gives_the_block_back() {
+    fn blocks_of_every_level_are_recovered() {
         let block = text(200_000, 5);
         for preset in 0..=9 {
             for text in [format!("{preset}"), format!("{preset}e")] {
@@ -219,16 +226,16 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_level_is_heard() {
+    fn higher_levels_compress_better() {
         let block = text(BLOCK_BYTES, 6);
         let lens = ["0", "0e", "9e"].map(|text| compress(&block, level(text)).unwrap().len());
         assert!(lens.is_sorted_by(|larger, smaller| larger > smaller), "{lens:?}");
     }
 
-    /// Goal: cutting the dictionary to a block's length costs no byte. Method: liblzma's own preset beside ours; the
-    /// two differ in the byte that names the dictionary's size, and its checksum.
+    /// Goal: the smaller dictionary does not make chunks longer. Method: compare with liblzma's own preset; the outputs
+    /// differ in the byte for the dictionary's size and in its checksum.
     #[test]
-    fn the_cut_dictionary_costs_nothing() {
+    fn the_smaller_dictionary_costs_no_bytes() {
         let block = text(BLOCK_BYTES, 7);
         let ours = compress(&block, level("6")).unwrap();
         let mut encoder = Stream::new_easy_encoder(6, Check::Crc64).unwrap();
@@ -238,27 +245,27 @@ mod tests {
         assert!(ours.iter().zip(&theirs).filter(|(a, b)| a != b).count() <= 5);
     }
 
-    /// Goal: blocks that LZMA is tried on in vain are not made longer by it than by storing them.
+    /// Goal: where LZMA's output is longer than the stored form, the stored form is used.
     #[test]
-    fn what_lzma_makes_longer_is_stored() {
+    fn blocks_that_lzma_makes_longer_are_stored() {
         for len in [0, 1, 100, 5000, 60_000] {
             let block = random(len, 8);
             assert!(!is_noise(&block));
             let xz = compress(&block, Level::default()).unwrap();
             assert!(xz.len() <= stored_len(len), "{len}");
         }
-        // A full block of noise is where LZMA loses; it is asked directly, past the test for noise.
+        // On a full block of noise LZMA's output is longer; `encode` skips the test for noise.
         assert_eq!(encode(&random(BLOCK_BYTES, 8), level("0")), Ok(None));
     }
 
     #[test]
-    fn streams_with_the_dictionary_of_preset_9_are_read_and_larger_ones_refused() {
-        assert_eq!(decompress(&foreign(b"older writers", 64 << 20)).as_deref(), Ok(&b"older writers"[..]));
+    fn dictionaries_over_64_mib_are_refused() {
+        assert_eq!(decompress(&foreign(b"earlier", 64 << 20)).as_deref(), Ok(&b"earlier"[..]));
         assert_eq!(decompress(&foreign(b"a bomb", 128 << 20)), Err(XzError::TooMuchMemory));
     }
 
     #[test]
-    fn a_block_and_one_byte_is_refused() {
+    fn data_longer_than_a_block_is_refused() {
         let mut data = vec![7; BLOCK_BYTES];
         assert!(decompress(&foreign(&data, 4096)).unwrap() == data);
         data.push(7);
@@ -268,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_stream_is_refused() {
+    fn bytes_after_the_stream_are_refused() {
         let xz = stored(b"a block");
         for rest in [&b"\0"[..], &[0; 4], &xz] {
             assert_eq!(decompress(&[&xz, rest].concat()), Err(XzError::TrailingBytes));
         }
     }
 
-    /// Goal: no damage to a stream goes unseen. Method: both forms, every byte flipped, every length cut.
+    /// Goal: all damage to a stream is detected. Method: both forms, one bit flipped in each byte, each shorter length.
     #[test]
     fn damage_anywhere_is_an_error() {
         for xz in [stored(b"123456789"), compress(&[b'a'; 300], Level::default()).unwrap()] {

@@ -1,64 +1,64 @@
-//! Does a block compress at all? A quick guess, so that photographs, films and archives do not wait for LZMA.
+//! A fast test for incompressible blocks, so that photographs, films and archives do not wait for LZMA.
 //!
-//! Noise is data that LZMA would leave at 99 % of its length or more: random, encrypted or compressed already. Two
-//! ways to be wrong are not alike. Noise taken for data costs time, and the result is stored all the same. Data taken
-//! for noise costs room on five disks for ever, so the bars below are set to where LZMA's gain would be well under
-//! one hundredth, and a block is noise only when none of three tests sees a gain:
+//! *Noise* is data that LZMA would compress to 99 % of its length or more: random, encrypted or already compressed. The
+//! two possible errors have different costs. Noise taken for data costs time only, since the result is stored anyway.
+//! Data taken for noise costs space on five disks for as long as it is stored. The thresholds below therefore lie where
+//! LZMA would gain well under 1 %, and a block is noise only if none of three tests finds a gain:
 //!
-//! * **skew**: LZMA codes a byte it cannot copy by odds that it learns for each value of the previous byte's top
-//!   three bits. The entropy of the byte given those bits is what that can reach; it is estimated on samples spread
-//!   over the block, region by region, since what is learnt in one region fades in the next.
-//! * **repeats nearby**: words of four bytes that come back within the samples, as the marks of packets and records do.
-//! * **repeats far apart**: words that come back anywhere in the block. Looking at every word would take longer than
-//!   the rest of sealing, so only those are looked at whose hash begins with some zeros: wherever such a word comes
-//!   again it is looked at again, which no choice by position could promise.
+//! * **Skew.** LZMA codes a literal byte with probabilities that it learns for each value of the top three bits of the
+//!   previous byte. The conditional entropy of a byte given those bits bounds the gain. It is estimated on samples from
+//!   the whole block, one region at a time, since LZMA's probabilities adapt from region to region.
+//! * **Nearby repeats.** Words of four bytes that repeat within the samples, as the headers of packets and records do.
+//! * **Distant repeats.** Words that repeat anywhere in the block. Testing every word would take longer than the rest of
+//!   sealing, so only words whose hash begins with some zeros are tested. All occurrences of such a word are tested,
+//!   which a selection by position could not ensure.
 //!
-//! Measured on one x86-64 core: a block of random bytes, which goes through all three, takes 1 ms.
+//! A block of random bytes, which passes through all three tests, takes 1 ms (measured on one x86-64 core).
 
-/// Shorter blocks are not tested: LZMA is done with them soon, and there is too little to measure on.
-const SMALLEST_BYTES: usize = 64 << 10;
+/// Shorter blocks are not tested: LZMA compresses them quickly, and they have too little data to measure.
+const MIN_BYTES: usize = 64 << 10;
 
-/// How many samples, and bytes in each: all of the smallest block, a sixteenth of a full one.
+/// The number of samples and the bytes in each: all of the shortest block, a sixteenth of a full one.
 const SAMPLES: usize = 128;
-const SAMPLE_BYTES: usize = SMALLEST_BYTES / SAMPLES;
+const SAMPLE_BYTES: usize = MIN_BYTES / SAMPLES;
 
-/// Samples whose bytes are counted together in the test for skew. Fewer would follow the data more closely and leave
-/// the estimate too rough.
-const SAMPLES_A_REGION: usize = 32;
+/// Samples that are counted together in the test for skew. With fewer the estimate follows the data more closely and is
+/// less precise.
+const SAMPLES_PER_REGION: usize = 32;
 
-/// Bits of the previous byte that LZMA looks at (its parameter `lc`, 3 in all presets).
+/// The bits of the previous byte that LZMA uses as context (its parameter `lc`, 3 in all presets).
 const CONTEXT_BITS: u32 = 3;
 
-/// Bits a byte under which data is skewed. Random bytes come to 8.00 by the estimate, with a spread under 0.002.
+/// Data with fewer bits of entropy per byte is skewed. For random bytes the estimate is 8.00, with a spread below 0.002.
 const NOISE_BITS: f64 = 7.96;
 
-/// One word in this many may be a repeat, in samples and in the block. Repeated words save from a third of their length
-/// (single words) to all of it (long runs), so what is lost stays under four thousandths; with what may be lost to
-/// [`NOISE_BITS`] it stays under one hundredth. By chance, random data has one in eight thousand at most.
-const WORDS_A_REPEAT: usize = 256;
+/// In noise at most one word in this many is a repeat, in the samples and in the block. A repeated word saves from a
+/// third of its length (single words) to all of it (long runs), so the loss stays below 0.4 %; together with the loss
+/// that [`NOISE_BITS`] allows it stays below 1 %. Random data repeats one word in 8,000 at most.
+const WORDS_PER_REPEAT: usize = 256;
 
-/// A word far apart is looked at when this many leading bits of its hash are zero.
-const CHOSEN_BITS: u32 = 6;
+/// The test for distant repeats uses words whose hash begins with this many zero bits.
+const SELECTED_BITS: u32 = 6;
 
-/// The table of words seen has 2 to this power of slots: twice the words that are looked at in a full block. It stays
-/// within the second-level cache of a Raspberry Pi.
+/// The table of seen words has 2 to this power of slots: twice the words that are tested in a full block. It fits in the
+/// second-level cache of a Raspberry Pi.
 const SLOT_BITS: u32 = 15;
 
-/// Would LZMA leave this block as long as it is?
+/// Whether LZMA would gain less than 1 % on this block.
 pub(super) fn is_noise(block: &[u8]) -> bool {
-    block.len() >= SMALLEST_BYTES && !skewed(block) && !repeats_nearby(block) && !repeats_far_apart(block)
+    block.len() >= MIN_BYTES && !is_skewed(block) && !has_nearby_repeats(block) && !has_distant_repeats(block)
 }
 
-/// The samples, evenly spread, in order.
+/// The samples, evenly spaced, in order.
 fn samples(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     (0..SAMPLES).filter_map(|i| block.get(i * block.len() / SAMPLES..)?.get(..SAMPLE_BYTES))
 }
 
-fn skewed(block: &[u8]) -> bool {
+fn is_skewed(block: &[u8]) -> bool {
     let mut samples = samples(block).peekable();
     let (mut bits, mut regions) = (0.0, 0.0);
     while samples.peek().is_some() {
-        bits += entropy_bits(samples.by_ref().take(SAMPLES_A_REGION));
+        bits += entropy_bits(samples.by_ref().take(SAMPLES_PER_REGION));
         regions += 1.0;
     }
     bits < NOISE_BITS * regions
@@ -66,8 +66,8 @@ fn skewed(block: &[u8]) -> bool {
 
 /// The entropy of a byte given the top bits of the one before it, in bits.
 ///
-/// Counting finite samples makes data look less random than it is; the estimate is corrected for that as in G. Miller,
-/// "Note on the bias of information estimates" (1955): half the number of values seen, less one, for each context.
+/// Counts of finite samples underestimate the entropy. The correction is that of G. Miller, "Note on the bias of
+/// information estimates" (1955): for each context, half of the number of distinct values less one.
 fn entropy_bits<'a>(samples: impl Iterator<Item = &'a [u8]>) -> f64 {
     const CONTEXTS: usize = 1 << CONTEXT_BITS;
     let mut counts = [[0_u32; 256]; CONTEXTS];
@@ -97,7 +97,7 @@ fn entropy_bits<'a>(samples: impl Iterator<Item = &'a [u8]>) -> f64 {
     nats / total / std::f64::consts::LN_2
 }
 
-/// Words seen lately, by hash. A slot keeps the last word only.
+/// A hash table of recently seen words. Each slot holds the last word only.
 struct Seen {
     slots: Vec<u32>,
 }
@@ -107,20 +107,20 @@ impl Seen {
         Self { slots: vec![0; 1 << SLOT_BITS] }
     }
 
-    /// Was this word seen? From now on it was. `slot` is taken modulo the number of slots.
-    fn again(&mut self, word: u32, slot: u32) -> bool {
+    /// Records a word; true if it was recorded before. `slot` is taken modulo the number of slots.
+    fn insert(&mut self, word: u32, slot: u32) -> bool {
         let slot = (slot & ((1 << SLOT_BITS) - 1)) as usize;
         self.slots.get_mut(slot).is_some_and(|seen| std::mem::replace(seen, word) == word)
     }
 }
 
 /// Multiplicative hashing (Knuth, *The Art of Computer Programming*, volume 3, section 6.4): the upper bits of the
-/// product depend on all bits of the word. The offset keeps words of zeros, the commonest, from hashing to zero.
+/// product depend on all bits of the word. The constant keeps the word 0, the most common, from hashing to 0.
 fn hash(word: u32) -> u32 {
     (word ^ 0x5BD1_E995).wrapping_mul(0x9E37_79B1)
 }
 
-/// The four-byte words at every position.
+/// The four-byte words at all positions.
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.windows(4).map(|window| match *window {
         [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
@@ -128,34 +128,34 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     })
 }
 
-fn repeats_nearby(block: &[u8]) -> bool {
+fn has_nearby_repeats(block: &[u8]) -> bool {
     let mut seen = Seen::new();
     let repeats =
-        samples(block).flat_map(words).filter(|&word| seen.again(word, hash(word) >> (u32::BITS - SLOT_BITS))).count();
-    repeats > SAMPLES * SAMPLE_BYTES / WORDS_A_REPEAT
+        samples(block).flat_map(words).filter(|&word| seen.insert(word, hash(word) >> (u32::BITS - SLOT_BITS))).count();
+    repeats > SAMPLES * SAMPLE_BYTES / WORDS_PER_REPEAT
 }
 
-fn repeats_far_apart(block: &[u8]) -> bool {
+fn has_distant_repeats(block: &[u8]) -> bool {
     let mut seen = Seen::new();
     let repeats = words(block)
         .map(|word| (word, hash(word)))
-        .filter(|&(_, hash)| hash >> (u32::BITS - CHOSEN_BITS) == 0)
-        .filter(|&(word, hash)| seen.again(word, hash >> (u32::BITS - CHOSEN_BITS - SLOT_BITS)))
+        .filter(|&(_, hash)| hash >> (u32::BITS - SELECTED_BITS) == 0)
+        .filter(|&(word, hash)| seen.insert(word, hash >> (u32::BITS - SELECTED_BITS - SLOT_BITS)))
         .count();
-    repeats > (block.len() >> CHOSEN_BITS) / WORDS_A_REPEAT
+    repeats > (block.len() >> SELECTED_BITS) / WORDS_PER_REPEAT
 }
 
-/// Data for the tests of this folder.
+/// Test data for this module and its siblings.
 #[cfg(test)]
 pub(super) mod testing {
-    /// Bytes no compressor gains on.
+    /// Incompressible bytes.
     pub(in crate::pipeline) fn random(len: usize, seed: u64) -> Vec<u8> {
         let mut bytes = vec![0; len];
         fastrand::Rng::with_seed(seed).fill(&mut bytes);
         bytes
     }
 
-    /// Words with gaps, as a language has: a few common ones, many rare ones.
+    /// Text like that of a language: a few common words and many rare ones.
     pub(in crate::pipeline) fn text(len: usize, seed: u64) -> Vec<u8> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let words: Vec<String> =
@@ -181,7 +181,7 @@ mod tests {
     use crate::pipeline::compress::{Level, compress};
     use crate::pipeline::incompressible::testing::{random, text};
 
-    /// The length after compression at a quick level, for data that must not be taken for noise.
+    /// The length after compression at a low level, for data that must not be taken for noise.
     fn compressed(block: &[u8]) -> usize {
         assert!(!is_noise(block));
         compress(block, "1".parse::<Level>().unwrap()).unwrap().len()
@@ -191,13 +191,13 @@ mod tests {
     fn random_bytes_are_noise_at_every_length() {
         for seed in 0..40 {
             assert!(is_noise(&random(BLOCK_BYTES, seed)), "seed {seed}");
-            assert!(is_noise(&random(SMALLEST_BYTES, seed)), "seed {seed}");
-            assert!(is_noise(&random(SMALLEST_BYTES + 12_345, seed)), "seed {seed}");
+            assert!(is_noise(&random(MIN_BYTES, seed)), "seed {seed}");
+            assert!(is_noise(&random(MIN_BYTES + 12_345, seed)), "seed {seed}");
         }
     }
 
     #[test]
-    fn a_stream_of_lzma_is_noise() {
+    fn lzma_output_is_noise() {
         let all: Vec<u8> =
             (0..12).flat_map(|seed| compress(&text(BLOCK_BYTES, seed), "1".parse().unwrap()).unwrap()).collect();
         assert!(is_noise(&all[100..100 + BLOCK_BYTES]), "{}", all.len());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn half_noise_is_not_noise_wherever_the_zeros_are() {
+    fn half_noise_half_zeros_is_not_noise() {
         for from in (0..8).map(|eighth| eighth * BLOCK_BYTES / 16) {
             let mut block = random(BLOCK_BYTES, 1);
             block[from..from + BLOCK_BYTES / 2].fill(0);
@@ -245,21 +245,21 @@ mod tests {
         }
     }
 
-    /// Goal: repeats that only a long look finds. Method: noise of many lengths, repeated; the bytes are as evenly
-    /// spread as noise has them.
+    /// Goal: repeats over long distances are found. Method: noise that repeats with several periods; its bytes are as
+    /// evenly distributed as those of noise.
     #[test]
-    fn noise_that_repeats_far_apart_is_not_noise() {
+    fn noise_with_distant_repeats_is_not_noise() {
         for (period, seed) in [(64 << 10, 1), (100_003, 2), (256 << 10, 3), (512 << 10, 4)] {
             let mut block = random(period, seed).repeat(BLOCK_BYTES / period + 1);
             block.truncate(BLOCK_BYTES);
-            assert!(repeats_far_apart(&block), "period {period}");
+            assert!(has_distant_repeats(&block), "period {period}");
             assert!(compressed(&block) < period + period / 50 + 2000, "period {period}");
         }
     }
 
-    /// Goal: a small repeat is seen as soon as it is worth a hundredth. Method: one stretch of noise copied elsewhere.
+    /// Goal: a repeat of 1 % of the block is found. Method: copy one stretch of noise elsewhere.
     #[test]
-    fn one_copied_hundredth_is_seen() {
+    fn a_copied_hundredth_is_found() {
         for seed in 0..10 {
             let mut block = random(BLOCK_BYTES, seed);
             block.copy_within(1000..1000 + BLOCK_BYTES / 100, 700_000);
@@ -267,22 +267,22 @@ mod tests {
         }
     }
 
-    /// Goal: marks of packets, which repeat often and are short. Method: the same four bytes in each 100 of noise.
+    /// Goal: short, frequent repeats such as packet headers are found. Method: the same four bytes in each 100 of noise.
     #[test]
-    fn marks_in_noise_are_seen() {
+    fn headers_in_noise_are_found() {
         for seed in 0..10 {
             let mut block = random(BLOCK_BYTES, seed);
             for packet in block.chunks_exact_mut(100) {
                 packet[..4].copy_from_slice(b"\x47\x1F\xE1\x9C");
             }
-            assert!(repeats_nearby(&block), "seed {seed}");
+            assert!(has_nearby_repeats(&block), "seed {seed}");
         }
     }
 
-    /// Goal: what follows from the byte before is seen, by as many of its bits as LZMA looks at. Method: the top bit of
-    /// every other byte says whether an odd number of the three bits before is set; fewer of them say nothing.
+    /// Goal: dependence on the previous byte is found, for all the bits that LZMA uses. Method: the top bit of every other
+    /// byte is the parity of the previous byte's top three bits; fewer of these bits predict nothing.
     #[test]
-    fn what_follows_from_the_byte_before_is_seen() {
+    fn dependence_on_the_previous_byte_is_found() {
         let mut block = random(BLOCK_BYTES, 1);
         for pair in block.chunks_exact_mut(2) {
             let odd = (pair[0] >> 5).count_ones() % 2 == 1;
@@ -292,10 +292,10 @@ mod tests {
         assert!(len < BLOCK_BYTES * 995 / 1000, "{len}");
     }
 
-    /// Goal: what differs from place to place is not averaged away. Method: each quarter uses half of all values, and
-    /// together they use all evenly.
+    /// Goal: differences between regions are not averaged out. Method: each quarter uses half of all values, and together
+    /// they use all values evenly.
     #[test]
-    fn regions_are_judged_on_their_own() {
+    fn regions_are_measured_separately() {
         let mut block = random(BLOCK_BYTES, 1);
         for (i, quarter) in block.chunks_exact_mut(BLOCK_BYTES / 4).enumerate() {
             for byte in quarter {
@@ -305,10 +305,10 @@ mod tests {
         assert!(compressed(&block) < BLOCK_BYTES * 95 / 100);
     }
 
-    /// Goal: the promise itself. Method: noise with all manners of small regularity, from none to plenty; wherever the
-    /// block passes for noise, LZMA must not have saved a hundredth.
+    /// Goal: LZMA saves less than 1 % on every block that is taken for noise. Method: noise with small regularities of
+    /// many kinds, from none to many.
     #[test]
-    fn what_passes_for_noise_would_not_have_shrunk_by_a_hundredth() {
+    fn lzma_saves_less_than_a_hundredth_on_noise() {
         let level: Level = "1".parse().unwrap();
         let mut rng = fastrand::Rng::with_seed(1);
         let (mut noise, mut data) = (0, 0);
@@ -331,7 +331,7 @@ mod tests {
                 data += 1;
             }
         }
-        assert!(noise >= 3 && data >= 3, "{noise} and {data}: the rounds are too much alike");
+        assert!(noise >= 3 && data >= 3, "{noise} and {data}: the rounds are too similar");
     }
 
     fn compress_without_test(block: &[u8], level: Level) -> usize {

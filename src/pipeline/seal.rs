@@ -1,16 +1,10 @@
-//! The seal around a compressed block: Fernet, without its base64.
+//! The seal around a compressed block: a Fernet token in binary form. [`crate::pipeline`] draws its bytes.
 //!
-//! A token, by the Fernet specification (github.com/fernet/spec), integers big-endian:
+//! Fernet specifies the token as URL-safe base64 text, which is a third longer. Cells store the decoded bytes; chunks
+//! of earlier versions are the text. [`open`] reads both.
 //!
-//! ```text
-//!  80 │ time stamp, 8 bytes │ initialisation vector, 16 bytes │ AES-128-CBC, PKCS #7 │ HMAC-SHA256 of all before, 32
-//! ```
-//!
-//! Fernet hands it out as URL-safe base64, a third longer; cells keep the bytes themselves. Older writers stored the
-//! text: it begins with a `g`, which no raw token does, so both are read.
-//!
-//! The time stamp is written and never judged. A board without a clock starts in 1970, where every chunk comes from the
-//! future, and a backup has no age at which it should stop opening.
+//! The timestamp is written and never checked. A board without a real-time clock starts in 1970, when every chunk is
+//! from the future, and a backup must open at any age.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,47 +13,48 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use fernet::Fernet;
 
-/// The first byte of a raw token: Fernet's version.
+/// The first byte of a token in binary form: Fernet's version.
 const VERSION: u8 = 0x80;
 
 /// The first character of a token as base64 text: the top six bits of [`VERSION`].
 const FIRST_OF_TEXT: u8 = b'g';
 
-/// Fernet refuses tokens from more than this many seconds after the time it is told, ...
+/// Fernet rejects a token whose timestamp is more than this many seconds after the current time.
 const SKEW_S: u64 = 60;
-/// ... so it is told the last time at which that sum can still be written, and no token is from after it.
+/// The current time that is passed to Fernet, in seconds: the largest to which [`SKEW_S`] can be added, so that it
+/// rejects no timestamp.
 const END_OF_TIME_S: u64 = u64::MAX - SKEW_S;
 
-/// The secret of one upload. Whoever has it can read the file and forge chunks of it; it lives in the manifest and
-/// nowhere else. Its debug form does not show it.
+/// The secret key of one file. Its owner can read the file and forge chunks of it. Only the manifest and the journal of
+/// a put hold it. The `Debug` form hides it.
 #[derive(Clone)]
 pub struct Key {
     secret: [u8; 32],
     fernet: Fernet,
 }
 
-/// What is wrong with a text that should be a key. Does not repeat the text: most of a mistyped key is the key.
+/// The text is not a key. The error does not contain the text, since most of a mistyped key is the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key is not 32 bytes in URL-safe base64 (44 characters)")]
+#[error("invalid key: it must be 32 bytes in URL-safe base64 (44 characters)")]
 pub struct MalformedKey;
 
-/// The bytes are not a token of this key.
+/// The bytes are not a valid token of this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key does not fit: the chunk was sealed with another one, or is forged")]
-pub struct DoesNotFit;
+#[error("wrong key: the chunk was sealed with another key, or is forged")]
+pub struct WrongKey;
 
 impl Key {
-    /// A new key, from the system's randomness.
+    /// A new random key.
     ///
     /// # Panics
     ///
-    /// If the system has no randomness to give.
+    /// If the system's source of randomness fails.
     pub fn generate() -> Self {
-        let Ok(key) = Fernet::generate_key().parse() else { unreachable!("Fernet reads the keys it makes") };
+        let Ok(key) = Fernet::generate_key().parse() else { unreachable!("Fernet accepts the keys that it generates") };
         key
     }
 
-    /// The key as the manifest holds it. This *is* the secret: it belongs in no message and no log.
+    /// The key as text, as the manifest holds it. The text is the secret: never put it in a message or a log.
     pub fn to_text(&self) -> String {
         URL_SAFE.encode(self.secret)
     }
@@ -90,32 +85,32 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `data` as a raw token, stamped with `now_s` (seconds since 1970).
+/// Seals `data` into a token in binary form with the timestamp `now_s`, in seconds since 1970.
 pub(super) fn seal(key: &Key, data: &[u8], now_s: u64) -> Vec<u8> {
     let text = key.fernet.encrypt_at_time(data, now_s);
-    let Ok(token) = URL_SAFE.decode(text) else { unreachable!("Fernet makes URL-safe base64") };
+    let Ok(token) = URL_SAFE.decode(text) else { unreachable!("Fernet returns URL-safe base64") };
     token
 }
 
-/// What is in a token: raw bytes, or the base64 text of older writers.
-pub(super) fn open(key: &Key, token: &[u8]) -> Result<Vec<u8>, DoesNotFit> {
+/// The content of a token, in binary form or as the base64 text of earlier versions.
+pub(super) fn open(key: &Key, token: &[u8]) -> Result<Vec<u8>, WrongKey> {
     let encoded;
     let text = match token.first() {
         Some(&VERSION) => {
             encoded = URL_SAFE_NO_PAD.encode(token);
             encoded.as_str()
         }
-        Some(&FIRST_OF_TEXT) => std::str::from_utf8(token).map_err(|_| DoesNotFit)?,
-        _ => return Err(DoesNotFit),
+        Some(&FIRST_OF_TEXT) => std::str::from_utf8(token).map_err(|_| WrongKey)?,
+        _ => return Err(WrongKey),
     };
-    key.fernet.decrypt_at_time(text, None, END_OF_TIME_S).map_err(|_| DoesNotFit)
+    key.fernet.decrypt_at_time(text, None, END_OF_TIME_S).map_err(|_| WrongKey)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Key and token of the Fernet specification's own `generate.json` and `verify.json`.
+    /// Key and token from `generate.json` and `verify.json` of the Fernet specification.
     const SPEC_KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
     const SPEC_TOKEN: &str =
         "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
@@ -128,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_token_is_raw_carries_its_time_and_opens() {
+    fn a_token_is_binary_has_the_timestamp_and_opens() {
         let key = Key::generate();
         for len in [0, 1, 15, 16, 17, 1000] {
             let data = vec![b'x'; len];
@@ -140,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_data_is_sealed_differently_each_time() {
+    fn sealing_the_same_data_again_gives_another_token() {
         let key = Key::generate();
         assert_ne!(seal(&key, b"data", 1), seal(&key, b"data", 1));
     }
 
-    /// Goal: a board whose clock stands in 1970 restores what was sealed in any year.
+    /// Goal: a board whose clock is in 1970 opens chunks that were sealed in any year.
     #[test]
-    fn no_time_stamp_is_too_old_or_too_far_ahead() {
+    fn a_token_with_any_timestamp_opens() {
         let key = Key::generate();
         for now_s in [0, 1, 1_800_000_000, u64::MAX - 61, u64::MAX - 60, u64::MAX] {
             assert_eq!(open(&key, &seal(&key, b"data", now_s)).as_deref(), Ok(&b"data"[..]), "{now_s}");
@@ -155,25 +150,25 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_foreign_bytes_are_refused() {
+    fn damage_and_other_bytes_are_refused() {
         let key: Key = SPEC_KEY.parse().unwrap();
         let raw = URL_SAFE.decode(SPEC_TOKEN).unwrap();
         for token in [SPEC_TOKEN.trim_end_matches('=').as_bytes(), &raw] {
             for at in 0..token.len() {
                 let mut bytes = token.to_vec();
                 bytes[at] ^= 1 << (at % 8);
-                assert_eq!(open(&key, &bytes), Err(DoesNotFit), "byte {at}");
-                assert_eq!(open(&key, &token[..at]), Err(DoesNotFit), "cut to {at}");
+                assert_eq!(open(&key, &bytes), Err(WrongKey), "byte {at}");
+                assert_eq!(open(&key, &token[..at]), Err(WrongKey), "cut to {at}");
             }
         }
         for foreign in [&b""[..], b"g", b"\x80", b"gAAA", b"g\xFF\xFF", b"\xFD7zXZ\0", &[0x80; 57], &[0x80; 5000]] {
-            assert_eq!(open(&key, foreign), Err(DoesNotFit), "{foreign:?}");
+            assert_eq!(open(&key, foreign), Err(WrongKey), "{foreign:?}");
         }
-        assert_eq!(open(&Key::generate(), &raw), Err(DoesNotFit));
+        assert_eq!(open(&Key::generate(), &raw), Err(WrongKey));
     }
 
     #[test]
-    fn a_key_reads_back_from_its_text() {
+    fn a_key_is_parsed_from_its_text() {
         let key = Key::generate();
         assert_eq!(key.to_text().parse(), Ok(key.clone()));
         assert_ne!(Key::generate(), key);
@@ -183,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_key_is_refused_and_not_repeated() {
+    fn other_texts_are_not_keys() {
         let standard_alphabet = SPEC_KEY.replace('_', "/");
         let long = format!("AAAA{SPEC_KEY}");
         for bad in ["", "password", "é", &SPEC_KEY[1..], &standard_alphabet, &long] {
@@ -192,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_debug_form_keeps_the_secret() {
+    fn the_debug_form_hides_the_secret() {
         let key: Key = SPEC_KEY.parse().unwrap();
         assert_eq!(format!("{key:?}"), "Key(secret)");
     }

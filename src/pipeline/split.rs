@@ -1,23 +1,23 @@
-//! Cutting a file into blocks.
+//! Splitting a file into blocks.
 
 use std::io::{self, Read};
 use std::iter::FusedIterator;
 
 use crate::id::BLOCK_BYTES;
 
-/// A piece of the user's file.
+/// A block: a piece of the user's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Its place in the file: it begins at `index` times [`BLOCK_BYTES`].
+    /// The block's number, from 0: it begins at `index` × [`BLOCK_BYTES`] in the file.
     pub index: u64,
-    /// Exactly [`BLOCK_BYTES`] of them, fewer in the last block only; never none.
+    /// Exactly [`BLOCK_BYTES`] bytes; in the last block 1 or more.
     pub bytes: Vec<u8>,
 }
 
-/// The blocks of a reader, in order, one in memory at a time.
+/// An iterator over the blocks of a reader, in order. It holds one block in memory at a time.
 ///
-/// A reader may give its bytes in pieces of any size, as pipes do. After the end, or after an error, there are no more
-/// blocks and the reader is not asked again.
+/// The reader may return pieces of any size, as pipes do. After the end or an error the iterator returns `None` and does
+/// not read again.
 #[derive(Debug)]
 pub struct Blocks<R> {
     reader: R,
@@ -26,12 +26,12 @@ pub struct Blocks<R> {
 }
 
 impl<R: Read> Blocks<R> {
-    /// The blocks from the beginning.
+    /// Splits `reader` from block 0 on.
     pub fn new(reader: R) -> Self {
         Self::starting_at(reader, 0)
     }
 
-    /// The blocks from number `index` on. The reader must stand at that block's first byte already; this only counts.
+    /// Splits `reader` from block `index` on. The reader must already be at the first byte of that block.
     pub fn starting_at(reader: R, index: u64) -> Self {
         Self { reader, next: index, ended: false }
     }
@@ -46,7 +46,7 @@ impl<R: Read> Iterator for Blocks<R> {
         }
         let mut bytes = Vec::with_capacity(BLOCK_BYTES);
         let read = self.reader.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut bytes);
-        // True after an error too: a whole block is not read past, so that it cannot end in one.
+        // True after an error too: `take` never reads past a full block, so an error always leaves a shorter one.
         self.ended = bytes.len() < BLOCK_BYTES;
         match read {
             Err(error) => Some(Err(error)),
@@ -66,12 +66,12 @@ impl<R: Read> FusedIterator for Blocks<R> {}
 mod tests {
     use super::*;
 
-    /// Gives its bytes a few at a time, is interrupted before each piece, and counts how often it was asked at its end.
+    /// Returns a few bytes at a time, is interrupted before each piece, and counts the reads at its end.
     struct Dribble {
         bytes: Vec<u8>,
         at: usize,
         interrupt: bool,
-        asked_at_end: usize,
+        reads_at_end: usize,
     }
 
     impl Read for Dribble {
@@ -83,18 +83,18 @@ mod tests {
             let len = buf.len().min(100_003).min(self.bytes.len() - self.at);
             buf[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
             self.at += len;
-            self.asked_at_end += usize::from(len == 0);
+            self.reads_at_end += usize::from(len == 0);
             Ok(len)
         }
     }
 
     fn dribble(len: usize) -> Dribble {
         let bytes = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        Dribble { bytes, at: 0, interrupt: false, asked_at_end: 0 }
+        Dribble { bytes, at: 0, interrupt: false, reads_at_end: 0 }
     }
 
     #[test]
-    fn a_file_of_any_length_is_cut_into_whole_blocks_and_a_rest() {
+    fn a_file_is_split_into_full_blocks_and_a_rest() {
         for len in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES, 3 * BLOCK_BYTES + 5] {
             let source = dribble(len);
             let whole = source.bytes.clone();
@@ -109,24 +109,24 @@ mod tests {
     }
 
     #[test]
-    fn counting_may_start_anywhere() {
+    fn indices_begin_at_any_number() {
         let blocks: Vec<Block> = Blocks::starting_at(dribble(BLOCK_BYTES + 1), 7).map(Result::unwrap).collect();
         assert_eq!(blocks.iter().map(|b| (b.index, b.bytes.len())).collect::<Vec<_>>(), [(7, BLOCK_BYTES), (8, 1)]);
     }
 
-    /// Goal: a terminal is not asked for more after the user ended it. Method: count the reads past the end.
+    /// Goal: a terminal is not read again after the user ended the input. Method: count the reads past the end.
     #[test]
-    fn a_reader_that_ended_is_not_asked_again() {
+    fn a_reader_is_not_read_past_its_end() {
         let mut source = dribble(10);
         let mut blocks = Blocks::new(&mut source);
         assert_eq!(blocks.next().unwrap().unwrap().bytes.len(), 10);
         assert!(blocks.next().is_none());
         assert!(blocks.next().is_none());
-        assert_eq!(source.asked_at_end, 1);
+        assert_eq!(source.reads_at_end, 1);
     }
 
     #[test]
-    fn an_error_is_told_once_and_nothing_follows() {
+    fn an_error_is_returned_once_and_ends_the_blocks() {
         struct Fails;
         impl Read for Fails {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,22 +1,25 @@
-//! An .xz stream whose data is not compressed at all.
+//! The stored form: an .xz stream whose data is not compressed.
 //!
-//! What does not compress would cost an LZMA encoder a third of a second a block on a fast machine, to end a little
-//! longer than it began. The format has a form for such data, stored LZMA2 chunks, which every .xz decoder reads; this
-//! writes that form and nothing else, at the speed of a checksum.
+//! On an incompressible block an LZMA encoder spends a third of a second on a fast machine, and its output is a little
+//! longer than its input. The format has uncompressed LZMA2 chunks for such data, which every .xz decoder reads. This
+//! module writes only those, at the speed of a checksum.
 //!
-//! The layout is that of *The .xz File Format*, version 1.1.0; section numbers are its own. Integers are little-endian
-//! unless said otherwise; a *vli* is 7 bits a byte, lowest first, the top bit set on all but the last (section 1.2).
+//! The layout follows *The .xz File Format*, version 1.1.0 (<https://tukaani.org/xz/xz-file-format.txt>), whose section
+//! numbers stand in the second column. That document does not specify the LZMA2 chunks; they are as `lzma2_decoder.c`
+//! of liblzma reads them (<https://github.com/ulikunitz/xz/blob/master/doc/LZMA2.md> describes them). Integers are
+//! little-endian unless noted; a *vli* has 7 bits in each byte, lowest first, with the top bit set in all bytes but the
+//! last (section 1.2).
 //!
 //! ```text
 //!  Stream Header  2.1.1   FD 37 7A 58 5A 00 │ 00 04 │ CRC32 of those two         04: the check is CRC64
 //!  Block Header   3.1     02 │ 00 │ 21 01 00 │ 00 00 00 │ CRC32 of those eight
 //!                         │    │    │          └ padding
 //!                         │    │    └ filter LZMA2, one byte of properties: a dictionary of 4 KiB, the smallest,
-//!                         │    │      as nothing refers back
+//!                         │    │      since there are no back references (section 5.3.1)
 //!                         │    └ one filter; sizes are in the index only
 //!                         └ the header's length: (2 + 1) × 4 bytes
-//!  LZMA2 chunks   5.3.1   01 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     the first, resets the dictionary
-//!                         02 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     every other
+//!  LZMA2 chunks           01 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     the first; resets the dictionary
+//!                         02 │ length − 1, 2 bytes, big-endian │ up to 64 KiB     each other
 //!                         00                                                      the end
 //!  Block Padding  3.3     zeros up to a multiple of four
 //!  Check          3.4     CRC64 of the data
@@ -25,11 +28,11 @@
 //!  Stream Footer  2.1.2   CRC32 of the next six │ index length ÷ 4 − 1, 4 bytes │ 00 04 │ 59 5A
 //! ```
 //!
-//! An empty block gives a stream without Block and with an index of no records, as the `xz` tool does.
+//! Empty data gives a stream without a Block and with an empty index, as the `xz` tool writes it.
 
 use crc::{CRC_32_ISO_HDLC, CRC_64_XZ, Crc, Table};
 
-/// The longest LZMA2 chunk of stored data: its length less one has two bytes.
+/// The longest uncompressed LZMA2 chunk, in bytes: the field for its length − 1 has two bytes.
 const LZMA2_CHUNK_BYTES: usize = 1 << 16;
 
 const STREAM_MAGIC: [u8; 6] = [0xFD, b'7', b'z', b'X', b'Z', 0];
@@ -41,10 +44,10 @@ const LZMA2_OTHER: u8 = 0x02;
 const LZMA2_END: u8 = 0x00;
 
 static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
-/// Sixteen lanes: the data goes through this one, and it is what the speed of this module hangs on.
+/// With a table of sixteen lanes: all data passes through this checksum, which limits the speed of this module.
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
-/// `data` as an .xz stream in stored form.
+/// Writes `data` as an .xz stream in stored form.
 pub(super) fn stored(data: &[u8]) -> Vec<u8> {
     let mut xz = Vec::with_capacity(stored_len(data.len()));
     xz.extend_from_slice(&STREAM_MAGIC);
@@ -67,7 +70,7 @@ pub(super) fn stored(data: &[u8]) -> Vec<u8> {
     xz
 }
 
-/// The length of [`stored`] for `len` bytes of data.
+/// The length of the stored form of `len` bytes.
 pub(super) fn stored_len(len: usize) -> usize {
     let header_and_footer = 2 * 12;
     if len == 0 {
@@ -78,18 +81,18 @@ pub(super) fn stored_len(len: usize) -> usize {
     header_and_footer + unpadded.next_multiple_of(4) + index
 }
 
-/// From the block header to the check, without the padding between data and check.
+/// The length from the block header to the check, without the padding between data and check.
 fn unpadded_len(len: usize) -> usize {
     12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
 }
 
-/// Appends the block and tells its unpadded size.
+/// Appends the block and returns its unpadded length.
 fn push_block(xz: &mut Vec<u8>, data: &[u8]) -> usize {
     xz.extend_from_slice(&BLOCK_HEADER);
     push_crc32(xz, &BLOCK_HEADER);
     let mut control = LZMA2_FIRST;
     for piece in data.chunks(LZMA2_CHUNK_BYTES) {
-        // The pieces are of 1 to 65,536 bytes, so that nothing is lost: the low sixteen bits are the number.
+        // A piece has 1 to 65,536 bytes, so the low sixteen bits hold the whole number.
         let [.., high, low] = (piece.len() - 1).to_be_bytes();
         xz.extend_from_slice(&[control, high, low]);
         xz.extend_from_slice(piece);
@@ -102,7 +105,7 @@ fn push_block(xz: &mut Vec<u8>, data: &[u8]) -> usize {
 }
 
 fn push_footer(xz: &mut Vec<u8>, index_len: usize) {
-    // An index of one record has at most some thirty bytes: the cast cannot lose anything.
+    // An index of one record has some thirty bytes at most, which fits.
     #[allow(clippy::cast_possible_truncation)]
     let backward = (index_len / 4 - 1) as u32;
     let mut body = [0; 6];
@@ -118,8 +121,8 @@ fn push_crc32(xz: &mut Vec<u8>, of: &[u8]) {
     xz.extend_from_slice(&CRC32.checksum(of).to_le_bytes());
 }
 
-/// Zeros up to a multiple of four. Every part before the padded ones has such a length itself, so that counting from
-/// the beginning of the buffer is right.
+/// Appends zeros up to a multiple of four bytes, counted from the start of the buffer. That is correct because all
+/// parts before the padded one are multiples of four themselves.
 fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
@@ -147,10 +150,10 @@ mod tests {
     use crate::pipeline::compress::decompress;
     use crate::pipeline::incompressible::testing::random;
 
-    /// Goal: every length is a stream that liblzma, which is not ours, accepts. Method: the lengths around each limit
-    /// of the layout, then random ones.
+    /// Goal: liblzma, an independent decoder, reads the stored form of every length. Method: the lengths around each limit
+    /// of the layout, then random lengths.
     #[test]
-    fn every_length_is_read_back_by_liblzma() {
+    fn liblzma_reads_the_stored_form_of_every_length() {
         let data = random(BLOCK_BYTES, 3);
         let around = [0, 1, 2, 3, 4, 107, 108, 109, 127, 128, 129, 4095, 65_535, 65_536, 65_537, 131_072];
         let mut rng = fastrand::Rng::with_seed(4);
@@ -163,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_block_grows_by_a_ten_thousandth() {
+    fn a_stored_block_is_108_bytes_longer() {
         assert_eq!(stored_len(BLOCK_BYTES), BLOCK_BYTES + 108);
     }
 
-    /// Goal: the format of what is stored in colonies does not move by accident. Method: bytes worked out by hand from
-    /// the layout, with checksums from Python's `zlib.crc32` and the check value of CRC-64/XZ.
+    /// Goal: the format of stored data does not change by accident. Method: bytes derived by hand from the layout, with
+    /// checksums from Python's `zlib.crc32` and the check value of CRC-64/XZ.
     #[test]
-    fn the_bytes_are_those_of_the_layout() {
+    fn the_bytes_match_the_layout() {
         let expected = [
             &b"\xFD7zXZ\0\x00\x04\xE6\xD6\xB4\x46"[..],
             b"\x02\x00\x21\x01\x00\x00\x00\x00\x37\x27\x97\xD6",

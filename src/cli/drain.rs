@@ -9,7 +9,7 @@ use crate::cli::{cell_word, failed, place, say, stop_on_interrupt};
 use crate::client::find;
 use crate::client::{ClientError, KnownCell};
 use crate::human;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::wire::api::DrainProgress;
 
 const NAME: &str = "cellsync drain";
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn drain(args: &Args) -> Result<String, ClientError> {
     let place = place(&args.node, args.udp_port, args.loopback)?;
-    let http = Http::new(Patience::PROBE, 1, 4);
+    let http = Http::new(Timeouts::PROBE, 1, 4);
     let cell = find(&http, &place, &cell_word(&args.cell)?)?;
     if args.undo {
         crate::client::undrain(&http, &cell)?;

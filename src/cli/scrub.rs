@@ -9,7 +9,7 @@ use crate::cli::{FAILED, cell_word, complain, failed, place, say, stop_on_interr
 use crate::client::{ClientError, Scrubbed, no_cells};
 use crate::client::{find, locate};
 use crate::human;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 
 const NAME: &str = "cellsync scrub";
 /// Exit code when there were bad copies.
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn scrub(args: &Args) -> Result<Vec<Scrubbed>, ClientError> {
     let place = place(&args.node, args.udp_port, args.loopback)?;
-    let http = Http::new(Patience::PROBE, 1, 64);
+    let http = Http::new(Timeouts::PROBE, 1, 64);
     let cells = match &args.cell {
         Some(word) => vec![find(&http, &place, &cell_word(word)?)?],
         None => locate(&http, &place, usize::MAX)?,

@@ -11,7 +11,7 @@ use crate::client::locate;
 use crate::client::{ClientError, Place, at_once, no_cells};
 use crate::human;
 use crate::id::CellId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::wire::api::{Activity, CellView, Presence};
 
 const NAME: &str = "cellsync status";
@@ -59,7 +59,7 @@ struct Row {
 
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
 fn look(place: &Place) -> Result<Vec<Row>, ClientError> {
-    let http = Http::new(Patience::PROBE, 1, 16);
+    let http = Http::new(Timeouts::PROBE, 1, 16);
     let found = locate(&http, place, usize::MAX)?;
     // Those that do not answer are left out.
     let words = found.iter().zip(at_once(&found, |cell| http.status(&cell.url).ok()));

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cell::Settings;
-use crate::id::MAX_CHUNK_BYTES;
+#[cfg(target_os = "linux")]
+use crate::net::GatewayLimits;
 
 /// TCP port of a cell's door.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -46,8 +47,9 @@ pub struct Config {
     /// The rhythm of the cell: beacons, roles, healing, audits. Each is a key of `node.toml` by its own name, but for
     /// `visit_ms`, which is half of `silent_after_ms`.
     pub settings: Settings,
-    /// What the door lets in.
-    pub door: DoorLimits,
+    /// Limits of the HTTP gateway. Not a setting of `node.toml`.
+    #[cfg(target_os = "linux")]
+    pub gateway: GatewayLimits,
 }
 
 impl Default for Config {
@@ -63,7 +65,8 @@ impl Default for Config {
             reserve: None,
             quota: None,
             settings: Settings::default(),
-            door: DoorLimits::default(),
+            #[cfg(target_os = "linux")]
+            gateway: GatewayLimits::default(),
         }
     }
 }
@@ -273,51 +276,6 @@ fn check_peer(peer: &str) -> Result<(), ConfigError> {
         return Err(wrong());
     }
     Ok(())
-}
-
-/// What the door lets in. One set for all connections; the defaults fit a 512 MB board.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DoorLimits {
-    /// Largest request head, request line and all fields, in bytes. Past it: 431.
-    pub head_bytes: usize,
-    /// Most header fields in a request. Past it: 431. Browsers send some twenty.
-    pub head_fields: usize,
-    /// Time to send a whole request head, from its first byte, in milliseconds. Past it: 408.
-    pub head_ms: u64,
-    /// Largest declared body, in bytes. Past it: 413. Chunk bytes and lists of ids are all under it.
-    pub body_bytes: u64,
-    /// Bytes that must move in every window of `floor_window_ms` while a body or an answer is under way; a slower
-    /// connection is closed.
-    pub floor_bytes: u64,
-    /// Length of the window for `floor_bytes`, in milliseconds.
-    pub floor_window_ms: u64,
-    /// A connection that is between requests for this long is closed, in milliseconds. Longer than clients keep
-    /// pooled connections (15 s for ours).
-    pub idle_ms: u64,
-    /// How long an answer may take to begin, in milliseconds; disks of small boards can stall for many seconds. Past
-    /// it: 504.
-    pub answer_ms: u64,
-    /// Connections open at once. At the limit, the one that has been idle longest makes room; none idle: 503.
-    pub connections: usize,
-    /// Connections open at once from one address; the same rule within the address.
-    pub connections_per_address: usize,
-}
-
-impl Default for DoorLimits {
-    fn default() -> Self {
-        Self {
-            head_bytes: 8 * 1024,
-            head_fields: 64,
-            head_ms: 10_000,
-            body_bytes: MAX_CHUNK_BYTES as u64,
-            floor_bytes: 64 * 1024,
-            floor_window_ms: 10_000,
-            idle_ms: 60_000,
-            answer_ms: 60_000,
-            connections: 256,
-            connections_per_address: 64,
-        }
-    }
 }
 
 #[cfg(test)]

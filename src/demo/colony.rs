@@ -19,7 +19,7 @@ use crate::client::{Place, Stop};
 use crate::demo::DemoError;
 use crate::demo::wait::{Deadline, PATIENCE};
 use crate::id::CellId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::wire::api::{CellStatus, Presence};
 use crate::wire::beacon::Role;
 
@@ -89,7 +89,7 @@ impl Colony {
         let births: Vec<Birth> = (1..=count).map(|number| nursery.begin(number)).collect::<Result<_, _>>()?;
         let deadline = Deadline::new(PATIENCE);
         let cells = births.into_iter().map(|birth| birth.finish(&deadline, stop)).collect::<Result<_, _>>()?;
-        Ok(Self { cells, nursery, http: Http::new(Patience::PROBE, 1, count) })
+        Ok(Self { cells, nursery, http: Http::new(Timeouts::PROBE, 1, count) })
     }
 
     /// Waits until each cell knows all the others, and nobody else, as active ones: `GET /peers`.

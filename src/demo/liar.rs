@@ -275,13 +275,13 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::client::{CallError, Http, Patience, PutHints};
+    use crate::net::client::{CallError, Http, PutHints, Timeouts};
 
     fn liar() -> (Liar, String, Http) {
         let port = udp::listener(0).unwrap().local_addr().unwrap().port();
         let liar = Liar::start(CellId::from_bytes([3; 16]), port).unwrap();
         let url = format!("http://{}", liar.door);
-        (liar, url, Http::new(Patience::PROBE, 1, 1))
+        (liar, url, Http::new(Timeouts::PROBE, 1, 1))
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let hints = PutHints { copies: 5, holders: Vec::new(), owner: None };
         http.put_chunk(&url, &id, &bytes, &hints).unwrap();
         assert_eq!(liar.taken(), 1);
-        assert!(http.head(&url, &id).unwrap() && !http.head(&url, &ChunkId::of(b"")).unwrap());
+        assert!(http.has_chunk(&url, &id).unwrap() && !http.has_chunk(&url, &ChunkId::of(b"")).unwrap());
         let mut claimed = Vec::new();
         http.have(&url, &[ChunkId::of(b""), id], &mut |id| claimed.push(id)).unwrap();
         assert_eq!(claimed, [id]);

@@ -22,25 +22,25 @@ use crate::wire::problem::Problem;
 
 /// How long to wait for a cell. All in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a connection. A board that was unplugged never answers at all: this is what its loss costs.
     pub connect_ms: u64,
     /// For the next bytes to move, while a body is sent or received. A link may be slow; it may not stand still.
     pub stall_ms: u64,
     /// For an answer to begin after the request was sent. Much of a body can be on its way then: the system takes it
     /// long before it is there.
-    pub answer_ms: u64,
+    pub response_ms: u64,
     /// For the whole of one call.
     pub call_ms: u64,
 }
 
-impl Patience {
+impl Timeouts {
     /// For storing chunks: links are slow, and an SD card can stall for many seconds before bytes are safe.
-    pub const STORE: Self = Self { connect_ms: 3_000, stall_ms: 20_000, answer_ms: 30_000, call_ms: 600_000 };
+    pub const STORE: Self = Self { connect_ms: 3_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 600_000 };
     /// For fetching chunks: another holder is as good, so a hung cell is not waited for long.
-    pub const FETCH: Self = Self { connect_ms: 3_000, stall_ms: 15_000, answer_ms: 15_000, call_ms: 600_000 };
+    pub const FETCH: Self = Self { connect_ms: 3_000, stall_ms: 15_000, response_ms: 15_000, call_ms: 600_000 };
     /// For asking whether somebody lives.
-    pub const PROBE: Self = Self { connect_ms: 2_000, stall_ms: 3_000, answer_ms: 3_000, call_ms: 5_000 };
+    pub const PROBE: Self = Self { connect_ms: 2_000, stall_ms: 3_000, response_ms: 3_000, call_ms: 5_000 };
 }
 
 /// Why a call to a cell did not bring what was asked for.
@@ -67,7 +67,7 @@ pub enum CallError {
     },
     /// The answer is none that this call can have.
     #[error("{url} gave an answer that makes no sense: {what}")]
-    Nonsense {
+    InvalidResponse {
         /// The cell's door.
         url: String,
         /// What is wrong with it.
@@ -101,11 +101,11 @@ pub struct PutHints {
 
 /// A copy as a cell gave it, unverified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct UnverifiedCopy {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// Are these all of the bytes that the cell has? An answer that declares no length ends like one that was cut off.
-    pub whole: bool,
+    pub length_declared: bool,
 }
 
 /// A client of cells. Cheap to clone; all clones share their connections.
@@ -122,7 +122,7 @@ const IDLE_AGE: Duration = Duration::from_secs(15);
 
 impl Http {
     /// A client that keeps up to `idle_per_cell` unused connections to each cell and `idle_in_all`.
-    pub fn new(patience: Patience, idle_per_cell: usize, idle_in_all: usize) -> Self {
+    pub fn new(timeouts: Timeouts, idle_per_cell: usize, idle_in_all: usize) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -133,19 +133,19 @@ impl Http {
             .max_idle_connections_per_host(idle_per_cell)
             .max_idle_connections(idle_in_all)
             .max_idle_age(IDLE_AGE)
-            .timeout_connect(Some(Duration::from_millis(patience.connect_ms)))
-            .timeout_per_write(Some(Duration::from_millis(patience.stall_ms)))
-            .timeout_per_read(Some(Duration::from_millis(patience.stall_ms.max(patience.answer_ms))))
-            .timeout_recv_response(Some(Duration::from_millis(patience.answer_ms)))
-            .timeout_global(Some(Duration::from_millis(patience.call_ms)))
+            .timeout_connect(Some(Duration::from_millis(timeouts.connect_ms)))
+            .timeout_per_write(Some(Duration::from_millis(timeouts.stall_ms)))
+            .timeout_per_read(Some(Duration::from_millis(timeouts.stall_ms.max(timeouts.response_ms))))
+            .timeout_recv_response(Some(Duration::from_millis(timeouts.response_ms)))
+            .timeout_global(Some(Duration::from_millis(timeouts.call_ms)))
             .build();
         Self { agent: config.new_agent(), requests: Arc::default() }
     }
 
     /// The same client, less or more patient. Their requests are counted together.
     #[must_use]
-    pub fn with_patience(&self, patience: Patience) -> Self {
-        Self { requests: Arc::clone(&self.requests), ..Self::new(patience, 1, 4) }
+    pub fn with_timeouts(&self, timeouts: Timeouts) -> Self {
+        Self { requests: Arc::clone(&self.requests), ..Self::new(timeouts, 1, 4) }
     }
 
     /// Requests made so far, by all clones together.
@@ -215,14 +215,14 @@ impl Http {
     }
 
     /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
-    pub fn sample(&self, url: &str, id: &ChunkId) -> Result<Option<Sample>, CallError> {
+    pub fn get_local_copy(&self, url: &str, id: &ChunkId) -> Result<Option<UnverifiedCopy>, CallError> {
         let answer = self.call(|| self.agent.get(Route::GetChunk(*id).url(url)).header(HOPS_HEADER, "0").call());
         match answered(url, answer)? {
             mut response if response.status() == 200 => {
                 let fields = response.headers();
-                let whole = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
+                let length_declared = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
                 let bytes = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
-                Ok(Some(Sample { bytes, whole }))
+                Ok(Some(UnverifiedCopy { bytes, length_declared }))
             }
             mut response if response.status() == 404 => {
                 body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
@@ -233,11 +233,11 @@ impl Http {
     }
 
     /// A page of the ids that the cell has, in order: at most `limit` of those after `after`.
-    pub fn list(&self, url: &str, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, CallError> {
+    pub fn list_chunks(&self, url: &str, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, CallError> {
         let page = Route::List { after: after.copied(), limit }.url(url);
         let answer = self.call(|| self.agent.get(&page).call());
         let lines = body(url, &mut succeeded(url, answer)?, MAX_CHUNK_BYTES as u64)?;
-        let nonsense = |what: String| CallError::Nonsense { url: url.to_owned(), what };
+        let nonsense = |what: String| CallError::InvalidResponse { url: url.to_owned(), what };
         let ids = api::parse_ids(&lines).map_err(|error| nonsense(error.to_string()))?;
         if ids.len() > limit {
             return Err(nonsense(format!("{} ids where {limit} were asked for", ids.len())));
@@ -246,14 +246,14 @@ impl Http {
     }
 
     /// Tells the cell where copies are. `news` is one of the bodies that [`api::write_holder_hints`] makes.
-    pub fn tell_holders(&self, url: &str, news: &str) -> Result<(), CallError> {
+    pub fn send_holder_hints(&self, url: &str, news: &str) -> Result<(), CallError> {
         let send = || self.agent.post(Route::Holders.url(url)).content_type("text/plain").send(news.as_bytes());
         let mut response = succeeded(url, self.call(send))?;
         body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
     }
 
     /// Warns the cell of a bad copy.
-    pub fn alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
+    pub fn send_alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
         let alert = serde_json::to_vec(alert).unwrap_or_default();
         let send = || self.agent.post(Route::Alert.url(url)).content_type("application/json").send(&alert[..]);
         let mut response = succeeded(url, self.call(send))?;
@@ -272,14 +272,14 @@ impl Http {
                 200 => {
                     let lines = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
                     let ids = api::parse_ids(&lines)
-                        .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
+                        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })?;
                     ids.into_iter().for_each(&mut *found);
                 }
                 // Not there, or not for POST: an older server.
                 404 | 405 | 501 => {
                     body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                     for id in batch {
-                        if self.head(url, id)? {
+                        if self.has_chunk(url, id)? {
                             found(*id);
                         }
                     }
@@ -293,7 +293,7 @@ impl Http {
     /// Does the cell re-hash its copies when it is asked to, by [`Self::verify`]? A cell of the first version passes
     /// over a query that it does not know, and answers what it has without looking at the bytes. It is known by this,
     /// that it takes a list which is too long to be verified.
-    pub fn verifies(&self, url: &str) -> Result<bool, CallError> {
+    pub fn supports_verify(&self, url: &str) -> Result<bool, CallError> {
         let lines = api::write_ids(&[ChunkId::of(url.as_bytes()); MAX_VERIFY_IDS + 1]);
         let mut response = answered(url, self.ask_to_verify(url, &lines))?;
         match response.status().as_u16() {
@@ -312,7 +312,7 @@ impl Http {
                 200 => {
                     let lines = body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
                     let ids = api::parse_ids(&lines)
-                        .map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })?;
+                        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })?;
                     ids.into_iter().for_each(&mut *found);
                 }
                 400 | 404 | 405 | 501 => return body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(|_| false),
@@ -328,7 +328,7 @@ impl Http {
     }
 
     /// Does the cell have this chunk?
-    pub fn head(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
+    pub fn has_chunk(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
         let mut response = answered(url, self.call(|| self.agent.head(Route::HeadChunk(*id).url(url)).call()))?;
         match response.status().as_u16() {
             200 => Ok(true),
@@ -398,7 +398,7 @@ fn body(url: &str, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>,
     match read {
         Ok(bytes) if bytes.len() as u64 <= limit => Ok(bytes),
         Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => {
-            Err(CallError::Nonsense { url: url.to_owned(), what: format!("it is longer than {limit} bytes") })
+            Err(CallError::InvalidResponse { url: url.to_owned(), what: format!("it is longer than {limit} bytes") })
         }
         Err(source) => Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
     }
@@ -406,5 +406,6 @@ fn body(url: &str, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>,
 
 fn json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
     let text = body(url, response, MAX_JSON_RESPONSE_BYTES)?;
-    serde_json::from_slice(&text).map_err(|error| CallError::Nonsense { url: url.to_owned(), what: error.to_string() })
+    serde_json::from_slice(&text)
+        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })
 }

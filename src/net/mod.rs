@@ -9,15 +9,19 @@
 //! judges each request's head, writes it anew and passes it on; whatever breaks a limit is answered at the door.
 
 #[cfg(target_os = "linux")]
-pub mod backend;
+mod backend;
 pub mod client;
 #[cfg(target_os = "linux")]
 pub mod fd_limit;
 #[cfg(target_os = "linux")]
-pub mod gateway;
+mod gateway;
 pub mod udp;
 
 #[cfg(target_os = "linux")]
-pub use crate::net::backend::server::{Exchange, Handler, Server};
+pub use crate::net::backend::server::{Backend, Exchange, Handler};
 #[cfg(target_os = "linux")]
-pub use crate::net::gateway::{CLIENT_FIELD, Door, DoorStats};
+pub use crate::net::backend::upstream::Upstream;
+#[cfg(target_os = "linux")]
+pub use crate::net::gateway::limits::GatewayLimits;
+#[cfg(target_os = "linux")]
+pub use crate::net::gateway::{Gateway, GatewayStats};

@@ -18,7 +18,7 @@ use smol::{LocalExecutor, Task, Timer};
 
 use crate::cell::{Cell, Input, Memory, Output, StoreFacts};
 use crate::id::MAX_CHUNK_BYTES;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::node::event_log::EventLog;
 use crate::node::mailbox::{ColonySnapshot, Mailbox, Message};
 use crate::node::tasks::TaskRunner;
@@ -130,7 +130,7 @@ impl Driver {
             runner: Arc::new(TaskRunner::new(Arc::clone(&store) as _, mailbox.clone())),
             store,
             door,
-            http: Http::new(Patience::PROBE, 1, 32),
+            http: Http::new(Timeouts::PROBE, 1, 32),
             started: Instant::now(),
             inbox,
             mailbox,

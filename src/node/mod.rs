@@ -7,7 +7,7 @@
 //!                                    └──▶ Visit, Errands (threads, few of each kind) ────────────┘
 //!                                             │ Transfer, audit           │
 //!   TCP ◀── other cells ◀─────────────────────┘                           ▼
-//!   TCP ──▶ Door (thread, smol) ──▶ Server (tiny_http, workers) ──▶ Api ──▶ Copies ──▶ Store
+//!   TCP ──▶ Gateway (thread, smol) ──▶ Backend (tiny_http, workers) ──▶ Api ──▶ Copies ──▶ Store
 //! ```
 //!
 //! Chunk bytes go from the server to the store and back, and between stores; the driver sees only decisions. What comes
@@ -38,11 +38,10 @@ use std::time::Duration;
 use futures_lite::{StreamExt, future};
 
 use crate::cell::Cell;
-use crate::config::{Config, ConfigError, DoorLimits};
+use crate::config::{Config, ConfigError};
 use crate::id::CellId;
-use crate::net::backend::upstream::Lines;
 use crate::net::fd_limit;
-use crate::net::{Door, DoorStats, Server};
+use crate::net::{Backend, Gateway, GatewayLimits, GatewayStats, Upstream};
 use crate::node::api::Api;
 use crate::node::driver::Driver;
 use crate::node::mailbox::Mailbox;
@@ -133,7 +132,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     use_small_pages();
     let mut signals = async_signal::Signals::new([async_signal::Signal::Term, async_signal::Signal::Int])
         .map_err(system("catching signals"))?;
-    let door_limits = fit_descriptors(config.door)?;
+    let door_limits = fit_descriptors(config.gateway)?;
 
     // The ports first: a taken port is found before anything is written.
     let listener =
@@ -153,10 +152,10 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &memory, fastrand::u64(..));
     let driver = Driver::new(cell, sockets, Arc::clone(&store), address, (mailbox.clone(), inbox));
     let api = Arc::new(Api::new(Arc::clone(&store) as _, mailbox.clone()));
-    let server = Server::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.connections)
+    let backend = Backend::start(&config.data.join("run"), Arc::clone(&api) as _, door_limits.max_connections)
         .map_err(system("starting the HTTP server"))?;
 
-    let door = OpenDoor::open(listener, server.lines(), door_limits)?;
+    let door = OpenDoor::open(listener, backend.upstream(), door_limits)?;
     if let Some(stats) = &door.stats {
         api.count_connections(Arc::clone(stats));
     }
@@ -179,7 +178,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
         };
         future::or(signalled, future::or(lives, watched)).await
     });
-    server.stop(STOP_PATIENCE);
+    backend.stop(STOP_PATIENCE);
     match stopped {
         Some(Ok(Ok(()))) => {}
         Some(Ok(Err(error))) => return Err(system("opening the door")(error)),
@@ -198,19 +197,19 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
 struct OpenDoor {
     thread: JoinHandle<io::Result<()>>,
     /// None if it could not open; the thread tells why.
-    stats: Option<Arc<DoorStats>>,
+    stats: Option<Arc<GatewayStats>>,
     /// The door closes when this is dropped.
     stop: smol::channel::Sender<()>,
 }
 
 impl OpenDoor {
-    fn open(listener: TcpListener, lines: Arc<Lines>, limits: DoorLimits) -> Result<Self, NodeError> {
+    fn open(listener: TcpListener, upstream: Arc<Upstream>, limits: GatewayLimits) -> Result<Self, NodeError> {
         let (stop, stops) = smol::channel::bounded::<()>(1);
         let (stats, door_stats) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || {
             smol::block_on(async move {
                 let listener = async_net::TcpListener::try_from(listener)?;
-                let door = Door::new(listener, lines, limits);
+                let door = Gateway::new(listener, upstream, limits);
                 // Taken by the one that started this thread.
                 drop(stats.send(door.stats()));
                 door.run(stops, STOP_PATIENCE).await;
@@ -262,8 +261,8 @@ fn use_small_pages() {
 }
 
 /// As many connections as the limit on descriptors has room for.
-fn fit_descriptors(limits: DoorLimits) -> Result<DoorLimits, NodeError> {
-    let want = descriptors_for(limits.connections);
+fn fit_descriptors(limits: GatewayLimits) -> Result<GatewayLimits, NodeError> {
+    let want = descriptors_for(limits.max_connections);
     let have = fd_limit::raise(want).map_err(system("raising the limit on open files"))?;
     fit(limits, have)
 }
@@ -273,19 +272,19 @@ fn descriptors_for(connections: usize) -> u64 {
     connections as u64 * fd_limit::PER_CONNECTION + DESCRIPTORS_ELSEWHERE
 }
 
-fn fit(mut limits: DoorLimits, have: u64) -> Result<DoorLimits, NodeError> {
-    let need = descriptors_for(limits.connections.min(MIN_CONNECTIONS));
+fn fit(mut limits: GatewayLimits, have: u64) -> Result<GatewayLimits, NodeError> {
+    let need = descriptors_for(limits.max_connections.min(MIN_CONNECTIONS));
     if have < need {
         return Err(NodeError::Descriptors { have, need });
     }
     let fit = fd_limit::connections_that_fit(have, DESCRIPTORS_ELSEWHERE);
-    if fit < limits.connections {
+    if fit < limits.max_connections {
         log::warn!(
             "only {have} open files are allowed: at most {fit} connections at once instead of {}",
-            limits.connections
+            limits.max_connections
         );
-        limits.connections = fit;
-        limits.connections_per_address = limits.connections_per_address.min(fit);
+        limits.max_connections = fit;
+        limits.max_connections_per_address = limits.max_connections_per_address.min(fit);
     }
     Ok(limits)
 }
@@ -302,8 +301,8 @@ mod tests {
 
     #[test]
     fn a_cell_with_few_descriptors_takes_fewer_connections_and_with_too_few_it_does_not_start() {
-        let limits = DoorLimits::default();
-        let fits = |have| fit(limits, have).map(|limits| (limits.connections, limits.connections_per_address));
+        let limits = GatewayLimits::default();
+        let fits = |have| fit(limits, have).map(|limits| (limits.max_connections, limits.max_connections_per_address));
         assert_eq!(fits(u64::MAX).unwrap(), (256, 64));
         assert_eq!(fits(1024).unwrap(), (179, 64));
         assert_eq!(fits(208).unwrap(), (16, 16));
@@ -311,6 +310,6 @@ mod tests {
             let error = fits(have).unwrap_err().to_string();
             assert!(error.contains(&format!("only {have} open files")) && error.contains("ulimit -n 208"), "{error}");
         }
-        assert_eq!(fit(DoorLimits { connections: 2, ..limits }, 138).unwrap().connections, 2);
+        assert_eq!(fit(GatewayLimits { max_connections: 2, ..limits }, 138).unwrap().max_connections, 2);
     }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::id::ChunkId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::node::mailbox::Mailbox;
 use crate::sync::lock;
 use crate::wire::api::MAX_HOPS;
@@ -119,8 +119,8 @@ impl Drop for Place {
 impl Searches {
     pub(super) fn new(mailbox: Mailbox) -> Self {
         let fetches =
-            Http::new(Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 }, 1, 32);
-        let asks = Http::new(Patience::PROBE, 1, 32);
+            Http::new(Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 }, 1, 32);
+        let asks = Http::new(Timeouts::PROBE, 1, 32);
         Self { mailbox, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
     }
 
@@ -148,7 +148,8 @@ impl Searches {
         let mut urls: Vec<&str> = snapshot.active().map(|cell| cell.url.as_str()).collect();
         fastrand::shuffle(&mut urls);
         let asked = urls.get(..MAX_ASKED).unwrap_or(&urls);
-        let holders = in_parallel(asked, |url| (in_time() && self.asks.head(url, id).unwrap_or(false)).then_some(url));
+        let holders =
+            in_parallel(asked, |url| (in_time() && self.asks.has_chunk(url, id).unwrap_or(false)).then_some(url));
         let fetch = |url: &str, hops: u8| -> Option<Vec<u8>> {
             if !in_time() {
                 return None;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use cellsync::id::ChunkId;
-use cellsync::net::client::{Http, Patience, PutHints};
+use cellsync::net::client::{Http, PutHints, Timeouts};
 
 use crate::colony::{Cell, Colony, folder, free_udp_port, until};
 use crate::material;
@@ -38,7 +38,7 @@ pub(crate) fn memory(table: &mut Table) {
 
 /// Many puts of one mebibyte at the same time.
 fn upload(url: &str) {
-    let http = Http::new(Patience::STORE, 32, 32);
+    let http = Http::new(Timeouts::STORE, 32, 32);
     thread::scope(|scope| {
         for upload in 0..UPLOADS {
             let http = http.clone();
@@ -66,7 +66,7 @@ fn many_chunks(table: &mut Table, data: &Path) {
     }
     rustix::fs::syncfs(File::open(data).unwrap()).unwrap();
     let cell = Cell::start(data, port);
-    let http = Http::new(Patience::STORE, 1, 1);
+    let http = Http::new(Timeouts::STORE, 1, 1);
     until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
     // Counted first, then written to the catalogue: done when the processor rests.
     let mut before = -1.0;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cellsync::net::client::{Http, Patience};
+use cellsync::net::client::{Http, Timeouts};
 use cellsync::wire::api::Presence;
 use tempfile::TempDir;
 
@@ -65,7 +65,7 @@ impl Colony {
         let (folder, udp_port) = (folder(), free_udp_port());
         let cells: Vec<Cell> =
             (0..CELLS).map(|n| Cell::start(&folder.path().join(format!("cell{n}")), udp_port)).collect();
-        let http = Http::new(Patience::PROBE, 1, CELLS);
+        let http = Http::new(Timeouts::PROBE, 1, CELLS);
         until("the cells know each other", || {
             cells.iter().all(|cell| {
                 let peers = http.peers(&cell.url).unwrap();

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cellsync::id::{BLOCK_BYTES, ChunkId};
-use cellsync::net::client::{Http, Patience};
+use cellsync::net::client::{Http, Timeouts};
 use cellsync::wire::api::Presence;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -376,7 +376,7 @@ impl Colony {
 
     fn of(cells: Vec<Cell>, udp_port: Option<UdpPort>, folder: TempDir) -> Self {
         fs::create_dir(folder.path().join("files")).unwrap();
-        let mut colony = Self { cells, http: Http::new(Patience::PROBE, 1, 16), udp_port, folder };
+        let mut colony = Self { cells, http: Http::new(Timeouts::PROBE, 1, 16), udp_port, folder };
         colony.cells.iter_mut().for_each(Cell::listens);
         colony.know_each_other();
         colony

@@ -95,7 +95,7 @@ fn forged_alerts_change_nothing_but_counters() {
             sent.unwrap();
         } else {
             for cell in &colony.cells {
-                colony.http.alert(&cell.url, &alert).unwrap();
+                colony.http.send_alert(&cell.url, &alert).unwrap();
             }
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::client::ClientError;
 use crate::id::CellId;
 use crate::id::ChunkId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::net::udp;
 use crate::wire::api::{CellView, Presence};
 use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES, Role, Status};
@@ -76,7 +76,7 @@ impl KnownCell {
 /// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all
 /// say that there are no others, no time is spent on looking for more.
 pub fn locate(http: &Http, place: &Place, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
-    let http = &http.with_patience(Patience::PROBE);
+    let http = &http.with_timeouts(Timeouts::PROBE);
     let mut found = if place.nodes.is_empty() {
         probe(http, place, wanted)
             .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?
@@ -203,7 +203,7 @@ fn ask_for_peers(http: &Http, url: &str, found: &mut Found) {
 /// Does this server say that it has a chunk that cannot be?
 fn claims_anything(http: &Http, url: &str) -> bool {
     let nobodys = ChunkId::of(&fastrand::u128(..).to_le_bytes());
-    http.head(url, &nobodys).unwrap_or(true)
+    http.has_chunk(url, &nobodys).unwrap_or(true)
 }
 
 fn probe(http: &Http, place: &Place, wanted: usize) -> io::Result<Vec<KnownCell>> {

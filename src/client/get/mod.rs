@@ -19,7 +19,7 @@ use crate::client::get::download::{BadCopy, Crew, Done, Job, Outcome, search};
 use crate::client::get::output::{Output, Target};
 use crate::client::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, manifest_file};
 use crate::id::{BLOCK_BYTES, ChunkId};
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
 
 /// How a get is to go.
@@ -80,7 +80,7 @@ pub fn get(
     progress.total(manifest.size);
     let workers = workers(options);
     let get = Get {
-        http: Http::new(Patience::FETCH, workers, 4 * workers),
+        http: Http::new(Timeouts::FETCH, workers, 4 * workers),
         manifest: &manifest,
         options,
         progress,

@@ -9,7 +9,7 @@ use crate::client::maintain::survey::Survey;
 use crate::client::maintain::tally::Tally;
 use crate::client::{ClientError, KnownCell, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, manifest_file};
 use crate::id::ChunkId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 
 /// How a check or a repair is to go.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct CheckOptions {
 impl CheckOptions {
     /// A client with a connection or two to each of some cells.
     pub(in crate::client) fn http() -> Http {
-        Http::new(Patience::STORE, 2, 64)
+        Http::new(Timeouts::STORE, 2, 64)
     }
 }
 

@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::client::test_server::{Fake, cell_at, status};
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
 
     #[derive(Default)]
     struct Heard {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn http() -> Http {
-        Http::new(Patience::PROBE, 1, 4)
+        Http::new(Timeouts::PROBE, 1, 4)
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn look(http: &Http, watched: &mut [Watched]) {
 mod tests {
     use super::*;
     use crate::client::test_server::{Fake, Quiet, cell_at, status};
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
 
     fn told(done: u64, bad: u64) -> serde_json::Value {
         serde_json::json!({ "done": done, "total": 40, "bad": bad, "finished": done == 40 })
@@ -107,7 +107,7 @@ mod tests {
             Fake::start(&[]),
         ];
         let cells: Vec<KnownCell> = cells.iter().map(|fake| cell_at(&fake.url)).collect();
-        let http = Http::new(Patience::PROBE, 1, 4);
+        let http = Http::new(Timeouts::PROBE, 1, 4);
         let scrubbed = scrub(&http, &cells, true, &Quiet, &Stop::default()).unwrap();
         let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
         assert_eq!((of(0).unwrap(), of(1).unwrap()), ((40, 2), (40, 0)));
@@ -120,7 +120,7 @@ mod tests {
             ("POST /scrub", &[(200, told(0, 0).to_string())]),
             ("GET /status", &[(200, status(&serde_json::json!({})))]),
         ]);
-        let http = Http::new(Patience::PROBE, 1, 4);
+        let http = Http::new(Timeouts::PROBE, 1, 4);
         let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &Stop::default()).unwrap();
         assert!(scrubbed[0].result.as_ref().unwrap_err().to_string().contains("started anew"));
         let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &Stop::default()).unwrap();

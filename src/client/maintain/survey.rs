@@ -12,7 +12,7 @@ use crate::client::maintain::tally::{Tally, tally};
 use crate::client::maintain::verify::verify;
 use crate::client::{ClientError, KnownCell, Progress, Stop, none_answers};
 use crate::id::ChunkId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 
 /// When so many chunks without a holder are not found by searching either, the others are not searched for.
 const MAX_VAIN_SEARCHES: usize = 4;
@@ -39,7 +39,7 @@ impl Survey {
         stop: &Stop,
     ) -> Result<Self, ClientError> {
         let cells = locate(http, &options.place, usize::MAX)?;
-        let answers = ask_all(&http.with_patience(Patience::FETCH), &cells, ids, Wait::ForAll(stop));
+        let answers = ask_all(&http.with_timeouts(Timeouts::FETCH), &cells, ids, Wait::ForAll(stop));
         if stop.is_asked() {
             return Err(ClientError::Stopped("stopped".into()));
         }

@@ -144,7 +144,7 @@ impl Worker<'_> {
         let mut first = copies.next();
         let Some((from, _)) = first else { return };
         let unheard = |from, error| Told::Unheard { cell: self.number, from, error };
-        let mut verifies = match self.persist(|| self.http.verifies(self.url)) {
+        let mut verifies = match self.persist(|| self.http.supports_verify(self.url)) {
             Ok(verifies) => verifies,
             Err(error) => return drop(self.tell.send(unheard(from, error))),
         };
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::client::discover::holders::testing;
     use crate::client::test_server::{Fake, Quiet, cell_at};
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
     use crate::wire::api::write_ids;
 
     const VERIFY: &str = "POST /chunks/have?verify=1";
@@ -236,7 +236,7 @@ mod tests {
     fn verified(fake: &Fake, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
         let all: Vec<usize> = (0..ids.len()).collect();
         let mut holders = testing::holders(ids, &[(cell_at(&fake.url), &all)]);
-        let http = Http::new(Patience::PROBE, 1, 4);
+        let http = Http::new(Timeouts::PROBE, 1, 4);
         let (bad, unheard) = verify(&http, &mut holders, ids, &Quiet, &Stop::default()).unwrap();
         (bad, holders.held_by(0).collect(), unheard.len())
     }

@@ -30,7 +30,7 @@ use crate::client::put::source::Fingerprint;
 use crate::client::put::upload::{Crew, Event, Job, Work};
 use crate::client::{ClientError, KnownCell, Place, Progress, Source, Stop, manifest_file};
 use crate::id::{BLOCK_BYTES, ChunkId};
-use crate::net::client::{CallError, Http, Patience, PutHints};
+use crate::net::client::{CallError, Http, PutHints, Timeouts};
 use crate::pipeline::{Key, Level, Manifest, SealedChunk};
 
 /// How a put is to go.
@@ -99,7 +99,7 @@ pub fn put(
     progress.total(fingerprint.as_ref().filter(|_| matches!(source, Source::File(_))).map(|print| print.size));
 
     let senders = senders(options.copies);
-    let http = Http::new(Patience::STORE, senders, 4 * senders);
+    let http = Http::new(Timeouts::STORE, senders, 4 * senders);
     let cells = locate(&http, &options.place, options.copies.into())?;
     if cells.is_empty() {
         return Err(crate::client::no_cells(&options.place));

@@ -1,4 +1,4 @@
 //! The HTTP server behind the gateway: `tiny_http` on a private Unix socket, and the connections to it.
 
-pub mod server;
-pub mod upstream;
+pub(super) mod server;
+pub(super) mod upstream;

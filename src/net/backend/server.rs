@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use crate::net::backend::upstream::{GREETING, Lines};
+use crate::net::backend::upstream::{GREETING, Upstream};
 use crate::net::gateway::head::{CLIENT_FIELD, LINE_FIELD};
 use crate::sync::lock;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
@@ -35,7 +35,7 @@ pub trait Handler: Send + Sync {
 /// One request, and the means to answer it.
 pub struct Exchange {
     request: tiny_http::Request,
-    lines: Arc<Lines>,
+    upstream: Arc<Upstream>,
 }
 
 impl Exchange {
@@ -99,14 +99,14 @@ impl Exchange {
         let exact = Exact { body, left: &left };
         let response = tiny_http::Response::new(tiny_http::StatusCode(status), headers, exact, Some(length), None)
             .with_chunked_threshold(usize::MAX);
-        let lines = Arc::clone(&self.lines);
+        let upstream = Arc::clone(&self.upstream);
         let result = self.request.respond(response);
         // A client that went away is no error to tiny_http; the count tells.
         if let (true, Some(line)) = (sends_body && left.get() > 0, line) {
             if let Err(error) = result {
                 log::warn!("an answer ended {} bytes early: {error}", left.get());
             }
-            lines.cut(line);
+            upstream.cut(line);
         }
     }
 }
@@ -144,13 +144,13 @@ impl<R: Read> Read for Exact<'_, R> {
 }
 
 /// The running server. Dropping it stops it without waiting.
-pub struct Server {
+pub struct Backend {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     http: tiny_http::Server,
-    lines: Arc<Lines>,
+    upstream: Arc<Upstream>,
     handler: Arc<dyn Handler>,
     max_workers: usize,
     crew: Mutex<Crew>,
@@ -166,15 +166,15 @@ struct Crew {
     listening: usize,
 }
 
-impl Server {
+impl Backend {
     /// Listens on a socket in `dir`, which is made private to this user. There are never more workers than
     /// `max_workers`: as many as the door lets in connections, so that no request waits for another.
     pub fn start(dir: &Path, handler: Arc<dyn Handler>, max_workers: usize) -> io::Result<Self> {
-        let lines = Arc::new(Lines::new(dir)?);
-        let http = tiny_http::Server::from_listener(lines.listen()?, None).map_err(io::Error::other)?;
+        let upstream = Arc::new(Upstream::new(dir)?);
+        let http = tiny_http::Server::from_listener(upstream.listen()?, None).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             http,
-            lines,
+            upstream,
             handler,
             max_workers: max_workers.max(1),
             crew: Mutex::new(Crew { threads: 1, listening: 1 }),
@@ -186,8 +186,8 @@ impl Server {
     }
 
     /// The way in, for the door.
-    pub fn lines(&self) -> Arc<Lines> {
-        Arc::clone(&self.shared.lines)
+    pub fn upstream(&self) -> Arc<Upstream> {
+        Arc::clone(&self.shared.upstream)
     }
 
     /// How many workers there are.
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Backend {
     fn drop(&mut self) {
         self.shared.dismiss();
     }
@@ -217,7 +217,7 @@ impl Shared {
 
     fn dismiss(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.lines.close_idle();
+        self.upstream.close_idle();
         self.http.unblock();
     }
 
@@ -273,7 +273,7 @@ impl Shared {
         if request.method().as_str() == GREETING {
             request.respond(tiny_http::Response::empty(204)).ok();
         } else {
-            self.handler.handle(Exchange { request, lines: Arc::clone(&self.lines) });
+            self.handler.handle(Exchange { request, upstream: Arc::clone(&self.upstream) });
         }
         self.crew().listening += 1;
     }

@@ -7,7 +7,7 @@
 //! Two traps of `tiny_http` 0.12 are met here. Its pool counts a waiting thread as free until that thread has woken up,
 //! so the second of two connections that come at once can be queued behind the first, to wait until that one is
 //! closed: a new line is therefore greeted, and no other is opened before it has answered. And a handler cannot close
-//! its connection, which it must when the bytes it declared do not come: `Lines::cut` does, from the door's end.
+//! its connection, which it must when the bytes it declared do not come: `Upstream::cut` does, from the door's end.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -41,11 +41,11 @@ const MOST_IDLE: usize = 8;
 
 /// Where the socket is, and the lines to it.
 #[derive(Debug)]
-pub struct Lines {
+pub struct Upstream {
     path: PathBuf,
     /// Keeps `path` valid when it leads through `/proc/self/fd`.
     _dir: OwnedFd,
-    idle: Mutex<Vec<Line>>,
+    idle: Mutex<Vec<UpstreamConnection>>,
     open: Arc<Registry>,
     next: AtomicU64,
     /// Held while a line is opened and greeted: one at a time.
@@ -56,13 +56,13 @@ type Registry = Mutex<BTreeMap<u64, Arc<Async<UnixStream>>>>;
 
 /// One line, held for one exchange. Dropping it closes it.
 #[derive(Debug)]
-pub(in crate::net) struct Line {
+pub(in crate::net) struct UpstreamConnection {
     pub(in crate::net) number: u64,
     pub(in crate::net) stream: Arc<Async<UnixStream>>,
     open: Arc<Registry>,
 }
 
-impl Drop for Line {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         lock(&self.open).remove(&self.number);
         // tiny_http's thread may be blocked on the other end; it must not wait for the last of our handles.
@@ -70,8 +70,8 @@ impl Drop for Line {
     }
 }
 
-impl Lines {
-    /// Lines to the socket in `dir`, which is made if it is missing, and closed to everyone but this user.
+impl Upstream {
+    /// Upstream to the socket in `dir`, which is made if it is missing, and closed to everyone but this user.
     pub fn new(dir: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
@@ -101,7 +101,7 @@ impl Lines {
     }
 
     /// An idle line, or a new one.
-    pub(in crate::net) async fn take(&self) -> io::Result<Line> {
+    pub(in crate::net) async fn take(&self) -> io::Result<UpstreamConnection> {
         loop {
             let kept = lock(&self.idle).pop();
             match kept {
@@ -114,7 +114,7 @@ impl Lines {
     }
 
     /// Keeps a line whose exchange ended as it should.
-    pub(in crate::net) fn give_back(&self, line: Line) {
+    pub(in crate::net) fn give_back(&self, line: UpstreamConnection) {
         let mut idle = lock(&self.idle);
         if idle.len() < MOST_IDLE {
             idle.push(line);
@@ -137,24 +137,24 @@ impl Lines {
         drop(idle);
     }
 
-    async fn open(&self) -> io::Result<Line> {
+    async fn open(&self) -> io::Result<UpstreamConnection> {
         let _one_at_a_time = self.opening.lock().await;
         let stream = Arc::new(Async::<UnixStream>::connect(&self.path).await?);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.open).insert(number, Arc::clone(&stream));
-        let line = Line { number, stream, open: Arc::clone(&self.open) };
+        let line = UpstreamConnection { number, stream, open: Arc::clone(&self.open) };
         greet(&line).await?;
         Ok(line)
     }
 }
 
-fn says_nothing(line: &Line) -> bool {
+fn says_nothing(line: &UpstreamConnection) -> bool {
     let mut byte = [0];
     matches!(line.stream.get_ref().read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Waits until a thread of `tiny_http`'s serves the line.
-async fn greet(line: &Line) -> io::Result<()> {
+async fn greet(line: &UpstreamConnection) -> io::Result<()> {
     let mut stream: &Async<UnixStream> = &line.stream;
     let greeting = format!("{GREETING} / HTTP/1.1\r\n{LINE_FIELD}: {}\r\n\r\n", line.number);
     stream.write_all(greeting.as_bytes()).await?;
@@ -179,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["short".to_owned(), "long".repeat(60)] {
             let dir = folder.path().join(name);
-            let first = Lines::new(&dir).unwrap();
+            let first = Upstream::new(&dir).unwrap();
             drop(first.listen().unwrap());
             assert!(dir.join(SOCKET).exists());
             let _listener = first.listen().unwrap();

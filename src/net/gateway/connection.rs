@@ -73,7 +73,7 @@ pub(super) async fn serve(stream: Arc<Async<TcpStream>>, client: IpAddr, seat: S
 /// Waits for the first byte of a request, without a buffer.
 async fn wait(stream: &Async<TcpStream>, seat: &Seat) -> Option<Inbox> {
     let mut byte = [0];
-    let idle = Duration::from_millis(seat.hall.limits.idle_ms);
+    let idle = Duration::from_millis(seat.hall.limits.idle_timeout_ms);
     match within(idle, stream.peek(&mut byte)).await {
         Some(Ok(1)) => Some(seat.hall.buffers.lend()),
         _ => None,
@@ -88,13 +88,13 @@ async fn next_request(
     inbox: &mut Inbox,
 ) -> Result<Request, NoRequest> {
     let limits = &seat.hall.limits;
-    let deadline = Instant::now() + Duration::from_millis(limits.head_ms);
+    let deadline = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
     let mut scan = HeadScan::default();
     let length = loop {
         let fresh = inbox.filled().get(scan.seen..).unwrap_or_default();
         let found = scan.more(fresh).map_err(|problem| refusal(problem, inbox))?;
-        if scan.seen > limits.head_bytes {
-            let problem = Problem::new(431, format!("the head is over {} bytes", limits.head_bytes));
+        if scan.seen > limits.max_head_bytes {
+            let problem = Problem::new(431, format!("the head is over {} bytes", limits.max_head_bytes));
             return Err(refusal(problem, inbox));
         }
         if let Some(length) = found {

@@ -6,14 +6,14 @@
 
 use std::net::IpAddr;
 
-use crate::config::DoorLimits;
+use crate::net::gateway::limits::GatewayLimits;
 use crate::wire::problem::{Problem, phrase};
 
 /// The header field that tells the handler who asks: an IP address, written by the door. A client's own is dropped.
-pub const CLIENT_FIELD: &str = "CellSync-Client";
+pub(in crate::net) const CLIENT_FIELD: &str = "CellSync-Client";
 
 /// The header field with the number of the private line that a request travels on. A client's own is dropped.
-pub(crate) const LINE_FIELD: &str = "CellSync-Line";
+pub(in crate::net) const LINE_FIELD: &str = "CellSync-UpstreamConnection";
 
 /// The methods of the colony's API, as an `Allow` field lists them.
 pub(super) const METHODS: &str = "GET, HEAD, PUT, POST, DELETE";
@@ -88,8 +88,8 @@ pub(super) struct Request {
 }
 
 /// Judges a complete request head.
-pub(super) fn judge(head: &[u8], client: IpAddr, limits: &DoorLimits) -> Result<Request, Problem> {
-    let mut fields = vec![httparse::EMPTY_HEADER; limits.head_fields];
+pub(super) fn judge(head: &[u8], client: IpAddr, limits: &GatewayLimits) -> Result<Request, Problem> {
+    let mut fields = vec![httparse::EMPTY_HEADER; limits.max_head_fields];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
@@ -158,7 +158,7 @@ fn judge_host(fields: &[httparse::Header<'_>], minor: u8) -> Result<(), Problem>
     }
 }
 
-fn judge_body(fields: &[httparse::Header<'_>], method: &str, limits: &DoorLimits) -> Result<u64, Problem> {
+fn judge_body(fields: &[httparse::Header<'_>], method: &str, limits: &GatewayLimits) -> Result<u64, Problem> {
     if values(fields, "Transfer-Encoding").next().is_some() {
         return Err(Problem::new(411, "send the body as it is, with a Content-Length"));
     }
@@ -176,8 +176,8 @@ fn judge_body(fields: &[httparse::Header<'_>], method: &str, limits: &DoorLimits
         length = Some(this);
     }
     match length {
-        Some(length) if length > limits.body_bytes => {
-            Err(Problem::new(413, format!("a body is at most {} bytes", limits.body_bytes)))
+        Some(length) if length > limits.max_body_bytes => {
+            Err(Problem::new(413, format!("a body is at most {} bytes", limits.max_body_bytes)))
         }
         Some(length) => Ok(length),
         None if matches!(method, "PUT" | "POST") => Err(Problem::new(411, "a body needs a Content-Length")),
@@ -334,7 +334,7 @@ mod tests {
         let length = scan.more(head.as_bytes()).map_err(|problem| problem.status)?;
         assert_eq!(length, Some(head.len()), "a test must send a whole head: {head:?}");
         let client = "::ffff:10.0.0.7".parse().unwrap();
-        judge(head.as_bytes(), client, &DoorLimits::default()).map_err(|problem| problem.status)
+        judge(head.as_bytes(), client, &GatewayLimits::default()).map_err(|problem| problem.status)
     }
 
     fn status_of(head: &str) -> u16 {

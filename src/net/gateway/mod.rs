@@ -12,6 +12,7 @@ mod admission;
 mod buffer;
 mod connection;
 pub(super) mod head;
+pub(super) mod limits;
 mod min_rate;
 mod relay;
 
@@ -26,11 +27,10 @@ use std::time::{Duration, Instant};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Async, LocalExecutor, Task, Timer, future};
 
-use crate::config::DoorLimits;
-use crate::net::backend::upstream::Lines;
+use crate::net::backend::upstream::Upstream;
 use crate::net::gateway::admission::{Group, Places, Stage, Verdict};
 use crate::net::gateway::buffer::Buffers;
-pub use crate::net::gateway::head::CLIENT_FIELD;
+use crate::net::gateway::limits::GatewayLimits;
 use crate::wire::problem::Problem;
 
 /// How long accepting pauses after an error: from the first of these up to the second. Without a pause, a process
@@ -49,7 +49,7 @@ const REFUSALS: [u16; 12] = [400, 405, 408, 411, 413, 417, 431, 501, 502, 503, 5
 
 /// What the door has done since it opened; read it at any time, from any thread.
 #[derive(Debug, Default)]
-pub struct DoorStats {
+pub struct GatewayStats {
     accepted: AtomicU64,
     accept_failures: AtomicU64,
     open: AtomicU64,
@@ -59,7 +59,7 @@ pub struct DoorStats {
     refused: [AtomicU64; REFUSALS.len()],
 }
 
-impl DoorStats {
+impl GatewayStats {
     /// Connections accepted.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
@@ -108,21 +108,21 @@ fn add(count: &AtomicU64) {
 }
 
 /// A listener with limits, in front of a [`crate::net::Server`].
-pub struct Door {
+pub struct Gateway {
     listener: async_net::TcpListener,
-    lines: Arc<Lines>,
-    limits: DoorLimits,
-    stats: Arc<DoorStats>,
+    upstream: Arc<Upstream>,
+    limits: GatewayLimits,
+    stats: Arc<GatewayStats>,
 }
 
-impl Door {
+impl Gateway {
     /// A door at `listener` that lets requests in to the server at the other end of `lines`.
-    pub fn new(listener: async_net::TcpListener, lines: Arc<Lines>, limits: DoorLimits) -> Self {
-        Self { listener, lines, limits, stats: Arc::default() }
+    pub fn new(listener: async_net::TcpListener, upstream: Arc<Upstream>, limits: GatewayLimits) -> Self {
+        Self { listener, upstream, limits, stats: Arc::default() }
     }
 
     /// The counters, which go on counting while the door runs.
-    pub fn stats(&self) -> Arc<DoorStats> {
+    pub fn stats(&self) -> Arc<GatewayStats> {
         Arc::clone(&self.stats)
     }
 
@@ -134,14 +134,14 @@ impl Door {
     /// Lets connections in until `stop` gets a message or is closed. Then no more are accepted, idle ones are closed,
     /// and requests that have begun get `patience` to end. Run it with `smol::block_on` on a thread of its own.
     pub async fn run(self, stop: Receiver<()>, patience: Duration) {
-        let Self { listener, lines, limits, stats } = self;
+        let Self { listener, upstream, limits, stats } = self;
         let (emptied, all_gone) = bounded(1);
         let hall = Rc::new(Hall {
             limits,
-            lines,
+            upstream,
             stats,
-            places: RefCell::new(Places::new(limits.connections, limits.connections_per_address)),
-            buffers: Buffers::new(limits.head_bytes),
+            places: RefCell::new(Places::new(limits.max_connections, limits.max_connections_per_address)),
+            buffers: Buffers::new(limits.max_head_bytes),
             opened: Instant::now(),
             turned_away: Cell::new(0),
             stopping: Cell::new(false),
@@ -166,15 +166,15 @@ impl Door {
         let rest = hall.places.borrow_mut().dismiss_all();
         drop(rest);
         drop(executor);
-        hall.lines.close_idle();
+        hall.upstream.close_idle();
     }
 }
 
 /// What all connections share.
 struct Hall {
-    limits: DoorLimits,
-    lines: Arc<Lines>,
-    stats: Arc<DoorStats>,
+    limits: GatewayLimits,
+    upstream: Arc<Upstream>,
+    stats: Arc<GatewayStats>,
     places: RefCell<Places<Task<()>>>,
     buffers: Rc<Buffers>,
     opened: Instant,

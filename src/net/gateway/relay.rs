@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, future};
 
-use crate::net::backend::upstream::Line;
+use crate::net::backend::upstream::UpstreamConnection;
 use crate::net::gateway::admission::Stage;
 use crate::net::gateway::buffer::Inbox;
 use crate::net::gateway::head;
@@ -44,7 +44,7 @@ enum Fault {
     /// The client is slower than it may be.
     Slow,
     /// The line has ended, or what came over it makes no sense.
-    Line(String),
+    Upstream(String),
     /// The server took too long.
     Late,
 }
@@ -52,7 +52,7 @@ enum Fault {
 /// One connection's exchange, with all it needs.
 struct Relay<'a> {
     client: &'a Async<TcpStream>,
-    line: &'a Line,
+    line: &'a UpstreamConnection,
     seat: &'a Seat,
     /// Bytes of the body that the client has not handed over yet.
     unread: Cell<u64>,
@@ -63,8 +63,8 @@ struct Relay<'a> {
 pub(super) async fn exchange(client: &Async<TcpStream>, seat: &Seat, inbox: &mut Inbox, request: Request) -> End {
     let is_head = request.is_head;
     let refused = |status, detail: &'static str| End::Refused { problem: Problem::new(status, detail), is_head };
-    let patience = Duration::from_millis(seat.hall.limits.answer_ms);
-    let line = match within(patience, seat.hall.lines.take()).await {
+    let patience = Duration::from_millis(seat.hall.limits.response_timeout_ms);
+    let line = match within(patience, seat.hall.upstream.take()).await {
         Some(Ok(line)) => line,
         Some(Err(error)) if is_shortage(&error) => return refused(503, "this cell is out of descriptors; try again"),
         Some(Err(error)) => {
@@ -80,7 +80,7 @@ pub(super) async fn exchange(client: &Async<TcpStream>, seat: &Seat, inbox: &mut
         Err(Fault::Client) => return End::Broken,
         Err(Fault::Slow) => return slow(seat),
         Err(Fault::Late) => return refused(504, "the cell did not answer in time"),
-        Err(Fault::Line(error)) => {
+        Err(Fault::Upstream(error)) => {
             log::error!("the HTTP server gave no answer: {error}");
             return refused(502, "the cell's own server gave no answer");
         }
@@ -97,7 +97,7 @@ pub(super) async fn exchange(client: &Async<TcpStream>, seat: &Seat, inbox: &mut
             return broken(seat, &fault);
         }
     } else if outbox.is_empty() {
-        seat.hall.lines.give_back(line);
+        seat.hall.upstream.give_back(line);
     }
     if announced == Persistence::Ends { End::Last } else { End::Next }
 }
@@ -118,7 +118,7 @@ fn slow(seat: &Seat) -> End {
 fn broken(seat: &Seat, fault: &Fault) -> End {
     match fault {
         Fault::Slow => return slow(seat),
-        Fault::Line(error) => log::warn!("an answer was cut off: {error}"),
+        Fault::Upstream(error) => log::warn!("an answer was cut off: {error}"),
         Fault::Late => log::warn!("an answer was cut off: the server stalled"),
         Fault::Client => {}
     }
@@ -133,7 +133,7 @@ fn persistence(request: &Request, seat: &Seat) -> Persistence {
 impl Relay<'_> {
     /// Sends the request in, and reads the head of the answer to it.
     async fn ask(&self, request: &Request, inbox: &mut Inbox, outbox: &mut Inbox) -> Result<Answer, Fault> {
-        let answer_time = Duration::from_millis(self.seat.hall.limits.answer_ms);
+        let answer_time = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
         let mut head = request.relayed.clone();
         head.extend_from_slice(format!("{LINE_FIELD}: {}\r\n\r\n", self.line.number).as_bytes());
         let mut answering = std::pin::pin!(self.answer(request, outbox));
@@ -148,7 +148,7 @@ impl Relay<'_> {
         match first {
             Ok(early) => early,
             // The body is in, or the server stopped taking it: an answer is due in either case.
-            Err(Ok(()) | Err(Fault::Line(_))) => {
+            Err(Ok(()) | Err(Fault::Upstream(_))) => {
                 if self.unread.get() == 0 {
                     self.seat.touch(Stage::Answer);
                 }
@@ -209,9 +209,11 @@ impl Relay<'_> {
                     outbox.used(answer.head_bytes);
                     return Ok(answer);
                 }
-                Ok(None) if outbox.spare().is_empty() => return Err(Fault::Line("its head is too long".to_owned())),
+                Ok(None) if outbox.spare().is_empty() => {
+                    return Err(Fault::Upstream("its head is too long".to_owned()));
+                }
                 Ok(None) => {}
-                Err(error) => return Err(Fault::Line(error.to_owned())),
+                Err(error) => return Err(Fault::Upstream(error.to_owned())),
             }
         }
     }
@@ -228,7 +230,7 @@ impl Relay<'_> {
         drop(first);
         outbox.used(count);
         left = left.saturating_sub(count as u64);
-        let stall = Duration::from_millis(self.seat.hall.limits.answer_ms);
+        let stall = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
         while left > 0 {
             within(stall, self.hear(outbox)).await.unwrap_or(Err(Fault::Late))?;
             let count = count_of(outbox, left);
@@ -241,7 +243,7 @@ impl Relay<'_> {
 
     fn pace(&self) -> Pace {
         let limits = &self.seat.hall.limits;
-        Pace::new(limits.floor_bytes, Duration::from_millis(limits.floor_window_ms))
+        Pace::new(limits.min_rate_bytes, Duration::from_millis(limits.min_rate_window_ms))
     }
 
     async fn receive(&self, inbox: &mut Inbox, pace: &mut Pace) -> Result<(), Fault> {
@@ -280,22 +282,22 @@ impl Relay<'_> {
     async fn hear(&self, outbox: &mut Inbox) -> Result<(), Fault> {
         let mut line: &Async<_> = &self.line.stream;
         match line.read(outbox.spare()).await {
-            Ok(0) => Err(Fault::Line("it ended too early".to_owned())),
+            Ok(0) => Err(Fault::Upstream("it ended too early".to_owned())),
             Ok(count) => {
                 outbox.received(count);
                 Ok(())
             }
-            Err(error) => Err(Fault::Line(error.to_string())),
+            Err(error) => Err(Fault::Upstream(error.to_string())),
         }
     }
 
     async fn tell(&self, bytes: &[u8]) -> Result<(), Fault> {
-        let stall = Duration::from_millis(self.seat.hall.limits.answer_ms);
+        let stall = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
         let mut line: &Async<_> = &self.line.stream;
         match within(stall, line.write_all(bytes)).await {
             None => Err(Fault::Late),
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Fault::Line(error.to_string())),
+            Some(Err(error)) => Err(Fault::Upstream(error.to_string())),
         }
     }
 }

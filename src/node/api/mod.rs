@@ -16,7 +16,7 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use crate::cell::Input;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
-use crate::net::{DoorStats, Exchange, Handler};
+use crate::net::{Exchange, GatewayStats, Handler};
 use crate::node::api::response::{Answer, Refusal, etag, nowhere, read_body, refusal};
 use crate::node::bans::Bans;
 use crate::node::local_copies::LocalCopies;
@@ -48,7 +48,7 @@ pub(super) struct Api {
     long_lists: Arc<Semaphore>,
     verifications: Semaphore,
     bans: Mutex<Bans>,
-    door: OnceLock<Arc<DoorStats>>,
+    door: OnceLock<Arc<GatewayStats>>,
     started: Instant,
     leaving: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Api {
     }
 
     /// Gives the door's counters to `GET /status`.
-    pub(super) fn count_connections(&self, stats: Arc<DoorStats>) {
+    pub(super) fn count_connections(&self, stats: Arc<GatewayStats>) {
         // Called once, when the door opens.
         drop(self.door.set(stats));
     }
@@ -241,9 +241,8 @@ mod tests {
 
     use super::*;
     use crate::cell::News;
-    use crate::config::DoorLimits;
     use crate::id::CellId;
-    use crate::net::{Door, Server};
+    use crate::net::{Backend, Gateway, GatewayLimits};
     use crate::node::mailbox::next_input;
     use crate::store::MemoryStore;
     use crate::wire::beacon::Alert;
@@ -261,21 +260,21 @@ mod tests {
         let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
         let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), mailbox));
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(folder.path(), Arc::clone(&api) as _, 16).unwrap();
+        let backend = Backend::start(folder.path(), Arc::clone(&api) as _, 16).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stops) = smol::channel::bounded(1);
-        let lines = server.lines();
+        let upstream = backend.upstream();
         let door = std::thread::spawn(move || {
             smol::block_on(async {
                 let listener = async_net::TcpListener::try_from(listener).unwrap();
-                Door::new(listener, lines, DoorLimits::default()).run(stops, Duration::ZERO).await;
+                Gateway::new(listener, upstream, GatewayLimits::default()).run(stops, Duration::ZERO).await;
             });
         });
         visit(&Alone { api, address, heard });
         drop(stop);
         door.join().unwrap();
-        server.stop(Duration::from_secs(10));
+        backend.stop(Duration::from_secs(10));
     }
 
     /// Sends a request and gives the line on which the answer comes.

@@ -25,19 +25,19 @@ pub(in crate::node) fn audit(http: &Http, of: SocketAddr, pick: Pick) -> Audited
 
 /// The first chunk of a cell after this id; after the last, its first.
 fn next(http: &Http, url: &str, after: ChunkId) -> Result<Option<ChunkId>, CallError> {
-    let page = http.list(url, Some(&after), 1)?;
-    let page = if page.is_empty() { http.list(url, None, 1)? } else { page };
+    let page = http.list_chunks(url, Some(&after), 1)?;
+    let page = if page.is_empty() { http.list_chunks(url, None, 1)? } else { page };
     Ok(page.first().copied())
 }
 
 fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<Audited, CallError> {
-    let Some(copy) = http.sample(url, &chunk)? else { return Ok(Audited::Missing) };
+    let Some(copy) = http.get_local_copy(url, &chunk)? else { return Ok(Audited::Missing) };
     let found = ChunkId::of(&copy.bytes);
     // A chunk is never longer than the client reads.
     let len = u32::try_from(copy.bytes.len()).unwrap_or(u32::MAX);
     Ok(if found == chunk {
         Audited::Good { chunk, len }
-    } else if copy.whole {
+    } else if copy.length_declared {
         Audited::Bad { chunk, found, len }
     } else {
         Audited::Failed
@@ -48,7 +48,7 @@ fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<Audited, CallError>
 mod tests {
     use super::*;
     use crate::id::MAX_CHUNK_BYTES;
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
     use crate::node::test_peer::{
         Request, TestPeer, response, response_without_length, truncated_response, unreachable_address,
     };
@@ -56,7 +56,7 @@ mod tests {
     const CHUNK: &[u8] = b"a chunk that a guard looks at";
 
     fn looks_at(of: SocketAddr, pick: Pick) -> Audited {
-        audit(&Http::new(Patience::PROBE, 1, 1), of, pick)
+        audit(&Http::new(Timeouts::PROBE, 1, 1), of, pick)
     }
 
     fn good(bytes: &[u8]) -> Audited {

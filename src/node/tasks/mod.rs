@@ -23,7 +23,7 @@ use smol::lock::Semaphore;
 
 use crate::cell::{Audited, Fetched, Input, News, Output, Sent, Ticket, Verified};
 use crate::id::ChunkId;
-use crate::net::client::{Http, Patience};
+use crate::net::client::{Http, Timeouts};
 use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::Mailbox;
 use crate::node::tasks::transfer::Transfer;
@@ -53,9 +53,9 @@ const ALERT_LIMIT: Duration = Duration::from_secs(30);
 const IDS_AT_ONCE: usize = 1000;
 
 /// For questions: a cell that is there answers soon, but may have to look for many files on a slow card.
-const QUESTION: Patience = Patience { connect_ms: 2_000, stall_ms: 10_000, answer_ms: 15_000, call_ms: 30_000 };
+const QUESTION: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 };
 /// For chunks between cells. A link that takes longer than this for one chunk is no help in healing.
-const TRANSFER: Patience = Patience { connect_ms: 2_000, stall_ms: 20_000, answer_ms: 30_000, call_ms: 180_000 };
+const TRANSFER: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 180_000 };
 
 /// Does errands for the core, and tells it how each ended.
 pub(super) struct TaskRunner {
@@ -84,7 +84,7 @@ impl TaskRunner {
             mailbox,
             questions: Http::new(QUESTION, 1, 32),
             transfers: Http::new(TRANSFER, 1, 8),
-            warnings: Http::new(Patience::PROBE, 1, 8),
+            warnings: Http::new(Timeouts::PROBE, 1, 8),
             places: Places {
                 asks: places(ASKS),
                 transfers: places(TRANSFERS),
@@ -218,7 +218,7 @@ impl TaskRunner {
             let url = format!("http://{to}");
             for body in api::write_holder_hints(lines) {
                 // A hint: if it does not arrive, the others' own audits find out.
-                if let Err(error) = http.tell_holders(&url, &body) {
+                if let Err(error) = http.send_holder_hints(&url, &body) {
                     return log::debug!("telling where copies are: {error}");
                 }
             }
@@ -237,7 +237,7 @@ impl TaskRunner {
                 if began.elapsed() >= ALERT_LIMIT {
                     return;
                 }
-                if let Err(error) = http.alert(&format!("http://{door}"), &alert) {
+                if let Err(error) = http.send_alert(&format!("http://{door}"), &alert) {
                     log::debug!("an alert: {error}");
                 }
             }

@@ -64,10 +64,10 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
 
     fn visit(door: SocketAddr) -> Answer {
-        let http = Http::new(Patience::PROBE, 0, 0);
+        let http = Http::new(Timeouts::PROBE, 0, 0);
         Visit { door: door.to_string(), announce: false, own_door: door, http }.ask()
     }
 

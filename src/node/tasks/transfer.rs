@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::cell::{Fetched, Sent};
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
-use crate::net::client::{CallError, Http, PutHints, Sample};
+use crate::net::client::{CallError, Http, PutHints, UnverifiedCopy};
 use crate::store::{CopyState, PutMetadata, Store, StoreError};
 use crate::unix_time;
 
@@ -71,19 +71,20 @@ impl Transfer {
 
     /// Gets a chunk, and keeps it if it is good.
     pub(in crate::node) fn fetch(self) -> Fetched {
-        let Sample { bytes, whole } = match self.http.sample(&format!("http://{}", self.with), &self.chunk) {
-            Ok(Some(sample)) => sample,
-            Ok(None) => return Fetched::Missing,
-            Err(error) => {
-                log::debug!("fetching chunk {}: {error}", self.chunk.short());
-                return Fetched::Failed;
-            }
-        };
+        let UnverifiedCopy { bytes, length_declared } =
+            match self.http.get_local_copy(&format!("http://{}", self.with), &self.chunk) {
+                Ok(Some(sample)) => sample,
+                Ok(None) => return Fetched::Missing,
+                Err(error) => {
+                    log::debug!("fetching chunk {}: {error}", self.chunk.short());
+                    return Fetched::Failed;
+                }
+            };
         let stored_at_s = unix_time::now_s();
         let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
         match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => Fetched::Stored,
-            Err(StoreError::WrongHash { found, .. }) if whole => Fetched::Bad { found },
+            Err(StoreError::WrongHash { found, .. }) if length_declared => Fetched::Bad { found },
             Err(StoreError::WrongHash { .. }) => Fetched::Failed,
             Err(error) => {
                 log::warn!("cannot keep chunk {}: {error}", self.chunk.short());
@@ -96,7 +97,7 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::client::Patience;
+    use crate::net::client::Timeouts;
     use crate::node::test_peer::{
         TestPeer, response, response_without_length, truncated_response, unreachable_address,
     };
@@ -109,7 +110,7 @@ mod tests {
     }
 
     fn transfer(store: Arc<dyn Store>, with: SocketAddr) -> Transfer {
-        let http = Http::new(Patience::PROBE, 1, 1);
+        let http = Http::new(Timeouts::PROBE, 1, 1);
         Transfer { store, http, chunk: ChunkId::of(CHUNK), with, copies: 3, holders: vec![cell(1), cell(2)] }
     }
 

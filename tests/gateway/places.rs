@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use cellsync::config::DoorLimits;
+use cellsync::net::GatewayLimits;
 use cellsync::net::fd_limit;
 
 use crate::house::{Client, DEADLINE, House, eventually, tight};
@@ -10,8 +10,8 @@ use crate::house::{Client, DEADLINE, House, eventually, tight};
 const REQUEST: &str = "GET /zeros/1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Limits under which half-open connections would stay for long.
-fn patient() -> DoorLimits {
-    DoorLimits { head_ms: 60_000, idle_ms: 60_000, answer_ms: 60_000, ..tight() }
+fn patient() -> GatewayLimits {
+    GatewayLimits { head_timeout_ms: 60_000, idle_timeout_ms: 60_000, response_timeout_ms: 60_000, ..tight() }
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn one_address_takes_places_only_from_itself() {
 
 #[test]
 fn a_connection_that_is_being_served_keeps_its_place() {
-    let house = House::new(DoorLimits { connections: 4, ..patient() });
+    let house = House::new(GatewayLimits { max_connections: 4, ..patient() });
     let mut busy: Vec<Client> = (0..4).map(|_| house.client()).collect();
     for client in &mut busy {
         client.send("GET /gate/x HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -105,7 +105,7 @@ fn with_few_descriptors() {
     assert_eq!(limit, 100);
     // The clients of this test live in the same process, and use up what there is.
     let fit = fd_limit::connections_that_fit(limit, 60);
-    let house = House::new(DoorLimits { connections: fit, connections_per_address: fit, ..patient() });
+    let house = House::new(GatewayLimits { max_connections: fit, max_connections_per_address: fit, ..patient() });
     house.assert_serves();
     eventually("the door has given back its descriptors", || house.stats.open() == 0);
     let mut files = Vec::new();

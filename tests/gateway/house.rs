@@ -6,9 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cellsync::config::DoorLimits;
 use cellsync::id::ChunkId;
-use cellsync::net::{Door, DoorStats, Exchange, Handler, Server};
+use cellsync::net::{Backend, Exchange, Gateway, GatewayLimits, GatewayStats, Handler};
 use cellsync::wire::problem::Problem;
 use smol::channel::Sender;
 
@@ -16,14 +15,14 @@ use smol::channel::Sender;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Limits small enough that a test need not wait for them.
-pub(crate) fn tight() -> DoorLimits {
-    DoorLimits {
-        head_ms: 300,
-        floor_bytes: 4096,
-        floor_window_ms: 300,
-        idle_ms: 60_000,
-        answer_ms: 5_000,
-        ..DoorLimits::default()
+pub(crate) fn tight() -> GatewayLimits {
+    GatewayLimits {
+        head_timeout_ms: 300,
+        min_rate_bytes: 4096,
+        min_rate_window_ms: 300,
+        idle_timeout_ms: 60_000,
+        response_timeout_ms: 5_000,
+        ..GatewayLimits::default()
     }
 }
 
@@ -106,22 +105,22 @@ impl Read for Fails {
 /// A door and what is behind it; stops when dropped.
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
-    pub(crate) stats: Arc<DoorStats>,
+    pub(crate) stats: Arc<GatewayStats>,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) server: Option<Server>,
+    pub(crate) server: Option<Backend>,
     stop: Sender<()>,
     door: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
 
 impl House {
-    pub(crate) fn new(limits: DoorLimits) -> Self {
+    pub(crate) fn new(limits: GatewayLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gate = Arc::new(Gate::default());
         let echo = Echo { gate: Arc::clone(&gate) };
-        let server = Server::start(&folder.path().join("private"), Arc::new(echo), limits.connections).unwrap();
+        let server = Backend::start(&folder.path().join("private"), Arc::new(echo), limits.max_connections).unwrap();
         let listener = smol::block_on(async_net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let door = Door::new(listener, server.lines(), limits);
+        let door = Gateway::new(listener, server.upstream(), limits);
         let (address, stats) = (door.local_addr().unwrap(), door.stats());
         let (stop, stopped) = smol::channel::bounded(1);
         let door = std::thread::spawn(move || smol::block_on(door.run(stopped, Duration::from_secs(5))));

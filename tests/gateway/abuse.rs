@@ -86,7 +86,7 @@ fn a_body_that_drips_is_cut_off() {
 
 #[test]
 fn a_silent_connection_is_closed_when_its_time_is_over() {
-    let house = House::new(cellsync::config::DoorLimits { idle_ms: 100, ..tight() });
+    let house = House::new(cellsync::net::GatewayLimits { idle_timeout_ms: 100, ..tight() });
     let mut fresh = house.client();
     let mut used = house.client();
     assert_eq!(used.ask("GET /zeros/1 HTTP/1.1\r\nHost: x\r\n\r\n").status, 200);

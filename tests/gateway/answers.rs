@@ -154,7 +154,7 @@ fn a_handler_that_gives_no_answer_is_a_500() {
 
 #[test]
 fn a_server_that_is_gone_is_a_502_and_one_that_hangs_a_504() {
-    let mut house = House::new(cellsync::config::DoorLimits { answer_ms: 200, ..tight() });
+    let mut house = House::new(cellsync::net::GatewayLimits { response_timeout_ms: 200, ..tight() });
     let answer = house.client().ask("GET /gate/x HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(answer.status, 504);
     house.gate.open();

@@ -7,8 +7,8 @@ use argh::{ArgsInfo, FromArgs};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{copies, failed, path_or_dash, place, say, say_json, stop_on_interrupt};
-use crate::client::{BadCopy, CheckOptions, CheckReport, ClientError, KnownCell, Verdict, ranges};
+use crate::cli::{colony_scope, copies, failed, path_or_dash, say, say_json, stop_on_interrupt};
+use crate::client::{BadCopy, CheckOptions, CheckReport, ClientError, KnownCell, Verdict};
 use crate::human;
 
 const NAME: &str = "cellsync check";
@@ -74,7 +74,7 @@ fn look(args: &Args, bar: &Bar) -> Result<CheckReport, ClientError> {
     let options = CheckOptions {
         deep: args.deep,
         copies: copies(args.copies)?,
-        place: place(&args.node, args.udp_port, args.loopback)?,
+        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
     crate::client::check(&args.manifest, &options, bar, &stop_on_interrupt())
 }
@@ -96,9 +96,8 @@ fn in_words(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         text += &format!("  {}: {}\n", human::copies(*copies), human::count(*chunks, "chunk"));
     }
     if let Some(weakest) = report.weakest().filter(|weakest| weakest.copies < wanted) {
-        let (first, last) = (weakest.bytes.start, weakest.bytes.end.saturating_sub(1));
         let (index, id, copies) = (weakest.index, weakest.id.short(), human::copies(weakest.copies));
-        text += &format!("weakest: chunk {index} ({id}, bytes {first}-{last}) with {copies}\n");
+        text += &format!("weakest: chunk {index} ({id}, bytes {}) with {copies}\n", weakest.bytes);
     }
     for BadCopy { chunk, index, cell, .. } in report.bad_copies.iter().take(MAX_BAD_TOLD) {
         text += &format!("bad copy: chunk {index} ({}) on cell {cell}\n", chunk.short());
@@ -135,15 +134,13 @@ fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         Verdict::Missing => {
             let (missing, bytes) = report.missing();
             format!(
-                "missing: {missing} of {chunks} chunks are on no cell that answers, bytes {}; start the cells that hold them",
-                ranges(&bytes)
+                "missing: {missing} of {chunks} chunks are on no cell that answers, bytes {bytes}; start the cells that hold them"
             )
         }
         Verdict::Corrupt => {
             let (corrupt, bytes) = report.corrupt();
             format!(
-                "corrupt: of {corrupt} of {chunks} chunks all copies are bad, bytes {}; if cells are switched off that have others, start them",
-                ranges(&bytes)
+                "corrupt: of {corrupt} of {chunks} chunks all copies are bad, bytes {bytes}; if cells are switched off that have others, start them"
             )
         }
     }

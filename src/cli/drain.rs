@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{cell_word, failed, place, say, stop_on_interrupt};
-use crate::client::find;
+use crate::cli::{cell_selector, colony_scope, failed, say, stop_on_interrupt};
+use crate::client::find_cell;
 use crate::client::{ClientError, KnownCell};
 use crate::human;
 use crate::net::client::{Http, Timeouts};
@@ -54,9 +54,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn drain(args: &Args) -> Result<String, ClientError> {
-    let place = place(&args.node, args.udp_port, args.loopback)?;
+    let scope = colony_scope(&args.node, args.udp_port, args.loopback)?;
     let http = Http::new(Timeouts::PROBE, 1, 4);
-    let cell = find(&http, &place, &cell_word(&args.cell)?)?;
+    let cell = find_cell(&http, &scope, &cell_selector(&args.cell)?)?;
     if args.undo {
         crate::client::undrain(&http, &cell)?;
         return Ok(format!("cell {} stays, and takes chunks again", cell.name()));

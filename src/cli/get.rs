@@ -7,8 +7,8 @@ use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use crate::cli::check::bad_as_json;
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{failed, jobs, path_or_dash, place, say, stop_on_interrupt, understand};
-use crate::client::{ClientError, GetOptions, GetReport, Target, default_output};
+use crate::cli::{colony_scope, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
+use crate::client::{ClientError, GetOptions, GetReport, Target, default_output_path};
 use crate::human;
 
 const NAME: &str = "cellsync-get";
@@ -86,7 +86,7 @@ fn run(args: &Args) -> Result<(GetReport, Target), ClientError> {
     let options = GetOptions {
         jobs: jobs(args.jobs)?,
         force: args.force,
-        place: place(&args.node, args.udp_port, args.loopback)?,
+        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
     let bar = Bar::new(NAME, Direction::Get, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
@@ -104,7 +104,7 @@ fn target(args: &Args) -> Result<Target, ClientError> {
         }
         Some(path) if path == Path::new("-") => Ok(Target::StandardOutput),
         Some(path) => Ok(Target::Path(path.clone())),
-        None => match default_output(&args.manifest) {
+        None => match default_output_path(&args.manifest) {
             Some(path) => Ok(Target::Path(path)),
             None => usage(&format!("{} does not end in .manifest: say where to with -o", args.manifest.display())),
         },

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use argh::CommandInfoWithArgs;
 
-use crate::client::{CellWord, ClientError, MAX_JOBS, Place, Stop, default_jobs};
+use crate::client::{CellSelector, ClientError, ColonyScope, MAX_JOBS, StopSignal, default_jobs};
 use crate::config::DEFAULT_UDP_PORT;
 use crate::store::MAX_HOLDERS;
 
@@ -126,7 +126,7 @@ fn failed(name: &str, error: &ClientError) -> ExitCode {
 }
 
 /// Where the colony is, as the options say.
-fn place(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<Place, ClientError> {
+fn colony_scope(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<ColonyScope, ClientError> {
     let udp_port = udp_port.unwrap_or(DEFAULT_UDP_PORT);
     if udp_port == 0 {
         return Err(ClientError::Usage("--udp-port is a number from 1 to 65535".into()));
@@ -134,7 +134,7 @@ fn place(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<Plac
     let nodes = nodes.iter().map(|node| url_of(&node.replace(DASH, "-")));
     let wrong = |node| ClientError::Usage(format!("--node {node}: http://HOST:PORT is needed"));
     let nodes = nodes.collect::<Result<_, _>>().map_err(wrong)?;
-    Ok(Place { nodes, udp_port, loopback })
+    Ok(ColonyScope { nodes, udp_port, loopback })
 }
 
 /// The URL of a cell's door that is named as one, or as `HOST:PORT`; the word, if it is neither.
@@ -147,12 +147,12 @@ fn url_of(word: &str) -> Result<String, String> {
 }
 
 /// Which cell is meant.
-fn cell_word(word: &str) -> Result<CellWord, ClientError> {
-    if let Some(id) = CellWord::id(word) {
+fn cell_selector(word: &str) -> Result<CellSelector, ClientError> {
+    if let Some(id) = CellSelector::from_id_prefix(word) {
         return Ok(id);
     }
     let has_port = word.contains(':');
-    url_of(word).ok().filter(|_| has_port).map(CellWord::Url).ok_or_else(|| {
+    url_of(word).ok().filter(|_| has_port).map(CellSelector::Url).ok_or_else(|| {
         ClientError::Usage(format!(
             "{word} names no cell: a URL, HOST:PORT or the first digits of an id (four at least) are needed"
         ))
@@ -179,16 +179,16 @@ fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
 }
 
 /// Lets Ctrl-C end the work in order. A second one ends it at once.
-fn stop_on_interrupt() -> Stop {
-    let stop = Stop::default();
+fn stop_on_interrupt() -> StopSignal {
+    let stop = StopSignal::default();
     let asked = stop.clone();
     // Where signals cannot be caught they end the process: the journal is as good then.
     drop(ctrlc::set_handler(move || {
-        if asked.is_asked() {
+        if asked.is_set() {
             #[allow(clippy::exit)] // The user has asked twice.
             std::process::exit(i32::from(FAILED));
         }
-        asked.ask();
+        asked.set();
     }));
     stop
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{copies, failed, jobs, path_or_dash, place, say, stop_on_interrupt, understand};
-use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest};
+use crate::cli::{colony_scope, copies, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
+use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest_path};
 use crate::human;
 use crate::pipeline::Level;
 use crate::wire::api::DEFAULT_COPIES;
@@ -98,7 +98,7 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), ClientError> {
             return Err(ClientError::Usage("the manifest goes to a file: -o FILE, not -o -".into()));
         }
         Some(path) => path.clone(),
-        None => default_manifest(&source).ok_or_else(|| {
+        None => default_manifest_path(&source).ok_or_else(|| {
             ClientError::Usage("standard input has no name: say where the manifest goes with -o FILE".into())
         })?,
     };
@@ -108,7 +108,7 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), ClientError> {
         level: args.compress.unwrap_or_default(),
         jobs: jobs(args.jobs)?,
         force: args.force,
-        place: place(&args.node, args.udp_port, args.loopback)?,
+        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
     let bar = Bar::new(NAME, Direction::Put, args.quiet);
     let report = crate::client::put(&source, &manifest, &options, &bar, &stop_on_interrupt());

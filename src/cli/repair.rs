@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::check::bad_as_json;
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{copies, failed, path_or_dash, place, say, say_json, stop_on_interrupt};
+use crate::cli::{colony_scope, copies, failed, path_or_dash, say, say_json, stop_on_interrupt};
 use crate::client::{CheckOptions, ClientError, RepairReport};
 use crate::human;
 
@@ -75,7 +75,7 @@ fn repair(args: &Args, bar: &Bar) -> Result<RepairReport, ClientError> {
     let options = CheckOptions {
         deep: args.deep,
         copies: copies(args.copies)?,
-        place: place(&args.node, args.udp_port, args.loopback)?,
+        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
     crate::client::repair(&args.manifest, &options, bar, &stop_on_interrupt())
 }

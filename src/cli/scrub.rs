@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 
 use crate::cli::progress::{Bar, Direction};
-use crate::cli::{FAILED, cell_word, complain, failed, place, say, stop_on_interrupt};
-use crate::client::{ClientError, Scrubbed, no_cells};
-use crate::client::{find, locate};
+use crate::cli::{FAILED, cell_selector, colony_scope, complain, failed, say, stop_on_interrupt};
+use crate::client::{ClientError, ScrubOutcome};
+use crate::client::{find_cell, find_cells};
 use crate::human;
 use crate::net::client::{Http, Timeouts};
 
@@ -53,15 +53,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn scrub(args: &Args) -> Result<Vec<Scrubbed>, ClientError> {
-    let place = place(&args.node, args.udp_port, args.loopback)?;
+fn scrub(args: &Args) -> Result<Vec<ScrubOutcome>, ClientError> {
+    let scope = colony_scope(&args.node, args.udp_port, args.loopback)?;
     let http = Http::new(Timeouts::PROBE, 1, 64);
     let cells = match &args.cell {
-        Some(word) => vec![find(&http, &place, &cell_word(word)?)?],
-        None => locate(&http, &place, usize::MAX)?,
+        Some(word) => vec![find_cell(&http, &scope, &cell_selector(word)?)?],
+        None => find_cells(&http, &scope, usize::MAX)?,
     };
     if cells.is_empty() {
-        return Err(no_cells(&place));
+        return Err(ClientError::no_cells(&scope));
     }
     let bar = Bar::new(NAME, Direction::Count("copies"), false);
     let scrubbed = crate::client::scrub(&http, &cells, !args.no_wait, &bar, &stop_on_interrupt());
@@ -69,13 +69,13 @@ fn scrub(args: &Args) -> Result<Vec<Scrubbed>, ClientError> {
     scrubbed
 }
 
-fn tell(cells: &[Scrubbed], begun: bool) -> ExitCode {
+fn tell(cells: &[ScrubOutcome], begun: bool) -> ExitCode {
     let said = say(NAME, &cells.iter().filter_map(|cell| in_words(cell, begun)).collect::<String>());
     let errors: Vec<&ClientError> = cells.iter().filter_map(|cell| cell.result.as_ref().err()).collect();
     for error in &errors {
         complain(NAME, &error.to_string());
     }
-    let is_unsure = |cell: &Scrubbed| cell.result.as_ref().is_ok_and(|scrub| scrub.unread > 0);
+    let is_unsure = |cell: &ScrubOutcome| cell.result.as_ref().is_ok_and(|scrub| scrub.unread > 0);
     if !errors.is_empty() || (!begun && cells.iter().any(is_unsure)) {
         ExitCode::from(FAILED)
     } else if !begun && cells.iter().any(|cell| cell.result.as_ref().is_ok_and(|scrub| scrub.bad > 0)) {
@@ -86,7 +86,7 @@ fn tell(cells: &[Scrubbed], begun: bool) -> ExitCode {
 }
 
 /// A line, if the cell did it.
-fn in_words(Scrubbed { cell, result }: &Scrubbed, begun: bool) -> Option<String> {
+fn in_words(ScrubOutcome { cell, result }: &ScrubOutcome, begun: bool) -> Option<String> {
     let scrub = result.as_ref().ok()?;
     let copies = |number| human::copies(usize::try_from(number).unwrap_or(usize::MAX));
     let name = cell.name();
@@ -112,9 +112,9 @@ mod tests {
     use crate::wire::api::ScrubProgress;
     use crate::wire::beacon::{Role, Status};
 
-    fn scrubbed(result: Result<ScrubProgress, ClientError>) -> Scrubbed {
+    fn scrubbed(result: Result<ScrubProgress, ClientError>) -> ScrubOutcome {
         let (url, role, status) = ("http://a".into(), Role::Storage, Status::Active);
-        Scrubbed { cell: KnownCell { url, id: None, role, status, free_bytes: None }, result }
+        ScrubOutcome { cell: KnownCell { url, id: None, role, status, free_bytes: None }, result }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 
-use crate::cli::{failed, place, say};
-use crate::client::locate;
-use crate::client::{ClientError, Place, at_once, no_cells};
+use crate::cli::{colony_scope, failed, say};
+use crate::client::find_cells;
+use crate::client::{ClientError, ColonyScope, query_cells};
 use crate::human;
 use crate::id::CellId;
 use crate::net::client::{Http, Timeouts};
@@ -38,7 +38,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    match place(&args.node, args.udp_port, args.loopback).and_then(|place| look(&place)) {
+    match colony_scope(&args.node, args.udp_port, args.loopback).and_then(|scope| look(&scope)) {
         Ok(cells) if args.json => {
             let cells = serde_json::json!({ "cells": cells });
             say(NAME, &format!("{cells}\n"))
@@ -58,11 +58,11 @@ struct Row {
 }
 
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
-fn look(place: &Place) -> Result<Vec<Row>, ClientError> {
+fn look(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
     let http = Http::new(Timeouts::PROBE, 1, 16);
-    let found = locate(&http, place, usize::MAX)?;
+    let found = find_cells(&http, scope, usize::MAX)?;
     // Those that do not answer are left out.
-    let words = found.iter().zip(at_once(&found, |cell| http.status(&cell.url).ok()));
+    let words = found.iter().zip(query_cells(&found, |cell| http.status(&cell.url).ok()));
     let mut cells: BTreeMap<CellId, Row> = words
         .filter_map(|(cell, status)| {
             let (own, life) = status.map(|status| (status.beacon, Some(status.activity)))?;
@@ -80,7 +80,7 @@ fn look(place: &Place) -> Result<Vec<Row>, ClientError> {
         })
         .collect();
     if cells.is_empty() {
-        return Err(no_cells(place));
+        return Err(ClientError::no_cells(scope));
     }
     for cell in found.iter().take(MAX_ASKED) {
         for view in http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default() {

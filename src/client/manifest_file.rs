@@ -10,7 +10,7 @@ use crate::client::{ClientError, Source};
 use crate::pipeline::{Key, Manifest};
 
 /// The name of the manifest of this source, beside it: `photo.raw.manifest`.
-pub fn default_manifest(source: &Source) -> Option<PathBuf> {
+pub fn default_manifest_path(source: &Source) -> Option<PathBuf> {
     let path = match source {
         Source::StandardInput => return None,
         Source::File(path) | Source::Directory(path) => path,

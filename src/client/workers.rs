@@ -17,7 +17,7 @@ pub fn default_jobs() -> usize {
 const AT_ONCE: usize = 32;
 
 /// Asks every cell, some at a time, so that one that hangs holds up few. The answers are in the order of the cells.
-pub fn at_once<T: Send>(cells: &[KnownCell], ask: impl Fn(&KnownCell) -> T + Sync) -> Vec<T> {
+pub fn query_cells<T: Send>(cells: &[KnownCell], ask: impl Fn(&KnownCell) -> T + Sync) -> Vec<T> {
     let (mut answers, ask) = (Vec::with_capacity(cells.len()), &ask);
     for some in cells.chunks(AT_ONCE) {
         thread::scope(|scope| {

@@ -62,7 +62,7 @@ pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Res
     let (guards, others): (Vec<usize>, Vec<usize>) =
         holders.into_iter().partition(|number| roles.get(number) == Some(&Role::Guard));
     for number in others.into_iter().chain(guards) {
-        if scene.stop.is_asked() {
+        if scene.stop.is_set() {
             return Err(DemoError::Stopped);
         }
         // A last copy is never killed: a put into a small colony may have left some chunk with one.

@@ -9,7 +9,7 @@ use console::style;
 
 use crate::demo::attack::{MAX_KILLED, watch_healing};
 use crate::demo::colony::Colony;
-use crate::demo::counters::Tally;
+use crate::demo::counters::CopyCounts;
 use crate::demo::disks::Disks;
 use crate::demo::file::{Stored, show_map};
 use crate::demo::live::{Live, time};
@@ -65,7 +65,7 @@ pub(super) struct Harm {
     kills: usize,
     revivals: usize,
     flips: usize,
-    tally: Tally,
+    tally: CopyCounts,
 }
 
 /// Harms the colony for so long.
@@ -110,7 +110,13 @@ pub(super) fn chaos(
 }
 
 /// Lets time pass. Counters are looked at meanwhile, since a cell that is killed takes its own with it.
-fn wait(scene: &Scene, colony: &Colony, tally: &mut Tally, began: Instant, until: Duration) -> Result<(), DemoError> {
+fn wait(
+    scene: &Scene,
+    colony: &Colony,
+    tally: &mut CopyCounts,
+    began: Instant,
+    until: Duration,
+) -> Result<(), DemoError> {
     Deadline::of_cells(Duration::MAX).wait(scene.stop, "", || {
         tally.look(&colony.statuses());
         Ok((began.elapsed() >= until).then_some(()))

@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::client::{Place, Stop};
+use crate::client::{ColonyScope, StopSignal};
 use crate::demo::DemoError;
 use crate::demo::wait::{Deadline, PATIENCE};
 use crate::id::CellId;
@@ -79,7 +79,12 @@ struct Nursery {
 
 impl Colony {
     /// Starts so many cells, with their folders under `folder`, and returns when each says that its door is open.
-    pub(super) fn start(folder: &Path, count: usize, settings: &[String], stop: &Stop) -> Result<Self, DemoError> {
+    pub(super) fn start(
+        folder: &Path,
+        count: usize,
+        settings: &[String],
+        stop: &StopSignal,
+    ) -> Result<Self, DemoError> {
         let program = std::env::current_exe()
             .map_err(|source| DemoError::File { doing: "cannot find this program".into(), source })?;
         let udp_port = ReservedPort::pick()
@@ -93,7 +98,7 @@ impl Colony {
     }
 
     /// Waits until each cell knows all the others, and nobody else, as active ones: `GET /peers`.
-    pub(super) fn wait_until_all_know_each_other(&self, stop: &Stop) -> Result<(), DemoError> {
+    pub(super) fn wait_until_all_know_each_other(&self, stop: &StopSignal) -> Result<(), DemoError> {
         let all: BTreeSet<CellId> = self.living().map(|cell| cell.id).collect();
         let deadline = Deadline::new(PATIENCE);
         for cell in self.living() {
@@ -111,7 +116,7 @@ impl Colony {
         whom: CellId,
         state: Presence,
         deadline: &Deadline,
-        stop: &Stop,
+        stop: &StopSignal,
     ) -> Result<(), DemoError> {
         for cell in self.living() {
             let trouble = format!("cell {} does not see that {} is {state}", cell.number, whom.short());
@@ -126,8 +131,8 @@ impl Colony {
     }
 
     /// Where clients find it.
-    pub(super) fn place(&self) -> Place {
-        Place { nodes: Vec::new(), udp_port: self.udp_port(), loopback: true }
+    pub(super) fn scope(&self) -> ColonyScope {
+        ColonyScope { nodes: Vec::new(), udp_port: self.udp_port(), loopback: true }
     }
 
     pub(super) fn udp_port(&self) -> u16 {
@@ -168,7 +173,7 @@ impl Colony {
     }
 
     /// A dead cell starts again on its own folder. Returns when its door is open.
-    pub(super) fn revive(&mut self, number: usize, stop: &Stop) -> Result<(), DemoError> {
+    pub(super) fn revive(&mut self, number: usize, stop: &StopSignal) -> Result<(), DemoError> {
         let born = self.nursery.begin(number)?.finish(&Deadline::new(PATIENCE), stop)?;
         if let Some(cell) = self.cells.iter_mut().find(|cell| cell.number == number) {
             *cell = born;
@@ -220,7 +225,7 @@ struct Birth {
 
 impl Birth {
     /// Waits for `cell ID listens on URL with FOLDER`.
-    fn finish(mut self, deadline: &Deadline, stop: &Stop) -> Result<DemoCell, DemoError> {
+    fn finish(mut self, deadline: &Deadline, stop: &StopSignal) -> Result<DemoCell, DemoError> {
         let number = self.number;
         let (id, url) = deadline.wait(stop, &format!("cell {number} has not opened its door"), || {
             let ended = self.process.0.try_wait();

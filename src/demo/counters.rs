@@ -57,12 +57,12 @@ impl AddAssign for Sums {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct CopyCounts {
     ended: Sums,
     now: BTreeMap<usize, Sums>,
 }
 
-impl Tally {
+impl CopyCounts {
     /// Takes in what the living cells say.
     pub(super) fn look(&mut self, statuses: &BTreeMap<usize, CellStatus>) {
         for (number, status) in statuses {
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_a_cell_did_before_it_died_is_counted_once() {
-        let mut tally = Tally::default();
+        let mut tally = CopyCounts::default();
         tally.look(&[(1, status(1, 2)), (2, status(10, 0))].into());
         tally.look(&[(1, status(2, 3))].into());
         tally.ended(1);

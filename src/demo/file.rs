@@ -94,7 +94,7 @@ fn put(
         level: Level::default(),
         jobs: default_jobs(),
         force: false,
-        place: colony.place(),
+        scope: colony.scope(),
     };
     let report = crate::client::put(&Source::File(path.to_owned()), &manifest, &options, teller, scene.stop)?;
     let ids = Manifest::read(File::open(&manifest).map_err(file_error("cannot read", &manifest))?)?.chunks;
@@ -128,7 +128,7 @@ pub(super) fn show_map(map: &Map) {
 pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &Colony) -> Result<PathBuf, DemoError> {
     let began = Instant::now();
     let path = scene.folder.join(if is_first { "restored" } else { "restored-2" });
-    let options = GetOptions { jobs: default_jobs(), force: false, place: colony.place() };
+    let options = GetOptions { jobs: default_jobs(), force: false, scope: colony.scope() };
     let target = Target::Path(path.clone());
     let teller = if is_first { Teller::new(Way::Out) } else { Teller::silent() };
     let report = crate::client::get(&stored.manifest, &target, &options, &teller, scene.stop)?;

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::client::{ClientError, Stop};
+use crate::client::{ClientError, StopSignal};
 use crate::demo::colony::Colony;
 use crate::demo::file::Stored;
 use crate::demo::narration::{Stage, aside, line};
@@ -91,7 +91,7 @@ fn file_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> DemoError {
 /// Where the play is played, and how.
 struct Scene<'a> {
     folder: &'a Path,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
     steps: Steps,
 }
 
@@ -103,13 +103,13 @@ impl Scene<'_> {
 }
 
 /// Runs the demo. Once `stop` is asked, it ends its cells and returns [`DemoError::Stopped`].
-pub(crate) fn run(options: &Options, stop: &Stop) -> Result<(), DemoError> {
+pub(crate) fn run(options: &Options, stop: &StopSignal) -> Result<(), DemoError> {
     crate::pipeline::keep_freed_memory();
-    play_and_clean_up(options, stop).map_err(|error| if stop.is_asked() { DemoError::Stopped } else { error })
+    play_and_clean_up(options, stop).map_err(|error| if stop.is_set() { DemoError::Stopped } else { error })
 }
 
 /// The folder outlives the cells, and goes whatever happens to the play.
-fn play_and_clean_up(options: &Options, stop: &Stop) -> Result<(), DemoError> {
+fn play_and_clean_up(options: &Options, stop: &StopSignal) -> Result<(), DemoError> {
     let size = match &options.file {
         Some(path) => {
             let file = File::open(path).and_then(|file| file.metadata());
@@ -135,7 +135,7 @@ fn play_and_clean_up(options: &Options, stop: &Stop) -> Result<(), DemoError> {
     played.and(removed)
 }
 
-fn play(options: &Options, size: u64, folder: &TempDir, stop: &Stop) -> Result<(), DemoError> {
+fn play(options: &Options, size: u64, folder: &TempDir, stop: &StopSignal) -> Result<(), DemoError> {
     let scene = Scene { folder: folder.path(), stop, steps: Steps::new(options.step) };
     let count = options.cells;
     let blocks = size.div_ceil(BLOCK_BYTES as u64);

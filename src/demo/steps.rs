@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::client::Stop;
+use crate::client::StopSignal;
 use crate::demo::DemoError;
 use crate::demo::narration::{Stage, heading, prompt};
 
@@ -25,7 +25,7 @@ impl Steps {
     }
 
     /// Begins a stage, when the user wants it to. The first one begins by itself.
-    pub(super) fn stage(&self, stage: Stage, stop: &Stop) -> Result<(), DemoError> {
+    pub(super) fn stage(&self, stage: Stage, stop: &StopSignal) -> Result<(), DemoError> {
         if let Some(keys) = self.keys.as_ref().filter(|_| !self.is_first.get()) {
             prompt(true);
             // What was pressed before was not meant for this.
@@ -40,9 +40,9 @@ impl Steps {
 }
 
 /// Who ends the input presses nothing any more: the demo goes on without.
-fn wait(keys: &Receiver<()>, stop: &Stop) -> Result<(), DemoError> {
+fn wait(keys: &Receiver<()>, stop: &StopSignal) -> Result<(), DemoError> {
     loop {
-        if stop.is_asked() {
+        if stop.is_set() {
             return Err(DemoError::Stopped);
         }
         match keys.recv_timeout(STOP_LOOK) {
@@ -73,12 +73,12 @@ mod tests {
     fn a_key_goes_on_the_end_of_input_too_and_a_stop_ends_it() {
         let (tell, keys) = mpsc::sync_channel(1);
         tell.send(()).unwrap();
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         assert!(wait(&keys, &stop).is_ok());
         drop(tell);
         assert!(wait(&keys, &stop).is_ok());
         let (_tell, keys) = mpsc::sync_channel(1);
-        stop.ask();
+        stop.set();
         assert!(matches!(wait(&keys, &stop), Err(DemoError::Stopped)));
     }
 }

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::Stop;
+use crate::client::StopSignal;
 use crate::demo::DemoError;
 
 /// How long the cells may take to start, to know each other, or to notice anything. A small board with fifty of them
@@ -51,12 +51,12 @@ impl Deadline {
     /// Looks again and again until `look` finds something. `trouble` is what is said if it never does.
     pub(super) fn wait<T>(
         &self,
-        stop: &Stop,
+        stop: &StopSignal,
         trouble: &str,
         mut look: impl FnMut() -> Result<Option<T>, DemoError>,
     ) -> Result<T, DemoError> {
         loop {
-            if stop.is_asked() {
+            if stop.is_set() {
                 return Err(DemoError::Stopped);
             }
             if let Some(found) = look()? {
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_is_named_and_a_user_who_stops_is_obeyed() {
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let none = Deadline::new(Duration::from_millis(30));
         let late = none.wait::<()>(&stop, "no cell sang", || Ok(None)).unwrap_err();
         assert_eq!(late.to_string(), "no cell sang, after 0 s");
@@ -86,7 +86,7 @@ mod tests {
             Ok((looks == 1).then_some(looks))
         });
         assert_eq!(third.unwrap(), 1, "what is there is found, however late it is");
-        stop.ask();
+        stop.set();
         let stopped = Deadline::new(PATIENCE).wait::<()>(&stop, "", || Ok(None));
         assert!(matches!(stopped, Err(DemoError::Stopped)));
     }

@@ -1,6 +1,6 @@
-//! Finding the colony, one cell of it, and which cells hold which chunks.
+//! Finding the cells of a colony, one of them that the user named, and the holders of chunks.
 
-pub(super) mod find;
-pub(super) mod have;
-pub(super) mod holders;
-pub(super) mod locate;
+pub(super) mod find_cells;
+pub(super) mod holder_index;
+pub(super) mod query;
+pub(super) mod select_cell;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::client::KnownCell;
-use crate::client::discover::holders::Holders;
+use crate::client::discover::holder_index::HolderIndex;
 use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
@@ -63,10 +63,10 @@ pub(in crate::client) struct Crew {
 
 /// The holders as they were found by one look. A job keeps to those that it began with: their numbers mean nothing in
 /// others.
-type Generation = Arc<Mutex<Holders>>;
+type Generation = Arc<Mutex<HolderIndex>>;
 
 impl Crew {
-    pub(in crate::client) fn start(http: &Http, key: &Key, holders: Holders, workers: usize) -> Self {
+    pub(in crate::client) fn start(http: &Http, key: &Key, holders: HolderIndex, workers: usize) -> Self {
         let (jobs, job) = channel();
         let (tell, done) = channel();
         let job = Arc::new(Mutex::new(job));
@@ -93,7 +93,7 @@ impl Crew {
     }
 
     /// Takes in a new look at who has what.
-    pub(in crate::client) fn replace_holders(&self, holders: Holders) {
+    pub(in crate::client) fn replace_holders(&self, holders: HolderIndex) {
         *lock(&self.holders) = Arc::new(Mutex::new(holders));
     }
 }
@@ -129,7 +129,7 @@ impl Worker {
         Done { job, outcome: outcome.unwrap_or(Outcome::Lost), bad }
     }
 
-    fn fetch_from_holders(&self, job: Job, holders: &Mutex<Holders>, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+    fn fetch_from_holders(&self, job: Job, holders: &Mutex<HolderIndex>, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
         let mut tried = Vec::new();
         loop {
             // Bound by itself, or the lock would be held while the chunk is fetched.

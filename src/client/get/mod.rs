@@ -7,17 +7,16 @@ pub(super) mod download;
 pub(super) mod output;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::have::{Wait, ask_all};
-use crate::client::discover::holders::Holders;
-use crate::client::discover::locate::locate;
+use crate::client::discover::find_cells::find_cells;
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::discover::query::{Wait, ask_all};
 use crate::client::get::download::{BadCopy, Crew, Done, Job, Outcome, search};
 use crate::client::get::output::{Output, Target};
-use crate::client::{ClientError, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, manifest_file};
+use crate::client::{ByteRange, ByteRanges, ClientError, ColonyScope, Progress, StopSignal, manifest_file};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
@@ -30,7 +29,7 @@ pub struct GetOptions {
     /// Write over a file that is there.
     pub force: bool,
     /// Where the colony is.
-    pub place: Place,
+    pub scope: ColonyScope,
 }
 
 /// What a get did.
@@ -67,7 +66,7 @@ pub fn get(
     target: &Target,
     options: &GetOptions,
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<GetReport, ClientError> {
     if let Target::Path(path) = target
         && output::are_one(manifest, path)
@@ -93,7 +92,7 @@ pub fn get(
 }
 
 /// The name under which a manifest's file is restored: its own, without `.manifest`.
-pub fn default_output(manifest: &Path) -> Option<PathBuf> {
+pub fn default_output_path(manifest: &Path) -> Option<PathBuf> {
     let name = manifest.file_name()?.to_str()?.strip_suffix(".manifest").filter(|name| !name.is_empty())?;
     Some(manifest.with_file_name(name))
 }
@@ -114,7 +113,7 @@ struct Get<'a> {
 }
 
 impl Get<'_> {
-    fn run(mut self, output: &mut Output, stop: &Stop) -> Result<GetReport, ClientError> {
+    fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
         let ids = &self.manifest.chunks;
         self.report.chunks = ids.len();
         if !ids.is_empty() {
@@ -131,23 +130,23 @@ impl Get<'_> {
         }
         if self.manifest.size.is_some_and(|size| size != self.report.size) {
             let what = format!("the manifest tells of {} bytes", self.manifest.size.unwrap_or_default());
-            return Err(ClientError::Corrupt { bytes: 0..self.report.size, what });
+            return Err(ClientError::Corrupt { bytes: ByteRange { start: 0, end: self.report.size }.into(), what });
         }
         self.report.requests = self.http.requests();
         Ok(self.report)
     }
 
     /// Finds the cells and asks them what they have. With fewer than `wanted` cells, late ones are waited for.
-    fn look(&self, wanted: usize) -> Result<Holders, ClientError> {
-        let place = &self.options.place;
-        let cells = locate(&self.http, place, wanted)?;
+    fn look(&self, wanted: usize) -> Result<HolderIndex, ClientError> {
+        let scope = &self.options.scope;
+        let cells = find_cells(&self.http, scope, wanted)?;
         let ids = &self.manifest.chunks;
-        let holders = Holders::new(&cells, ask_all(&self.http, &cells, ids, Wait::ForHolders), ids.len());
-        if holders.answering() == 0 { Err(crate::client::none_answers(place, cells.len())) } else { Ok(holders) }
+        let holders = HolderIndex::new(&cells, ask_all(&self.http, &cells, ids, Wait::ForHolders), ids.len());
+        if holders.answering() == 0 { Err(ClientError::none_responding(scope, cells.len())) } else { Ok(holders) }
     }
 
     /// A file that cannot be whole is not begun. Cells that we do not know of may still have what is missing.
-    fn check_all_are_there(&self, holders: &Holders) -> Result<(), ClientError> {
+    fn check_all_are_there(&self, holders: &HolderIndex) -> Result<(), ClientError> {
         let missing = holders.missing();
         for id in missing.iter().take(MAX_SEARCHED).filter_map(|&index| self.manifest.chunks.get(index)) {
             let is_good = |bytes: Vec<u8>, _| ChunkId::of(&bytes) == *id;
@@ -163,18 +162,18 @@ impl Get<'_> {
             chunks: indices.len(),
             of: self.manifest.chunks.len(),
             cells,
-            missing: bytes_of_blocks(indices, self.manifest.size),
+            missing: ByteRanges::of_blocks(indices, self.manifest.size),
         }
     }
 
     /// Fetches out of order, within a window, and writes in order.
-    fn fetch_in_order(&mut self, crew: &Crew, output: &mut Output, stop: &Stop) -> Result<(), ClientError> {
+    fn fetch_in_order(&mut self, crew: &Crew, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
         let ids = &self.manifest.chunks;
         let window = 2 * workers(self.options);
         let mut waiting: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         let (mut asked, mut written) = (0, 0);
         while written < ids.len() {
-            if stop.is_asked() {
+            if stop.is_set() {
                 return Err(ClientError::Stopped("stopped".into()));
             }
             while let Some(&id) = ids.get(asked).filter(|_| asked < written + window) {
@@ -202,9 +201,9 @@ impl Get<'_> {
         Ok(())
     }
 
-    fn take(&mut self, done: Done, crew: &Crew, stop: &Stop) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+    fn take(&mut self, done: Done, crew: &Crew, stop: &StopSignal) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
         let Done { job, outcome, bad } = done;
-        let bytes = bytes_of_block(job.index, self.manifest.size);
+        let bytes = ByteRange::of_block(job.index, self.manifest.size);
         for copy in bad {
             if !self.report.bad_copies.contains(&copy) {
                 self.report.bad_copies.push(copy);
@@ -213,12 +212,12 @@ impl Get<'_> {
         match outcome {
             Outcome::Block { bytes: block, sealed } => {
                 self.looks = 0;
-                self.tell_of_bad_copies(job.index, &bytes);
+                self.tell_of_bad_copies(job.index, bytes);
                 self.report.fetched_bytes += sealed;
                 self.progress.advance(block.len() as u64, sealed);
                 Ok(Some((job.index, block)))
             }
-            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes, what: error.to_string() }),
+            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), what: error.to_string() }),
             Outcome::Lost if self.looks < self.most_looks(job.index) => {
                 self.look_again(crew, stop);
                 crew.fetch(job);
@@ -233,12 +232,11 @@ impl Get<'_> {
         self.report.bad_copies.iter().filter(move |copy| copy.index == index)
     }
 
-    fn tell_of_bad_copies(&self, index: usize, bytes: &Range<u64>) {
-        let last = bytes.end.saturating_sub(1);
+    fn tell_of_bad_copies(&self, index: usize, bytes: ByteRange) {
         for BadCopy { chunk, cell, .. } in self.bad_copies(index) {
-            let (chunk, start) = (chunk.short(), bytes.start);
+            let chunk = chunk.short();
             self.progress.notice(&format!(
-                "one copy was bad: chunk {chunk} (bytes {start}-{last}) from cell {cell}; a good one was used"
+                "one copy was bad: chunk {chunk} (bytes {bytes}) from cell {cell}; a good one was used"
             ));
         }
     }
@@ -249,10 +247,10 @@ impl Get<'_> {
     }
 
     /// Perhaps cells came back, or the chunk is elsewhere by now.
-    fn look_again(&mut self, crew: &Crew, stop: &Stop) {
+    fn look_again(&mut self, crew: &Crew, stop: &StopSignal) {
         if self.looks > 0 {
             let pause = Instant::now() + LOOK_PAUSE;
-            while Instant::now() < pause && !stop.is_asked() {
+            while Instant::now() < pause && !stop.is_set() {
                 std::thread::sleep(STOP_LOOK);
             }
         }
@@ -265,7 +263,7 @@ impl Get<'_> {
     }
 
     /// No good copy.
-    fn lost(&self, job: Job, bytes: Range<u64>) -> ClientError {
+    fn lost(&self, job: Job, bytes: ByteRange) -> ClientError {
         let bad: Vec<_> = self.bad_copies(job.index).map(|copy| copy.cell.as_str()).collect();
         if bad.is_empty() {
             return self.missing(&[job.index], self.report.cells);
@@ -275,7 +273,7 @@ impl Get<'_> {
         if bad.len() < usize::from(self.manifest.copies) {
             what += "; if cells are switched off that have others, start them and try again";
         }
-        ClientError::Corrupt { bytes, what }
+        ClientError::Corrupt { bytes: bytes.into(), what }
     }
 
     /// Only the last block may be short.
@@ -284,6 +282,6 @@ impl Get<'_> {
             return Ok(());
         }
         let what = format!("block {index} has {len} bytes");
-        Err(ClientError::Corrupt { bytes: bytes_of_block(index, self.manifest.size), what })
+        Err(ClientError::Corrupt { bytes: ByteRange::of_block(index, self.manifest.size).into(), what })
     }
 }

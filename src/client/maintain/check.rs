@@ -1,13 +1,12 @@
 //! How well the colony keeps a file: a question only; nothing is changed, and the manifest's key is not needed.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use crate::client::get::download::BadCopy;
+use crate::client::maintain::copy_counts::CopyCounts;
 use crate::client::maintain::survey::Survey;
-use crate::client::maintain::tally::Tally;
-use crate::client::{ClientError, KnownCell, Place, Progress, Stop, bytes_of_block, bytes_of_blocks, manifest_file};
+use crate::client::{ByteRange, ByteRanges, ClientError, ColonyScope, KnownCell, Progress, StopSignal, manifest_file};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 
@@ -19,7 +18,7 @@ pub struct CheckOptions {
     /// Copies that each chunk should have; without it, as many as the manifest says.
     pub copies: Option<u8>,
     /// Where the colony is.
-    pub place: Place,
+    pub scope: ColonyScope,
 }
 
 impl CheckOptions {
@@ -43,7 +42,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn of(tally: &Tally) -> Self {
+    fn of(tally: &CopyCounts) -> Self {
         // What is missing may come back with its cells, and is the first thing to look after.
         match tally {
             _ if !tally.missing.is_empty() => Self::Missing,
@@ -88,7 +87,7 @@ pub struct CheckReport {
     pub requests: u64,
     chunks: Vec<ChunkId>,
     survey: Option<Survey>,
-    tally: Tally,
+    tally: CopyCounts,
 }
 
 /// One chunk and who has it.
@@ -114,7 +113,7 @@ pub struct Weakest {
     /// How many copies it has.
     pub copies: usize,
     /// The bytes of the file that are in it.
-    pub bytes: Range<u64>,
+    pub bytes: ByteRange,
 }
 
 /// Asks every cell which of the manifest's chunks it has.
@@ -122,7 +121,7 @@ pub fn check(
     manifest: &Path,
     options: &CheckOptions,
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<CheckReport, ClientError> {
     let manifest = manifest_file::read(manifest)?;
     let wanted = usize::from(options.copies.unwrap_or(manifest.copies));
@@ -134,7 +133,7 @@ pub fn check(
         bad_copies: Vec::new(),
         unheard: Vec::new(),
         requests: 0,
-        tally: Tally::default(),
+        tally: CopyCounts::default(),
         survey: None,
         chunks,
     };
@@ -178,25 +177,25 @@ impl CheckReport {
     }
 
     /// How many chunks are nowhere, and the bytes in them.
-    pub fn missing(&self) -> (usize, Vec<Range<u64>>) {
-        (self.tally.missing.len(), bytes_of_blocks(&self.tally.missing, self.size))
+    pub fn missing(&self) -> (usize, ByteRanges) {
+        (self.tally.missing.len(), ByteRanges::of_blocks(&self.tally.missing, self.size))
     }
 
     /// How many chunks have bad copies only, and the bytes in them.
-    pub fn corrupt(&self) -> (usize, Vec<Range<u64>>) {
-        (self.tally.corrupt.len(), bytes_of_blocks(&self.tally.corrupt, self.size))
+    pub fn corrupt(&self) -> (usize, ByteRanges) {
+        (self.tally.corrupt.len(), ByteRanges::of_blocks(&self.tally.corrupt, self.size))
     }
 
     /// The chunk with the fewest copies.
     pub fn weakest(&self) -> Option<Weakest> {
         let (index, copies) = self.tally.weakest?;
         let id = *self.chunks.get(index)?;
-        Some(Weakest { index, id, copies, bytes: bytes_of_block(index, self.size) })
+        Some(Weakest { index, id, copies, bytes: ByteRange::of_block(index, self.size) })
     }
 
     /// The bytes of the file that are in this block.
-    pub fn bytes_of(&self, index: usize) -> Range<u64> {
-        bytes_of_block(index, self.size)
+    pub fn bytes_of(&self, index: usize) -> ByteRange {
+        ByteRange::of_block(index, self.size)
     }
 
     /// The cells that answered.
@@ -228,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_worst_that_is_found_is_the_verdict() {
-        let mut tally = Tally::default();
+        let mut tally = CopyCounts::default();
         assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Whole, 0));
         tally.short = vec![1, 2, 3];
         assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Short, 3));

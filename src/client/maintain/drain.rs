@@ -1,7 +1,7 @@
 //! Telling a cell to hand its copies on, and waiting until it may be unplugged.
 
 use crate::client::maintain::poll::{Missed, wait};
-use crate::client::{ClientError, KnownCell, Progress, Stop};
+use crate::client::{ClientError, KnownCell, Progress, StopSignal};
 use crate::net::client::{CallError, Http};
 use crate::wire::api::{DrainProgress, Presence};
 use crate::wire::beacon::Status;
@@ -12,7 +12,7 @@ pub fn drain(
     cell: &KnownCell,
     waits: bool,
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<DrainProgress, ClientError> {
     let mut now = http.drain(&cell.url).map_err(|error| refusal(cell, &error, "drained"))?;
     if !waits {
@@ -147,7 +147,7 @@ mod tests {
             ("GET /peers", &[(200, r#"{"peers":[]}"#.to_owned())]),
         ]);
         let heard = Heard::default();
-        let ended = drain(&http(), &cell_at(&fake.url), true, &heard, &Stop::default()).unwrap();
+        let ended = drain(&http(), &cell_at(&fake.url), true, &heard, &StopSignal::default()).unwrap();
         assert!(ended.safe && ended.total == 200);
         assert_eq!(*heard.done.borrow(), 200);
         let lines = heard.lines.borrow();
@@ -158,15 +158,15 @@ mod tests {
     #[test]
     fn without_waiting_the_cell_is_told_and_no_more() {
         let fake = Fake::start(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
-        let ended = drain(&http(), &cell_at(&fake.url), false, &Heard::default(), &Stop::default()).unwrap();
+        let ended = drain(&http(), &cell_at(&fake.url), false, &Heard::default(), &StopSignal::default()).unwrap();
         assert_eq!((ended.left, ended.safe, fake.asked()), (200, false, vec!["POST /drain".to_owned()]));
     }
 
     #[test]
     fn a_user_who_stops_waiting_is_told_how_to_undo_it() {
         let fake = Fake::start(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
-        let stop = Stop::default();
-        stop.ask();
+        let stop = StopSignal::default();
+        stop.set();
         let stopped = drain(&http(), &cell_at(&fake.url), true, &Heard::default(), &stop).unwrap_err();
         let words = stopped.to_string();
         assert!(words.contains("goes on") && words.contains(&format!("cellsync drain {} --undo", fake.url)), "{words}");
@@ -180,18 +180,18 @@ mod tests {
             ("POST /drain", std::slice::from_ref(&posted)),
             ("GET /status", &[(200, life(90, 0)), (503, String::new())]),
         ]);
-        let error = drain(&http(), &cell_at(&gone.url), true, &Heard::default(), &Stop::default()).unwrap_err();
+        let error = drain(&http(), &cell_at(&gone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(error.to_string().contains("90 of its 200 copies may be nowhere else"), "{error}");
         let undone =
             Fake::start(&[("POST /drain", &[posted]), ("GET /status", &[(200, status(&serde_json::json!({})))])]);
-        let error = drain(&http(), &cell_at(&undone.url), true, &Heard::default(), &Stop::default()).unwrap_err();
+        let error = drain(&http(), &cell_at(&undone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(error.to_string().contains("told to stay"), "{error}");
     }
 
     #[test]
     fn a_cell_that_cannot_be_drained_is_said_to_be_old() {
         let old = Fake::start(&[]);
-        let error = drain(&http(), &cell_at(&old.url), true, &Heard::default(), &Stop::default()).unwrap_err();
+        let error = drain(&http(), &cell_at(&old.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(error.to_string().contains("version that cannot be drained"), "{error}");
         assert_eq!((error.exit_code(), undrain(&http(), &cell_at(&old.url)).is_err()), (1, true));
         let new = Fake::start(&[("DELETE /drain", &[(200, String::new())])]);

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::Stop;
+use crate::client::StopSignal;
 
 /// Time between looks, and how often the user's wish to stop is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(500);
@@ -17,9 +17,9 @@ const MAX_MISSED: u32 = 20;
 const MAX_SILENT: u32 = 3;
 
 /// Waits until it is time for the next look. False if the user wants to stop.
-pub(in crate::client) fn wait(stop: &Stop) -> bool {
+pub(in crate::client) fn wait(stop: &StopSignal) -> bool {
     let next = Instant::now() + LOOK;
-    while !stop.is_asked() {
+    while !stop.is_set() {
         if Instant::now() >= next {
             return true;
         }

@@ -11,20 +11,19 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::holders::{Holders, stays};
+use crate::client::discover::holder_index::{HolderIndex, stays};
 use crate::client::get::download::{BadCopy, search};
 use crate::client::maintain::check::CheckOptions;
 use crate::client::maintain::survey::Survey;
 use crate::client::maintain::verify::is_unreadable;
 use crate::client::put::placer::{Copies, Failure, Next, Placer};
-use crate::client::{ClientError, KnownCell, Progress, Stop, bytes_of_block, bytes_of_blocks, manifest_file};
+use crate::client::{ByteRange, ByteRanges, ClientError, KnownCell, Progress, StopSignal, manifest_file};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::Manifest;
@@ -53,11 +52,11 @@ pub struct RepairReport {
     /// Chunks that were to be had nowhere.
     pub missing: usize,
     /// The bytes of the file that are in them.
-    pub missing_bytes: Vec<Range<u64>>,
+    pub missing_bytes: ByteRanges,
     /// Chunks of which there are only bad copies.
     pub corrupt: usize,
     /// The bytes of the file that are in them.
-    pub corrupt_bytes: Vec<Range<u64>>,
+    pub corrupt_bytes: ByteRanges,
     /// Copies that were found to be bad.
     pub bad_copies: Vec<BadCopy>,
     /// Cells that are there and did not answer, or not to the end.
@@ -77,12 +76,12 @@ impl RepairReport {
             let (chunks, of, cells) = (self.missing, self.chunks, self.cells);
             return Some(ClientError::Missing { chunks, of, cells, missing: self.missing_bytes.clone() });
         }
-        if let Some(bytes) = self.corrupt_bytes.first() {
+        if self.corrupt > 0 {
             let what = format!(
                 "of {} of {} chunks all copies that are found are bad; if cells are switched off that have others, start them and try again",
                 self.corrupt, self.chunks
             );
-            return Some(ClientError::Corrupt { bytes: bytes.clone(), what });
+            return Some(ClientError::Corrupt { bytes: self.corrupt_bytes.clone(), what });
         }
         (self.still_short > 0).then(|| {
             ClientError::TooFew(format!(
@@ -98,7 +97,7 @@ pub fn repair(
     manifest: &Path,
     options: &CheckOptions,
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<RepairReport, ClientError> {
     let Manifest { copies, chunks, size, .. } = manifest_file::read(manifest)?;
     let copies = options.copies.unwrap_or(copies);
@@ -153,7 +152,7 @@ fn complaints(placer: &Placer, cells: usize) -> String {
 }
 
 /// The weakest first: what they have left may go next. A chunk that stands in several places is one.
-fn in_order(short: &[usize], lost: &BTreeSet<usize>, ids: &[ChunkId], holders: &Holders) -> VecDeque<usize> {
+fn in_order(short: &[usize], lost: &BTreeSet<usize>, ids: &[ChunkId], holders: &HolderIndex) -> VecDeque<usize> {
     let mut queue: Vec<usize> = short.iter().copied().filter(|index| !lost.contains(index)).collect();
     queue.sort_by_key(|&index| (holders.count(index), index));
     let mut seen = BTreeSet::new();
@@ -184,9 +183,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn run(&mut self, told: &Receiver<Told>, stop: &Stop) -> Result<(), ClientError> {
+    fn run(&mut self, told: &Receiver<Told>, stop: &StopSignal) -> Result<(), ClientError> {
         loop {
-            if stop.is_asked() {
+            if stop.is_set() {
                 let made = self.report.made_copies;
                 let what = format!("stopped; {made} copies were made; run the same command again to go on");
                 return Err(ClientError::Stopped(what));
@@ -218,17 +217,17 @@ impl Work<'_> {
     }
 
     fn tell_of(&self, copy: &BadCopy) {
-        let bytes = bytes_of_block(copy.index, self.size);
-        let (chunk, start, last) = (copy.chunk.short(), bytes.start, bytes.end.saturating_sub(1));
-        self.progress.notice(&format!("one copy was bad: chunk {chunk} (bytes {start}-{last}) on cell {}", copy.cell));
+        let bytes = ByteRange::of_block(copy.index, self.size);
+        let chunk = copy.chunk.short();
+        self.progress.notice(&format!("one copy was bad: chunk {chunk} (bytes {bytes}) on cell {}", copy.cell));
     }
 
     fn finish(mut self) -> RepairReport {
         self.missing.sort_unstable();
         self.corrupt.sort_unstable();
         (self.report.missing, self.report.corrupt) = (self.missing.len(), self.corrupt.len());
-        self.report.missing_bytes = bytes_of_blocks(&self.missing, self.size);
-        self.report.corrupt_bytes = bytes_of_blocks(&self.corrupt, self.size);
+        self.report.missing_bytes = ByteRanges::of_blocks(&self.missing, self.size);
+        self.report.corrupt_bytes = ByteRanges::of_blocks(&self.corrupt, self.size);
         self.report
     }
 }
@@ -239,12 +238,12 @@ struct Shared {
     ids: Vec<ChunkId>,
     copies: u8,
     state: Mutex<State>,
-    stop: Stop,
+    stop: StopSignal,
 }
 
 struct State {
     queue: VecDeque<usize>,
-    holders: Holders,
+    holders: HolderIndex,
     placer: Placer,
     /// Bad copies that are still where they were: which chunk, and on which cell.
     spoilt: BTreeSet<(ChunkId, String)>,
@@ -266,7 +265,7 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        while !self.shared.stop.is_asked() {
+        while !self.shared.stop.is_set() {
             // Bound by itself, or the lock would be held while the chunk is worked on.
             let next = self.state().queue.pop_front();
             let Some((index, &id)) = next.and_then(|index| Some((index, self.shared.ids.get(index)?))) else { return };
@@ -391,7 +390,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Place;
+    use crate::client::ColonyScope;
     use crate::client::test_server::{Fake, Quiet, status_of};
     use crate::pipeline::{Content, Key};
     use crate::wire::api::write_ids;
@@ -431,8 +430,8 @@ mod tests {
         let manifest = Manifest { key, size: None, copies: 2, content: Content::File, chunks: ids() };
         manifest_file::write(&manifest, &path, false).unwrap();
         let nodes = servers.iter().map(|server| server.url.clone()).collect();
-        let options = CheckOptions { deep, copies: None, place: Place { nodes, udp_port: 1, loopback: true } };
-        repair(&path, &options, &Quiet, &Stop::default()).unwrap()
+        let options = CheckOptions { deep, copies: None, scope: ColonyScope { nodes, udp_port: 1, loopback: true } };
+        repair(&path, &options, &Quiet, &StopSignal::default()).unwrap()
     }
 
     fn puts(server: &Fake) -> usize {
@@ -474,7 +473,7 @@ mod tests {
         let ids: Vec<ChunkId> = [0, 1, 2, 1].map(|n| ChunkId::of(bytes(n).as_bytes())).to_vec();
         let cell = |n: u8| crate::client::test_server::cell_at(&format!("http://{n}"));
         let holders =
-            crate::client::discover::holders::testing::holders(&ids, &[(cell(1), &[0, 1, 2]), (cell(2), &[0])]);
+            crate::client::discover::holder_index::testing::holders(&ids, &[(cell(1), &[0, 1, 2]), (cell(2), &[0])]);
         let lost = BTreeSet::from([2]);
         assert_eq!(in_order(&[0, 1, 2, 3], &lost, &ids, &holders), [1, 0]);
     }

@@ -2,13 +2,13 @@
 
 use crate::client::maintain::drain::refusal;
 use crate::client::maintain::poll::{Missed, wait};
-use crate::client::{ClientError, KnownCell, Progress, Stop, at_once};
+use crate::client::{ClientError, KnownCell, Progress, StopSignal, query_cells};
 use crate::net::client::Http;
 use crate::wire::api::ScrubProgress;
 
 /// How it went on one cell.
 #[derive(Debug)]
-pub struct Scrubbed {
+pub struct ScrubOutcome {
     /// Which one.
     pub cell: KnownCell,
     /// What it said last; or why it did not do it, or is gone.
@@ -16,7 +16,7 @@ pub struct Scrubbed {
 }
 
 struct Watched {
-    scrubbed: Scrubbed,
+    scrubbed: ScrubOutcome,
     missed: Missed,
     ended: bool,
 }
@@ -33,15 +33,15 @@ pub fn scrub(
     cells: &[KnownCell],
     waits: bool,
     progress: &dyn Progress,
-    stop: &Stop,
-) -> Result<Vec<Scrubbed>, ClientError> {
-    let told = at_once(cells, |cell| http.scrub(&cell.url).map_err(|error| refusal(cell, &error, "scrubbed")));
+    stop: &StopSignal,
+) -> Result<Vec<ScrubOutcome>, ClientError> {
+    let told = query_cells(cells, |cell| http.scrub(&cell.url).map_err(|error| refusal(cell, &error, "scrubbed")));
     let mut watched: Vec<Watched> = cells
         .iter()
         .zip(told)
         .map(|(cell, result)| {
             let ended = !waits || result.as_ref().map_or(true, |scrub| scrub.finished);
-            Watched { scrubbed: Scrubbed { cell: cell.clone(), result }, missed: Missed::default(), ended }
+            Watched { scrubbed: ScrubOutcome { cell: cell.clone(), result }, missed: Missed::default(), ended }
         })
         .collect();
     let total = watched.iter().filter_map(|one| one.scrubbed.result.as_ref().ok()).map(|scrub| scrub.total).sum();
@@ -64,7 +64,7 @@ pub fn scrub(
 fn look(http: &Http, watched: &mut [Watched]) {
     let waiting: Vec<&mut Watched> = watched.iter_mut().filter(|one| !one.ended).collect();
     let cells: Vec<KnownCell> = waiting.iter().map(|one| one.scrubbed.cell.clone()).collect();
-    let looks = at_once(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
+    let looks = query_cells(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
     for (one, look) in waiting.into_iter().zip(looks) {
         let name = one.scrubbed.cell.name();
         let why = match look {
@@ -108,7 +108,7 @@ mod tests {
         ];
         let cells: Vec<KnownCell> = cells.iter().map(|fake| cell_at(&fake.url)).collect();
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let scrubbed = scrub(&http, &cells, true, &Quiet, &Stop::default()).unwrap();
+        let scrubbed = scrub(&http, &cells, true, &Quiet, &StopSignal::default()).unwrap();
         let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
         assert_eq!((of(0).unwrap(), of(1).unwrap()), ((40, 2), (40, 0)));
         assert!(of(2).unwrap_err().to_string().contains("version that cannot be scrubbed"));
@@ -121,9 +121,9 @@ mod tests {
             ("GET /status", &[(200, status(&serde_json::json!({})))]),
         ]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &Stop::default()).unwrap();
+        let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &StopSignal::default()).unwrap();
         assert!(scrubbed[0].result.as_ref().unwrap_err().to_string().contains("started anew"));
-        let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &Stop::default()).unwrap();
+        let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &StopSignal::default()).unwrap();
         assert_eq!(begun[0].result.as_ref().unwrap().total, 40);
     }
 }

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::discover::have::{Wait, ask_all};
-use crate::client::discover::holders::Holders;
-use crate::client::discover::locate::locate;
+use crate::client::discover::find_cells::find_cells;
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::discover::query::{Wait, ask_all};
 use crate::client::get::download::{BadCopy, search};
 use crate::client::maintain::check::CheckOptions;
-use crate::client::maintain::tally::{Tally, tally};
+use crate::client::maintain::copy_counts::{CopyCounts, tally};
 use crate::client::maintain::verify::verify;
-use crate::client::{ClientError, KnownCell, Progress, Stop, none_answers};
+use crate::client::{ClientError, KnownCell, Progress, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 
@@ -20,7 +20,7 @@ const MAX_VAIN_SEARCHES: usize = 4;
 /// What was found.
 pub(in crate::client) struct Survey {
     /// Who has what, without copies that are bad.
-    pub(in crate::client) holders: Holders,
+    pub(in crate::client) holders: HolderIndex,
     /// Chunks that only a cell has which does not answer here; others reach it.
     pub(in crate::client) beyond: BTreeSet<usize>,
     /// Copies that were found to be bad.
@@ -36,18 +36,18 @@ impl Survey {
         ids: &[ChunkId],
         options: &CheckOptions,
         progress: &dyn Progress,
-        stop: &Stop,
+        stop: &StopSignal,
     ) -> Result<Self, ClientError> {
-        let cells = locate(http, &options.place, usize::MAX)?;
+        let cells = find_cells(http, &options.scope, usize::MAX)?;
         let answers = ask_all(&http.with_timeouts(Timeouts::FETCH), &cells, ids, Wait::ForAll(stop));
-        if stop.is_asked() {
+        if stop.is_set() {
             return Err(ClientError::Stopped("stopped".into()));
         }
         let unheard = cells.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_none_or(|it| !it.whole));
         let mut unheard: Vec<String> = unheard.map(|(cell, _)| cell.name()).collect();
-        let mut holders = Holders::new(&cells, answers, ids.len());
+        let mut holders = HolderIndex::new(&cells, answers, ids.len());
         if holders.answering() == 0 {
-            return Err(none_answers(&options.place, cells.len()));
+            return Err(ClientError::none_responding(&options.scope, cells.len()));
         }
         let mut bad = Vec::new();
         if options.deep {
@@ -60,18 +60,18 @@ impl Survey {
     }
 
     /// Counts the copies.
-    pub(in crate::client) fn tally(&self, chunks: usize, wanted: usize) -> Tally {
+    pub(in crate::client) fn tally(&self, chunks: usize, wanted: usize) -> CopyCounts {
         let bad = self.bad.iter().map(|copy| copy.index).collect();
         tally(&self.holders, chunks, wanted, &self.beyond, &bad)
     }
 }
 
 /// Cells that we do not know of may have what is missing: a get would find it.
-fn search_for_missing(http: &Http, holders: &Holders, ids: &[ChunkId], stop: &Stop) -> BTreeSet<usize> {
+fn search_for_missing(http: &Http, holders: &HolderIndex, ids: &[ChunkId], stop: &StopSignal) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut in_vain = 0;
     for index in holders.missing() {
-        let Some(id) = ids.get(index).filter(|_| in_vain < MAX_VAIN_SEARCHES && !stop.is_asked()) else { break };
+        let Some(id) = ids.get(index).filter(|_| in_vain < MAX_VAIN_SEARCHES && !stop.is_set()) else { break };
         let entries: Vec<KnownCell> = holders.entries();
         let is_good = |bytes: Vec<u8>, _| ChunkId::of(&bytes) == *id;
         if search(http, entries, id, is_good).unwrap_or_default() {

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::client::discover::holders::Holders;
+use crate::client::discover::holder_index::HolderIndex;
 use crate::client::get::download::BadCopy;
-use crate::client::{ClientError, KnownCell, Progress, Stop};
+use crate::client::{ClientError, KnownCell, Progress, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
 use crate::sync::lock;
@@ -57,10 +57,10 @@ enum Told {
 /// the cells that did not answer to the end.
 pub(in crate::client) fn verify(
     http: &Http,
-    holders: &mut Holders,
+    holders: &mut HolderIndex,
     ids: &[ChunkId],
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<(Vec<BadCopy>, Vec<String>), ClientError> {
     let cells: Vec<KnownCell> = holders.cells().cloned().collect();
     let copies: usize = (0..ids.len()).map(|index| holders.count(index)).sum();
@@ -69,7 +69,7 @@ pub(in crate::client) fn verify(
     let (mut bad, mut unheard) = (Vec::new(), Vec::new());
     let name = |cell: usize| cells.get(cell).map(KnownCell::name).unwrap_or_default();
     loop {
-        if stop.is_asked() {
+        if stop.is_set() {
             return Err(ClientError::Stopped("stopped".into()));
         }
         match told.recv_timeout(STOP_LOOK) {
@@ -103,10 +103,10 @@ pub(in crate::client) fn verify(
 
 fn start(
     http: &Http,
-    holders: &Holders,
+    holders: &HolderIndex,
     cells: &[KnownCell],
     ids: &[ChunkId],
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> std::sync::mpsc::Receiver<Told> {
     let (tell, told) = channel();
     let queue: VecDeque<usize> = (0..cells.len()).collect();
@@ -136,7 +136,7 @@ struct Worker<'a> {
     url: &'a str,
     number: usize,
     tell: &'a Sender<Told>,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
 }
 
 impl Worker<'_> {
@@ -156,7 +156,7 @@ impl Worker<'_> {
                 Err(error) => unheard(from, error),
             };
             let last = matches!(told, Told::Unheard { .. });
-            if self.tell.send(told).is_err() || last || self.stop.is_asked() {
+            if self.tell.send(told).is_err() || last || self.stop.is_set() {
                 return;
             }
         }
@@ -209,7 +209,7 @@ impl Worker<'_> {
     fn persist<T>(&self, mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
         for _ in 1..TRIES {
             match call() {
-                Err(error) if !is_unreadable(&error) && !self.stop.is_asked() => thread::sleep(PAUSE),
+                Err(error) if !is_unreadable(&error) && !self.stop.is_set() => thread::sleep(PAUSE),
                 answer => return answer,
             }
         }
@@ -225,7 +225,7 @@ pub(in crate::client) fn is_unreadable(error: &CallError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::discover::holders::testing;
+    use crate::client::discover::holder_index::testing;
     use crate::client::test_server::{Fake, Quiet, cell_at};
     use crate::net::client::Timeouts;
     use crate::wire::api::write_ids;
@@ -237,7 +237,7 @@ mod tests {
         let all: Vec<usize> = (0..ids.len()).collect();
         let mut holders = testing::holders(ids, &[(cell_at(&fake.url), &all)]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let (bad, unheard) = verify(&http, &mut holders, ids, &Quiet, &Stop::default()).unwrap();
+        let (bad, unheard) = verify(&http, &mut holders, ids, &Quiet, &StopSignal::default()).unwrap();
         (bad, holders.held_by(0).collect(), unheard.len())
     }
 

@@ -19,16 +19,16 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::have::{Wait, ask_all};
-use crate::client::discover::holders::Holders;
-use crate::client::discover::locate::locate;
+use crate::client::discover::find_cells::find_cells;
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::discover::query::{Wait, ask_all};
 use crate::client::put::in_flight::{Flow, senders};
 use crate::client::put::journal::{Earlier, Journal, journal_path};
 use crate::client::put::ledger::Ledger;
 use crate::client::put::placer::{Copies, Failure, Next, Placer};
 use crate::client::put::source::Fingerprint;
 use crate::client::put::upload::{Crew, Event, Job, Work};
-use crate::client::{ClientError, KnownCell, Place, Progress, Source, Stop, manifest_file};
+use crate::client::{ClientError, ColonyScope, KnownCell, Progress, Source, StopSignal, manifest_file};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{CallError, Http, PutHints, Timeouts};
 use crate::pipeline::{Key, Level, Manifest, SealedChunk};
@@ -47,7 +47,7 @@ pub struct PutOptions {
     /// Write over a manifest that is there.
     pub force: bool,
     /// Where the colony is.
-    pub place: Place,
+    pub scope: ColonyScope,
 }
 
 /// What a put did.
@@ -92,7 +92,7 @@ pub fn put(
     manifest: &Path,
     options: &PutOptions,
     progress: &dyn Progress,
-    stop: &Stop,
+    stop: &StopSignal,
 ) -> Result<PutReport, ClientError> {
     manifest_file::check(source, manifest, options.force)?;
     let fingerprint = source.fingerprint()?;
@@ -100,9 +100,9 @@ pub fn put(
 
     let senders = senders(options.copies);
     let http = Http::new(Timeouts::STORE, senders, 4 * senders);
-    let cells = locate(&http, &options.place, options.copies.into())?;
+    let cells = find_cells(&http, &options.scope, options.copies.into())?;
     if cells.is_empty() {
-        return Err(crate::client::no_cells(&options.place));
+        return Err(ClientError::no_cells(&options.scope));
     }
     let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
     warn_of_few(&placer, options, progress)?;
@@ -248,9 +248,9 @@ impl Put<'_> {
 
     /// Who has what, when that has come to rest: cells may still be writing copies that were on their way when the earlier
     /// put was cut off, and those need not be sent again.
-    fn settled_holders(&self, cells: &[KnownCell], ids: &[ChunkId]) -> Holders {
-        let look = || Holders::new(cells, ask_all(&self.http, cells, ids, Wait::ForHolders), ids.len());
-        let copies = |holders: &Holders| (0..ids.len()).map(|place| holders.count(place)).sum::<usize>();
+    fn settled_holders(&self, cells: &[KnownCell], ids: &[ChunkId]) -> HolderIndex {
+        let look = || HolderIndex::new(cells, ask_all(&self.http, cells, ids, Wait::ForHolders), ids.len());
+        let copies = |holders: &HolderIndex| (0..ids.len()).map(|place| holders.count(place)).sum::<usize>();
         let whole = ids.len() * usize::from(self.options.copies).min(self.placer.willing());
         let mut holders = look();
         for _ in 0..MAX_SETTLING_LOOKS {
@@ -269,7 +269,7 @@ impl Put<'_> {
 
     /// Does the work, in as many passes as it takes: chunks of an earlier run that turn out to be unreadable are made
     /// anew in the next one. Returns the size of the source.
-    fn run(&mut self, source: &Source, key: &Key, stop: &Stop) -> Result<u64, ClientError> {
+    fn run(&mut self, source: &Source, key: &Key, stop: &StopSignal) -> Result<u64, ClientError> {
         self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {
             let incomplete = self.earlier.iter().map(|chunk| chunk.index);
@@ -291,13 +291,13 @@ impl Put<'_> {
     }
 
     /// Reads the source to its end once. Returns how many blocks and bytes it has.
-    fn pass(&mut self, crew: &Crew, stop: &Stop) -> Result<(usize, u64), ClientError> {
+    fn pass(&mut self, crew: &Crew, stop: &StopSignal) -> Result<(usize, u64), ClientError> {
         let mut to_remake = 0;
         let mut end = None;
         let mut stuck = BTreeSet::new();
         let mut looks = 0;
         loop {
-            if stop.is_asked() {
+            if stop.is_set() {
                 return Err(ClientError::Stopped("stopped".into()));
             }
             if self.under_way.len() < MAX_EARLIER_UNDER_WAY
@@ -412,7 +412,7 @@ impl Put<'_> {
     /// No cell is left for some chunk: perhaps cells came back, or others joined.
     fn look_again(&mut self, look: u32) -> Result<(), ClientError> {
         let began = Instant::now();
-        let found = locate(&self.http, &self.options.place, usize::MAX)?;
+        let found = find_cells(&self.http, &self.options.scope, usize::MAX)?;
         let none = found.is_empty();
         self.placer.found(found);
         for chunk in self.under_way.values_mut() {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::holders::{Has, Index};
-use crate::client::{KnownCell, Stop};
+use crate::client::discover::holder_index::{Has, Index};
+use crate::client::{KnownCell, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::sync::lock;
@@ -39,7 +39,7 @@ pub(in crate::client) enum Wait<'a> {
     /// When every chunk has a holder, the others are not waited for any longer than a moment.
     ForHolders,
     /// For every cell, each as long as its time allows, unless the user wants to stop.
-    ForAll(&'a Stop),
+    ForAll(&'a StopSignal),
 }
 
 /// Asks every cell for all ids. `None` for a cell that does not answer, or is late when it need not be waited for. In the order of `cells`. What a cell answers becomes one bit for each id as it comes, so that the answers of many
@@ -94,7 +94,7 @@ fn gather(
         };
         let (number, answer) = match (next, wait) {
             (Ok(next), _) => next,
-            (Err(RecvTimeoutError::Timeout), Wait::ForAll(stop)) if !stop.is_asked() => continue,
+            (Err(RecvTimeoutError::Timeout), Wait::ForAll(stop)) if !stop.is_set() => continue,
             // All have answered, or will not.
             (Err(_), _) => return gathered,
         };

@@ -1,7 +1,7 @@
 //! Who has which chunk, and who is quickest. Pure decisions; the fetching is done by others.
 
 use crate::client::KnownCell;
-use crate::client::discover::have::Answer;
+use crate::client::discover::query::Answer;
 use crate::id::ChunkId;
 use crate::wire::beacon::Status;
 
@@ -91,12 +91,12 @@ struct Cell {
 
 /// The holders of a manifest's chunks.
 #[derive(Debug, Clone)]
-pub(in crate::client) struct Holders {
+pub(in crate::client) struct HolderIndex {
     cells: Vec<Cell>,
     chunks: usize,
 }
 
-impl Holders {
+impl HolderIndex {
     /// Takes in what the cells answered about `chunks` chunks. `answers` are in the order of `cells`.
     pub(in crate::client) fn new(cells: &[KnownCell], answers: Vec<Option<Answer>>, chunks: usize) -> Self {
         let cells = cells.iter().zip(answers).filter_map(|(known, answer)| {
@@ -206,7 +206,7 @@ pub(in crate::client) mod testing {
     use super::*;
 
     /// Cells, and which of the chunks each has.
-    pub(crate) fn holders(ids: &[ChunkId], cells: &[(KnownCell, &[usize])]) -> Holders {
+    pub(crate) fn holders(ids: &[ChunkId], cells: &[(KnownCell, &[usize])]) -> HolderIndex {
         let index = Index::new(ids);
         let answer = |held: &[usize]| {
             let mut has = Has::nothing(ids.len());
@@ -216,7 +216,7 @@ pub(in crate::client) mod testing {
             Some(Answer { has, took_ms: 1.0, whole: true })
         };
         let known: Vec<KnownCell> = cells.iter().map(|(cell, _)| cell.clone()).collect();
-        Holders::new(&known, cells.iter().map(|(_, held)| answer(held)).collect(), ids.len())
+        HolderIndex::new(&known, cells.iter().map(|(_, held)| answer(held)).collect(), ids.len())
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::wire::beacon::Role;
 
-    fn holders(paces: &[f64], chunks: usize) -> Holders {
+    fn holders(paces: &[f64], chunks: usize) -> HolderIndex {
         let ids: Vec<ChunkId> = (0..chunks).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
         let cells: Vec<KnownCell> = (0..paces.len())
             .map(|n| KnownCell {
@@ -243,13 +243,13 @@ mod tests {
             ids.iter().enumerate().filter(|(index, _)| *index != n).for_each(|(_, id)| has.add(&index, id));
             Some(Answer { has, took_ms, whole: true })
         };
-        Holders::new(&cells, paces.iter().enumerate().map(answer).collect(), chunks)
+        HolderIndex::new(&cells, paces.iter().enumerate().map(answer).collect(), chunks)
     }
 
     #[test]
     fn the_quickest_holder_is_chosen_and_a_busy_one_is_slower() {
         let mut holders = holders(&[1.0, 2.5, 100.0], 70);
-        let choose = |holders: &mut Holders| holders.choose(69, &[]).unwrap().0;
+        let choose = |holders: &mut HolderIndex| holders.choose(69, &[]).unwrap().0;
         assert_eq!((0..5).map(|_| choose(&mut holders)).collect::<Vec<_>>(), [0, 0, 1, 0, 0]);
         assert_eq!(holders.choose(0, &[]).unwrap().0, 1, "cell 0 does not have chunk 0");
         assert_eq!(holders.choose(69, &[0, 1]).unwrap().0, 2);
@@ -289,7 +289,7 @@ mod tests {
         assert!(!other.is_everything(3));
         other.merge(&has);
         assert!(other.is_everything(3));
-        let holders = Holders::new(&[cell], vec![Some(Answer { has, took_ms: 1.0, whole: true })], 3);
+        let holders = HolderIndex::new(&[cell], vec![Some(Answer { has, took_ms: 1.0, whole: true })], 3);
         assert_eq!(holders.missing(), [1]);
     }
 

@@ -1,7 +1,7 @@
 //! One cell, as a user names it.
 
-use crate::client::discover::locate::locate;
-use crate::client::{ClientError, KnownCell, Place, no_cells};
+use crate::client::discover::find_cells::find_cells;
+use crate::client::{ClientError, ColonyScope, KnownCell};
 use crate::net::client::{CallError, Http};
 use crate::wire::beacon::{Role, Status};
 
@@ -12,29 +12,29 @@ const MAX_TOLD: usize = 8;
 
 /// How a cell is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CellWord {
-    /// By its door, as `http://HOST:PORT`.
+pub enum CellSelector {
+    /// By its URL, `http://HOST:PORT`.
     Url(String),
     /// By the first digits of its id, in lower case and without hyphens.
-    Id(String),
+    IdPrefix(String),
 }
 
-impl CellWord {
+impl CellSelector {
     /// Is this the beginning of an id?
-    pub fn id(word: &str) -> Option<Self> {
+    pub fn from_id_prefix(word: &str) -> Option<Self> {
         let digits: String = word.chars().filter(|c| *c != '-').collect();
         let is_id = (MIN_DIGITS..=32).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_hexdigit());
-        is_id.then(|| Self::Id(digits.to_lowercase()))
+        is_id.then(|| Self::IdPrefix(digits.to_lowercase()))
     }
 }
 
 /// Finds the cell.
-pub fn find(http: &Http, place: &Place, word: &CellWord) -> Result<KnownCell, ClientError> {
-    match word {
-        CellWord::Url(url) => at_door(http, url),
-        CellWord::Id(digits) => {
-            let cells = locate(http, place, usize::MAX)?;
-            if cells.is_empty() { Err(no_cells(place)) } else { choose(cells, digits) }
+pub fn find_cell(http: &Http, scope: &ColonyScope, selector: &CellSelector) -> Result<KnownCell, ClientError> {
+    match selector {
+        CellSelector::Url(url) => at_door(http, url),
+        CellSelector::IdPrefix(digits) => {
+            let cells = find_cells(http, scope, usize::MAX)?;
+            if cells.is_empty() { Err(ClientError::no_cells(scope)) } else { choose(cells, digits) }
         }
     }
 }
@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn four_hexadecimal_digits_or_more_are_the_beginning_of_an_id() {
-        assert_eq!(CellWord::id("3365A925"), Some(CellWord::Id("3365a925".into())));
-        assert_eq!(CellWord::id("3365a925-0000"), Some(CellWord::Id("3365a9250000".into())));
+        assert_eq!(CellSelector::from_id_prefix("3365A925"), Some(CellSelector::IdPrefix("3365a925".into())));
+        assert_eq!(CellSelector::from_id_prefix("3365a925-0000"), Some(CellSelector::IdPrefix("3365a9250000".into())));
         for none in ["336", "pi4.local", "3365g", "", "----", &"0".repeat(33)] {
-            assert_eq!(CellWord::id(none), None, "{none}");
+            assert_eq!(CellSelector::from_id_prefix(none), None, "{none}");
         }
     }
 

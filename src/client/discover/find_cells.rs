@@ -42,7 +42,7 @@ const BEACONS: Duration = Duration::from_millis(1200);
 
 /// Where to look for cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ColonyScope {
     /// Doors of cells to start from, as `http://HOST:PORT`. When there are any, nothing is broadcast.
     pub nodes: Vec<String>,
     /// UDP port of the colony.
@@ -75,13 +75,13 @@ impl KnownCell {
 
 /// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all
 /// say that there are no others, no time is spent on looking for more.
-pub fn locate(http: &Http, place: &Place, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
+pub fn find_cells(http: &Http, scope: &ColonyScope, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
     let http = &http.with_timeouts(Timeouts::PROBE);
-    let mut found = if place.nodes.is_empty() {
-        probe(http, place, wanted)
+    let mut found = if scope.nodes.is_empty() {
+        probe(http, scope, wanted)
             .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?
     } else {
-        ask(http, &place.nodes)
+        ask(http, &scope.nodes)
     };
     found.sort_by(|a, b| a.url.cmp(&b.url));
     found.retain(|cell| cell.status != Status::Leaving);
@@ -206,9 +206,9 @@ fn claims_anything(http: &Http, url: &str) -> bool {
     http.has_chunk(url, &nobodys).unwrap_or(true)
 }
 
-fn probe(http: &Http, place: &Place, wanted: usize) -> io::Result<Vec<KnownCell>> {
+fn probe(http: &Http, scope: &ColonyScope, wanted: usize) -> io::Result<Vec<KnownCell>> {
     let mut found = Found::default();
-    let probes = Probes::open(place)?;
+    let probes = Probes::open(scope)?;
     let started = Instant::now();
     let mut again = PROBE_AGAIN_MS.iter().map(|&ms| Duration::from_millis(ms));
     let mut next_probe = Some(Duration::ZERO);
@@ -217,12 +217,12 @@ fn probe(http: &Http, place: &Place, wanted: usize) -> io::Result<Vec<KnownCell>
     let mut told = BTreeMap::new();
     while started.elapsed() < GIVE_UP {
         if first_answer.is_none() && next_probe.is_some_and(|at| started.elapsed() >= at) {
-            probes.send(place.udp_port);
+            probes.send(scope.udp_port);
             next_probe = again.next();
         }
         if found.0.is_empty() && ears.is_none() && started.elapsed() >= LISTEN_AFTER {
             // Without it there is still the probe.
-            ears = udp::listener(place.udp_port).and_then(nonblocking).ok();
+            ears = udp::listener(scope.udp_port).and_then(nonblocking).ok();
         }
         let beacons: Vec<_> = probes.sockets.iter().chain(&ears).flat_map(receive_some).collect();
         let heard_any = !beacons.is_empty();
@@ -257,10 +257,10 @@ struct Probes {
 }
 
 impl Probes {
-    fn open(place: &Place) -> io::Result<Self> {
+    fn open(scope: &ColonyScope) -> io::Result<Self> {
         let mut probes = Self { sockets: Vec::new(), targets: Vec::new() };
-        let mut networks = udp::networks(place.loopback, None)?;
-        if !place.loopback {
+        let mut networks = udp::networks(scope.loopback, None)?;
+        if !scope.loopback {
             // A cell on this very machine hears it too, even with the cable out.
             networks.extend(udp::networks(true, None)?);
         }

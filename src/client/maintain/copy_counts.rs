@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::client::discover::holders::Holders;
+use crate::client::discover::holder_index::HolderIndex;
 
 /// The chunks of a manifest, by how many copies they have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::client) struct Tally {
+pub(in crate::client) struct CopyCounts {
     /// How many chunks have so many copies.
     pub(in crate::client) by_copies: BTreeMap<usize, usize>,
     /// The first of those with the fewest copies, and how many it has.
@@ -24,13 +24,13 @@ pub(in crate::client) struct Tally {
 /// Counts. `beyond` are chunks that a cell has which does not answer here and others reach: one copy each. `bad` are
 /// chunks of which a bad copy was found.
 pub(in crate::client) fn tally(
-    holders: &Holders,
+    holders: &HolderIndex,
     chunks: usize,
     wanted: usize,
     beyond: &BTreeSet<usize>,
     bad: &BTreeSet<usize>,
-) -> Tally {
-    let mut tally = Tally::default();
+) -> CopyCounts {
+    let mut tally = CopyCounts::default();
     let staying = holders.staying();
     for index in 0..chunks {
         let hidden = usize::from(beyond.contains(&index));
@@ -56,12 +56,12 @@ pub(in crate::client) fn tally(
 mod tests {
     use super::*;
     use crate::client::KnownCell;
-    use crate::client::discover::holders::testing;
+    use crate::client::discover::holder_index::testing;
     use crate::id::ChunkId;
     use crate::wire::beacon::{Role, Status};
 
     /// Cells by the chunks that they have.
-    fn holders(chunks: usize, cells: &[(&[usize], Status)]) -> Holders {
+    fn holders(chunks: usize, cells: &[(&[usize], Status)]) -> HolderIndex {
         let ids: Vec<ChunkId> = (0..chunks).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
         let cell = |(n, &(held, status)): (usize, &(_, Status))| {
             let url = format!("http://{n}");
@@ -94,7 +94,7 @@ mod tests {
         let both: &[usize] = &[0, 1];
         let all = holders(2, &[(both, ACTIVE), (both, ACTIVE), (&[0], Status::Draining)]);
         let none = BTreeSet::new();
-        let of = |holders: &Holders, wanted| tally(holders, 2, wanted, &none, &none);
+        let of = |holders: &HolderIndex, wanted| tally(holders, 2, wanted, &none, &none);
         assert!(of(&all, 3).on_all_cells);
         assert_eq!(of(&all, 3).by_copies, BTreeMap::from([(2, 2)]), "a drained cell's copy does not count");
         assert!(!of(&all, 2).on_all_cells, "nothing is short");

@@ -59,11 +59,11 @@ impl View<'_> {
 
 /// Numbers that bind answers to questions. Shared by all that asks.
 #[derive(Debug, Default)]
-pub(super) struct Tickets(u64);
+pub(super) struct TaskIds(u64);
 
-impl Tickets {
-    pub(super) fn next(&mut self) -> crate::cell::Ticket {
+impl TaskIds {
+    pub(super) fn next(&mut self) -> crate::cell::TaskId {
         self.0 += 1;
-        crate::cell::Ticket(self.0)
+        crate::cell::TaskId(self.0)
     }
 }

@@ -7,7 +7,7 @@
 //!  other's copy bad ───▶ trust ──▶ recount ─▶ heal       └─▶ Note
 //! ```
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::heal::Heal;
 use crate::cell::integrity::audits::{Audits, Finding};
 use crate::cell::integrity::scrub::Scrub;
@@ -17,11 +17,13 @@ use crate::cell::membership::responsiveness::Voices;
 use crate::cell::replicas::map::Holdings;
 use crate::cell::replicas::queries::{Beliefs, Learned};
 use crate::cell::replicas::refetch::{Mended, Mends};
-use crate::cell::{Event, Held, Input, Memory, News, Output, Sent, Settings, StoreFacts, Verified};
+use crate::cell::{
+    CopyInput, Event, LocalCopy, Output, Persist, SavedState, SendOutcome, Settings, StoreStats, Task, VerifyOutcome,
+};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{Activity, DrainProgress};
+use crate::wire::api::{Activity, DrainProgress, HolderHint};
 use crate::wire::beacon::{Alert, Beacon, Role};
 
 /// What is around the cell at one moment.
@@ -29,7 +31,7 @@ pub(super) struct Around<'a> {
     pub(super) now: Time,
     pub(super) id: CellId,
     pub(super) role: Role,
-    pub(super) store: StoreFacts,
+    pub(super) store: StoreStats,
     pub(super) members: &'a Membership,
     pub(super) settings: &'a Settings,
 }
@@ -43,7 +45,7 @@ pub(super) struct Living {
     scrub: Scrub,
     audits: Audits,
     trust: Trust,
-    tickets: Tickets,
+    task_ids: TaskIds,
     draining: bool,
     /// Has the log been told that all is handed on?
     drained: bool,
@@ -73,7 +75,7 @@ macro_rules! view {
 }
 
 impl Living {
-    pub(super) fn new(memory: &Memory, settings: &Settings) -> Self {
+    pub(super) fn new(memory: &SavedState, settings: &Settings) -> Self {
         Self {
             holdings: Holdings::default(),
             heal: Heal::new(settings.heal_rate),
@@ -83,7 +85,7 @@ impl Living {
             scrub: Scrub::new(memory.scrubbed),
             audits: Audits::new(settings.audit_rate),
             trust: Trust::recall(&memory.strikes, &memory.isolated, settings),
-            tickets: Tickets::default(),
+            task_ids: TaskIds::default(),
             draining: memory.draining,
             drained: false,
             counted: false,
@@ -102,18 +104,24 @@ impl Living {
     }
 
     /// Takes in what concerns copies.
-    pub(super) fn handle(&mut self, around: &Around, input: &Input, rng: &mut fastrand::Rng, out: &mut Vec<Output>) {
+    pub(super) fn handle(
+        &mut self,
+        around: &Around,
+        input: &CopyInput,
+        rng: &mut fastrand::Rng,
+        out: &mut Vec<Output>,
+    ) {
         match input {
-            Input::Holds(held) => return self.holds(around, held),
-            Input::Counted => {
+            CopyInput::Present(held) => return self.holds(around, held),
+            CopyInput::ListingDone => {
                 self.counted = true;
                 if self.draining {
                     self.heal.check_all(&view!(self, around), &self.holdings);
                 }
             }
-            Input::Gone(id) => self.lost(around, id),
-            Input::Answered { ticket, has } => {
-                if let Some(mut learned) = self.beliefs.answered(&mut self.holdings, *ticket, has.as_deref()) {
+            CopyInput::Gone(id) => self.lost(around, id),
+            CopyInput::QueryDone { task_id, has } => {
+                if let Some(mut learned) = self.beliefs.answered(&mut self.holdings, *task_id, has.as_deref()) {
                     self.doubt(&mut learned);
                     if self.voices.heard_from(around.now, learned.cell, learned.answered) {
                         self.recount_shared(around, &learned.cell);
@@ -128,32 +136,35 @@ impl Living {
                     }
                 }
             }
-            Input::Sent(ticket, how) => {
-                let sent = self.heal.sent(around.now, &mut self.holdings, *ticket, *how);
-                match (sent, how) {
-                    (Some(id), Sent::OwnCopyBad) => self.own_copy_bad(around, &id, out),
-                    (Some(id), Sent::OwnCopyGone) => self.lost(around, &id),
-                    _ => {}
+            CopyInput::SendDone { task_id, outcome: how } => {
+                if let Some(id) = self.heal.sent(around.now, &mut self.holdings, *task_id, *how) {
+                    match how {
+                        SendOutcome::OwnCopyBad => self.own_copy_bad(around, &id, out),
+                        SendOutcome::OwnCopyGone => self.lost(around, &id),
+                        SendOutcome::Stored
+                        | SendOutcome::Refused
+                        | SendOutcome::Failed
+                        | SendOutcome::OwnCopyUnreadable => {}
+                    }
                 }
             }
-            Input::Fetched(ticket, how) => match self.mends.fetched(*ticket, *how) {
+            CopyInput::FetchDone { task_id, outcome: how } => match self.mends.fetched(*task_id, *how) {
                 Some(Mended::Here(held)) => self.mended(around, &held, out),
                 Some(Mended::BadSource(cell, chunk)) => self.strike(around, cell, chunk, out),
                 Some(Mended::NotYet) | None => {}
             },
-            Input::Audited(ticket, how) => {
-                if let Some(finding) = self.audits.audited(around.now, *ticket, *how) {
+            CopyInput::AuditDone { task_id, outcome: how } => {
+                if let Some(finding) = self.audits.audited(around.now, *task_id, *how) {
                     self.found(around, finding, out);
                 }
             }
-            Input::Verified(id, how) => self.verified(around, *id, *how, out),
-            Input::Told(news) => {
-                self.beliefs.told(&view!(self, around), &self.holdings, news, &mut self.tickets, out);
+            CopyInput::VerifyDone { chunk: id, outcome: how } => self.verified(around, *id, *how, out),
+            CopyInput::Hints(news) => {
+                self.beliefs.told(&view!(self, around), &self.holdings, news, &mut self.task_ids, out);
             }
-            Input::Alerted(alert) => self.audits.alerted(&view!(self, around), &self.holdings, alert, out),
-            Input::Drain(on) => self.drain(around, *on, out),
-            Input::Scrub => self.scrub.start_full(&self.holdings),
-            _ => {}
+            CopyInput::Alert(alert) => self.audits.alerted(&view!(self, around), &self.holdings, alert, out),
+            CopyInput::Drain(on) => self.drain(around, *on, out),
+            CopyInput::Scrub => self.scrub.start_full(&self.holdings),
         }
         self.tend(around, rng, out);
     }
@@ -174,7 +185,7 @@ impl Living {
         }
         if self.counted {
             let view = view!(self, around);
-            let gone = self.beliefs.audit(&view, &self.holdings, &mut self.tickets, rng, out);
+            let gone = self.beliefs.audit(&view, &self.holdings, &mut self.task_ids, rng, out);
             if around.store.full {
                 self.audits.look_for_extra(&view, &self.holdings);
             }
@@ -203,11 +214,11 @@ impl Living {
         }
         let view = view!(self, around);
         if let Some((round, questions)) = self.heal.begin(&view, &self.holdings, out) {
-            self.beliefs.ask_for_round(&view, round, questions, &mut self.tickets, out);
+            self.beliefs.ask_for_round(&view, round, questions, &mut self.task_ids, out);
         }
-        self.heal.advance(&view, &self.holdings, &mut self.tickets, out);
-        self.mends.advance(&view, &mut self.tickets, out);
-        self.audits.advance(&view, &self.holdings, around.role == Role::Guard, &mut self.tickets, rng, out);
+        self.heal.advance(&view, &self.holdings, &mut self.task_ids, out);
+        self.mends.advance(&view, &mut self.task_ids, out);
+        self.audits.advance(&view, &self.holdings, around.role == Role::Guard, &mut self.task_ids, rng, out);
         if self.scrub.advance(around.now, &self.holdings, around.settings, rng, out) {
             self.keep(around, out);
         }
@@ -220,7 +231,7 @@ impl Living {
             self.recount_shared(around, cell);
             self.returned |= *returned;
             if *returned && self.counted {
-                self.beliefs.returned(&view!(self, around), &self.holdings, *cell, &mut self.tickets, out);
+                self.beliefs.returned(&view!(self, around), &self.holdings, *cell, &mut self.task_ids, out);
             }
         }
     }
@@ -233,13 +244,13 @@ impl Living {
         }
     }
 
-    fn holds(&mut self, around: &Around, held: &[Held]) {
+    fn holds(&mut self, around: &Around, held: &[LocalCopy]) {
         let [_, _, settle_ms, _] = around.settings.heal_delay_ms;
         for held in held {
             let is_possible =
                 |cell: &CellId| !self.unheard_are_over() || around.members.get(cell).is_some() || *cell == around.id;
             let holders = held.holders.iter().copied().filter(is_possible).collect();
-            self.holdings.add(around.id, &Held { holders, ..held.clone() });
+            self.holdings.add(around.id, &LocalCopy { holders, ..held.clone() });
             self.mends.came(&held.id);
             // Its other copies may be on their way only now, and who has them may not have been told.
             let view = view!(self, around);
@@ -286,7 +297,7 @@ impl Living {
         let mut holders: Vec<CellId> = self.holdings.holders(id).chain([around.id]).collect();
         // In one order, so that the same holders are the same record.
         holders.sort_unstable();
-        out.push(Output::Note { chunk: *id, holders });
+        out.push(Output::Persist(Persist::Holders { chunk: *id, holders }));
     }
 
     /// Our copy is not here any more; it is got back.
@@ -303,29 +314,32 @@ impl Living {
         self.lost(around, id);
     }
 
-    fn verified(&mut self, around: &Around, id: ChunkId, how: Verified, out: &mut Vec<Output>) {
+    fn verified(&mut self, around: &Around, id: ChunkId, how: VerifyOutcome, out: &mut Vec<Output>) {
         self.scrub.verified(&id, how);
         match how {
-            Verified::Good => {
+            VerifyOutcome::Good => {
                 if self.audits.own_copy_is_good(around.id, id) {
                     out.push(Output::Event(Event::FalseAlert { culprit: around.id, chunk: id }));
                 }
             }
-            Verified::Bad => {
+            VerifyOutcome::Bad => {
                 out.push(Output::Event(Event::OwnCopyBad(id)));
                 self.lost(around, &id);
             }
-            Verified::Missing => self.lost(around, &id),
-            Verified::Unknown => {}
+            VerifyOutcome::Missing => self.lost(around, &id),
+            VerifyOutcome::Unreadable => {}
         }
     }
 
-    fn mended(&mut self, around: &Around, held: &Held, out: &mut Vec<Output>) {
+    fn mended(&mut self, around: &Around, held: &LocalCopy, out: &mut Vec<Output>) {
         self.holds(around, std::slice::from_ref(held));
-        out.push(Output::Event(Event::Mended(held.id)));
+        out.push(Output::Event(Event::Refetched(held.id)));
         let view = view!(self, around);
         for to in held.holders.iter().filter_map(|cell| view.door(cell)) {
-            out.push(Output::Tell { to, news: vec![News { id: held.id, holders: vec![around.id] }] });
+            out.push(Output::Task(Task::SendHints {
+                to,
+                hints: vec![HolderHint { id: held.id, holders: vec![around.id] }],
+            }));
         }
     }
 
@@ -336,7 +350,7 @@ impl Living {
                 if let Some(found) = tell {
                     let alert = Alert { node_id: around.id, culprit, chunk, found };
                     let to = around.members.iter().filter(|(_, m)| m.is_there()).map(|(_, m)| m.door).collect();
-                    out.push(Output::Alert { alert, to });
+                    out.push(Output::Task(Task::SendAlert { alert, to }));
                 }
             }
             Finding::False(culprit, chunk) => out.push(Output::Event(Event::FalseAlert { culprit, chunk })),
@@ -359,8 +373,8 @@ impl Living {
                 if self.holdings.remove(&chunk).is_some() {
                     self.recount(around, &chunk);
                     self.removed += 1;
-                    out.push(Output::Remove(chunk));
-                    out.push(Output::Event(Event::Removed(chunk)));
+                    out.push(Output::Task(Task::Remove(chunk)));
+                    out.push(Output::Event(Event::ExtraCopyRemoved(chunk)));
                 }
             }
         }
@@ -385,7 +399,7 @@ impl Living {
     }
 
     fn pardoned(&mut self, around: &Around, cell: CellId, out: &mut Vec<Output>) {
-        out.push(Output::Event(Event::Pardoned(cell)));
+        out.push(Output::Event(Event::IsolationEnded(cell)));
         self.heal.colony_changed(around.now, &cell);
         self.recount_shared(around, &cell);
         self.keep(around, out);
@@ -408,12 +422,12 @@ impl Living {
     }
 
     fn keep(&self, around: &Around, out: &mut Vec<Output>) {
-        out.push(Output::Keep(Memory {
+        out.push(Output::Persist(Persist::State(SavedState {
             draining: self.draining,
             scrubbed: self.scrub.place(),
             strikes: self.trust.strikes(around.now, around.settings),
             isolated: self.trust.isolations(around.now),
-        }));
+        })));
     }
 
     pub(super) fn facts(&self) -> Activity {

@@ -6,7 +6,7 @@ use crate::cell::copies::{Around, Living};
 use crate::cell::membership::roles::{self, Differentiation};
 use crate::cell::membership::static_peers::Peers;
 use crate::cell::membership::{Heard, Member, Membership};
-use crate::cell::{Answer, Event, Input, Memory, Output, Settings, StoreFacts};
+use crate::cell::{Event, Input, MemberInput, Output, Persist, ProbeOutcome, SavedState, Settings, StoreStats, Udp};
 use crate::id::CellId;
 use crate::time::Time;
 use crate::wire::api::{Activity, Presence};
@@ -39,7 +39,7 @@ pub struct Cell {
     /// The role that the colony needs of this cell, as it last looked.
     pub(super) needed: Role,
     living: Living,
-    store: StoreFacts,
+    store: StoreStats,
     leaving: bool,
     next_beacon: Time,
     members: Membership,
@@ -60,7 +60,7 @@ impl Cell {
         port: u16,
         doors: &[String],
         settings: Settings,
-        memory: &Memory,
+        memory: &SavedState,
         seed: u64,
     ) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Cell {
             differentiation: Differentiation::new(),
             needed: roles::needed(&id, std::iter::empty()),
             living: Living::new(memory, &settings),
-            store: StoreFacts::default(),
+            store: StoreStats::default(),
             leaving: false,
             next_beacon: Time::default(),
             members: Membership::new(settings),
@@ -87,21 +87,31 @@ impl Cell {
     pub fn handle(&mut self, now: Time, input: &Input, out: &mut Vec<Output>) {
         match input {
             Input::Wake(store) => self.wake(now, *store, out),
-            Input::Heard { from, beacon } => self.heard(now, SocketAddr::new(*from, beacon.port), beacon, out),
-            Input::Probed { by } => out.push(Output::Answer(*by, self.beacon(now))),
-            Input::Visited { door, answer } => self.visited(now, door, answer, out),
-            Input::Join { door } => {
-                if self.peers.join(now, door) {
-                    self.peers.visits(now, &self.members, out);
+            Input::Member(input) => self.handle_member(now, input, out),
+            Input::Copy(input) => {
+                if !self.leaving {
+                    self.live(now, |living, around, rng| living.handle(around, input, rng, out));
                 }
             }
-            Input::Leave => {
+            Input::Shutdown => {
                 self.leaving = true;
                 self.send_beacon(now, out);
             }
-            about_copies => {
-                if !self.leaving {
-                    self.live(now, |living, around, rng| living.handle(around, about_copies, rng, out));
+        }
+    }
+
+    fn handle_member(&mut self, now: Time, input: &MemberInput, out: &mut Vec<Output>) {
+        match input {
+            MemberInput::Beacon { from, beacon } => {
+                self.heard(now, SocketAddr::new(*from, beacon.port), beacon, out);
+            }
+            MemberInput::ProbeRequest { from } => {
+                out.push(Output::Udp(Udp::ProbeReply { to: *from, beacon: self.beacon(now) }));
+            }
+            MemberInput::ProbeDone { address, outcome } => self.visited(now, address, outcome, out),
+            MemberInput::Join { address } => {
+                if self.peers.join(now, address) {
+                    self.peers.visits(now, &self.members, out);
                 }
             }
         }
@@ -165,7 +175,7 @@ impl Cell {
         }
     }
 
-    fn wake(&mut self, now: Time, store: StoreFacts, out: &mut Vec<Output>) {
+    fn wake(&mut self, now: Time, store: StoreStats, out: &mut Vec<Output>) {
         self.store = store;
         self.members.age(now, out);
         // Looked at once a second, however many come and go in it.
@@ -197,9 +207,9 @@ impl Cell {
     fn send_beacon(&self, now: Time, out: &mut Vec<Output>) {
         let beacon = self.beacon(now);
         for address in self.peers.addresses() {
-            out.push(Output::SendTo(address, beacon.clone()));
+            out.push(Output::Udp(Udp::Unicast { to: address, beacon: beacon.clone() }));
         }
-        out.push(Output::Broadcast(beacon));
+        out.push(Output::Udp(Udp::Broadcast(beacon)));
     }
 
     fn heard(&mut self, now: Time, door: SocketAddr, beacon: &Beacon, out: &mut Vec<Output>) {
@@ -233,7 +243,7 @@ impl Cell {
         self.clone_watch = None;
         if self.clone_told.is_none_or(|then| now.since_ms(then) >= CLONE_TOLD_MS) {
             self.clone_told = Some(now);
-            out.push(Output::Event(Event::Cloned(self.id, from)));
+            out.push(Output::Event(Event::DuplicateId(self.id, from)));
         }
         if self.boot > boot && !self.renamed {
             self.renamed = true;
@@ -241,15 +251,15 @@ impl Cell {
             let mut bytes = [0; 16];
             self.rng.fill(&mut bytes);
             self.id = CellId::from_random(bytes);
-            out.push(Output::Rename(self.id));
+            out.push(Output::Persist(Persist::CellId(self.id)));
             out.push(Output::Event(Event::Renamed { from, to: self.id }));
         }
     }
 
-    fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
+    fn visited(&mut self, now: Time, door: &str, answer: &ProbeOutcome, out: &mut Vec<Output>) {
         let is_peer = self.peers.visited(now, door, self.id, answer);
         self.members.visited(now, door, answer, out);
-        if let Answer::Cell(address, beacon) = answer
+        if let ProbeOutcome::Cell(address, beacon) = answer
             && beacon.node_id != self.id
         {
             let how = if is_peer { Heard::Beacon } else { Heard::Visit };

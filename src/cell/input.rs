@@ -1,200 +1,243 @@
-//! What a cell is told: what happened, and what came of what it wanted done.
+//! The inputs of a cell: what happened, and the outcomes of the tasks that it asked for.
+//!
+//! An [`Input`] is nested by the part of the core that handles it: [`MemberInput`] concerns the other cells,
+//! [`CopyInput`] concerns chunks and their copies.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::id::{CellId, ChunkId};
+use crate::wire::api::HolderHint;
 use crate::wire::beacon::{Alert, Beacon};
 
-/// What the store tells the core about itself.
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The time of the last [`Output::WakeAt`](crate::cell::Output::WakeAt) has come, or the cell has just started.
+    /// Carries the present state of the store.
+    Wake(StoreStats),
+    /// Something concerns the other cells of the colony.
+    Member(MemberInput),
+    /// Something concerns copies of chunks.
+    Copy(CopyInput),
+    /// The process is about to stop: announce it to the colony. Later inputs about copies have no effect.
+    Shutdown,
+}
+
+impl From<MemberInput> for Input {
+    fn from(input: MemberInput) -> Self {
+        Self::Member(input)
+    }
+}
+
+impl From<CopyInput> for Input {
+    fn from(input: CopyInput) -> Self {
+        Self::Copy(input)
+    }
+}
+
+/// An input about the other cells of the colony.
+#[derive(Debug, Clone)]
+pub enum MemberInput {
+    /// A beacon has arrived.
+    Beacon {
+        /// Source address of the datagram.
+        from: IpAddr,
+        /// The beacon.
+        beacon: Beacon,
+    },
+    /// A probe datagram has arrived. Its sender waits for a [`Udp::ProbeReply`](crate::cell::Udp::ProbeReply).
+    ProbeRequest {
+        /// Where the reply goes.
+        from: SocketAddr,
+    },
+    /// A [`Task::Probe`](crate::cell::Task::Probe) has ended.
+    ProbeDone {
+        /// The address that was probed, as in the task.
+        address: String,
+        /// Its outcome.
+        outcome: ProbeOutcome,
+    },
+    /// Another cell has asked to be a static peer of this one (`POST /join`).
+    Join {
+        /// Its address, as `HOST:PORT`.
+        address: String,
+    },
+}
+
+/// An input about copies of chunks.
+#[derive(Debug, Clone)]
+pub enum CopyInput {
+    /// These copies are in the store: pages of the listing after the start, and later each copy that a put stores.
+    Present(Vec<LocalCopy>),
+    /// The listing after the start is complete.
+    ListingDone,
+    /// A copy is no longer in the store: it was bad, or it was removed.
+    Gone(ChunkId),
+    /// A [`Task::QueryHave`](crate::cell::Task::QueryHave) has ended.
+    QueryDone {
+        /// Which task.
+        task_id: TaskId,
+        /// Those of the chunks that the other cell has; `None` if it did not answer.
+        has: Option<Vec<ChunkId>>,
+    },
+    /// A [`Task::Send`](crate::cell::Task::Send) has ended.
+    SendDone {
+        /// Which task.
+        task_id: TaskId,
+        /// Its outcome.
+        outcome: SendOutcome,
+    },
+    /// A [`Task::Fetch`](crate::cell::Task::Fetch) has ended.
+    FetchDone {
+        /// Which task.
+        task_id: TaskId,
+        /// Its outcome.
+        outcome: FetchOutcome,
+    },
+    /// A [`Task::Audit`](crate::cell::Task::Audit) has ended.
+    AuditDone {
+        /// Which task.
+        task_id: TaskId,
+        /// Its outcome.
+        outcome: AuditOutcome,
+    },
+    /// A local copy was hashed: by a [`Task::Verify`](crate::cell::Task::Verify), or at the request of another program.
+    VerifyDone {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The result.
+        outcome: VerifyOutcome,
+    },
+    /// Another cell reports where copies are (`POST /chunks/holders`). The cells that it names are queried before this
+    /// is believed.
+    Hints(Vec<HolderHint>),
+    /// Another cell reports a bad copy, by datagram or `POST /alert`.
+    Alert(Alert),
+    /// Start draining (`true`): copy all chunks to other cells and accept no new ones. Or stop draining (`false`).
+    Drain(bool),
+    /// Start a full scrub: hash all local copies now.
+    Scrub,
+}
+
+/// Identifies a task, so that its outcome can be matched to it. Unique since the start of the cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
+/// The state of the local store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreFacts {
-    /// Chunks held.
+pub struct StoreStats {
+    /// Number of chunks stored.
     pub chunks: u64,
-    /// Bytes that may still be taken.
+    /// Bytes that can still be stored.
     pub free_bytes: u64,
-    /// Is there no room for another chunk?
+    /// Is there no space for another chunk of the maximum size?
     pub full: bool,
 }
 
-/// A copy that this cell has, and what is believed about the others.
+/// A copy in the local store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct LocalCopy {
     /// The chunk.
     pub id: ChunkId,
-    /// Its length, in bytes.
+    /// Its length in bytes.
     pub len: u32,
-    /// Copies that the colony is to keep.
+    /// Number of copies that the colony must keep.
     pub copies: u8,
-    /// Cells that have one, as far as is known; this cell may be among them or not.
-    pub holders: Vec<CellId>,
-}
-
-/// Binds what came of an output to the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// Where a copy is said to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    /// The chunk.
-    pub id: ChunkId,
-    /// Cells that are said to have it.
+    /// Known holders, with or without this cell.
     pub holders: Vec<CellId>,
 }
 
 /// Which chunk of another cell is audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// This one.
+pub enum AuditTarget {
+    /// This chunk.
     Chunk(ChunkId),
-    /// The first after this id that the cell lists (`GET /chunks?after=ID&limit=1`); after the last, its first.
+    /// The first chunk after this id in the cell's listing (`GET /chunks?after=ID&limit=1`); after the last one, its
+    /// first.
     After(ChunkId),
 }
 
-/// What came of an [`crate::cell::Output::Send`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// The other cell has it safe.
-    Stored,
-    /// The other cell has no room, or takes no chunks.
-    Refused,
-    /// It did not answer, or not in time, or failed.
-    Failed,
-    /// Our own copy did not hash to its name, so nothing was sent; it is in quarantine now.
-    OwnCopyBad,
-    /// Our own copy is not here any more.
-    OwnCopyGone,
-    /// Our own copy could not be read now; the other cell has nothing to do with it.
-    OwnCopyUnread,
+/// The outcome of a [`Task::Probe`](crate::cell::Task::Probe).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// No connection, or no response in time.
+    Unreachable,
+    /// An HTTP response other than a valid status: a cell that is too busy (503), or one of an old version without
+    /// `/status`. It proves that a server is running, and nothing more.
+    Responding,
+    /// A cell: its address and its status.
+    Cell(SocketAddr, Beacon),
 }
 
-/// What came of an [`crate::cell::Output::Fetch`].
+/// The outcome of a [`Task::Send`](crate::cell::Task::Send).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetched {
-    /// It came, hashes to its name, and is safe here.
+pub enum SendOutcome {
+    /// The other cell has stored the copy durably.
+    Stored,
+    /// The other cell has no space, or accepts no chunks.
+    Refused,
+    /// The other cell failed, or did not answer in time.
+    Failed,
+    /// The local copy does not hash to its id. Nothing was sent, and the copy is in quarantine.
+    OwnCopyBad,
+    /// The local copy does not exist any more.
+    OwnCopyGone,
+    /// The local copy could not be read now. The other cell is not at fault.
+    OwnCopyUnreadable,
+}
+
+/// The outcome of a [`Task::Fetch`](crate::cell::Task::Fetch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchOutcome {
+    /// The chunk arrived, hashes to its id, and is stored durably.
     Stored,
     /// The other cell does not have it.
     Missing,
-    /// What came does not hash to the chunk's name; nothing was kept.
+    /// The bytes do not hash to the chunk's id. Nothing was stored.
     Bad {
-        /// What it hashes to.
+        /// Their hash.
         found: ChunkId,
     },
     /// The other cell did not answer, or not in time.
     Failed,
-    /// There is no room for it here, or the disk failed.
+    /// The local store has no space, or its disk failed.
     NoRoom,
 }
 
-/// What came of an [`crate::cell::Output::Audit`].
+/// The outcome of a [`Task::Audit`](crate::cell::Task::Audit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audited {
-    /// The whole copy came and hashes to its name.
+pub enum AuditOutcome {
+    /// The complete copy arrived and hashes to its id.
     Good {
         /// The chunk.
         chunk: ChunkId,
-        /// Its length, in bytes.
+        /// Its length in bytes.
         len: u32,
     },
-    /// A whole answer came and does not hash to the chunk's name.
+    /// A complete response arrived and does not hash to the chunk's id.
     Bad {
         /// The chunk.
         chunk: ChunkId,
-        /// What the bytes hash to.
+        /// The hash of the bytes.
         found: ChunkId,
-        /// Their length.
+        /// Their number.
         len: u32,
     },
-    /// The cell does not have the chunk, or any at all.
+    /// The cell does not have the chunk, or has no chunks at all.
     Missing,
-    /// It did not answer, or not in time.
+    /// The cell did not answer, or not in time.
     Failed,
 }
 
-/// What came of an [`crate::cell::Output::Verify`].
+/// The result of hashing a local copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verified {
-    /// The copy is whole.
+pub enum VerifyOutcome {
+    /// The copy hashes to its id.
     Good,
-    /// It was not, and is in quarantine now.
+    /// It does not, and is in quarantine.
     Bad,
-    /// It is not here.
+    /// There is no copy.
     Missing,
-    /// The disk could not tell now.
-    Unknown,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// The moment named by the last [`crate::cell::Output::WakeAt`] has come (or the cell starts). With what the store says now.
-    Wake(StoreFacts),
-    /// A beacon came from this address.
-    Heard {
-        /// Source address of the datagram.
-        from: IpAddr,
-        /// What it said.
-        beacon: Beacon,
-    },
-    /// A probe came from this address, which waits for an answer.
-    Probed {
-        /// Where the answer goes.
-        by: SocketAddr,
-    },
-    /// An [`crate::cell::Output::Visit`] ended.
-    Visited {
-        /// The door that was visited, as the output named it.
-        door: String,
-        /// Who answered.
-        answer: Answer,
-    },
-    /// Somebody asked that the cell behind this door (`HOST:PORT`) be known as a static peer.
-    Join {
-        /// The door, as `HOST:PORT`.
-        door: String,
-    },
-    /// The cell is asked to stop.
-    Leave,
-    /// Copies that are here: those that the store lists after the start, and each that a put brings.
-    Holds(Vec<Held>),
-    /// All that was in the store at the start has been told.
-    Counted,
-    /// A copy is not here any more: it was found to be bad, or somebody removed it.
-    Gone(ChunkId),
-    /// What came of an [`crate::cell::Output::Ask`]: those of the ids that the cell has, or none if it did not answer.
-    Answered {
-        /// Of the output.
-        ticket: Ticket,
-        /// The ids.
-        has: Option<Vec<ChunkId>>,
-    },
-    /// What came of an [`crate::cell::Output::Send`].
-    Sent(Ticket, Sent),
-    /// What came of an [`crate::cell::Output::Fetch`].
-    Fetched(Ticket, Fetched),
-    /// What came of an [`crate::cell::Output::Audit`].
-    Audited(Ticket, Audited),
-    /// What came of an [`crate::cell::Output::Verify`].
-    Verified(ChunkId, Verified),
-    /// Another cell says where copies are.
-    Told(Vec<News>),
-    /// Somebody says that a cell has a bad copy.
-    Alerted(Alert),
-    /// Hand all copies on and take no new ones; or, with false, stop doing so.
-    Drain(bool),
-    /// Re-hash all copies now.
-    Scrub,
-}
-
-/// How a visit ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// No connection, or no answer in time.
-    Nobody,
-    /// An HTTP answer that is no cell's status: a cell that is too busy (503), or one whose version knows no status. A
-    /// sign of life, but of nothing more.
-    Somebody,
-    /// A cell: the address of its door, and what it says of itself.
-    Cell(SocketAddr, Beacon),
+    /// The copy could not be read now.
+    Unreadable,
 }

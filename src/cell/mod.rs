@@ -23,11 +23,14 @@ mod settings;
 mod token_bucket;
 
 pub use crate::cell::core::Cell;
-pub use crate::cell::input::{Answer, Audited, Fetched, Held, Input, News, Pick, Sent, StoreFacts, Ticket, Verified};
+pub use crate::cell::input::{
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, SendOutcome,
+    StoreStats, TaskId, VerifyOutcome,
+};
 pub use crate::cell::membership::static_peers::MAX_PEERS;
 pub use crate::cell::membership::{MAX_MEMBERS, Member};
-pub use crate::cell::output::{Event, Output};
-pub use crate::cell::saved_state::Memory;
+pub use crate::cell::output::{Event, Output, Persist, Task, Udp};
+pub use crate::cell::saved_state::SavedState;
 pub use crate::cell::settings::Settings;
 
 #[cfg(test)]

@@ -1,181 +1,241 @@
-//! What a cell wants done, and what it has to tell.
+//! The outputs of a cell: what its driver must do.
+//!
+//! An [`Output`] is nested by who performs it. All of them must be performed in order, with one exception: while a
+//! [`Persist::State`] is pending, outputs that do not wait for it may overtake those that do ([`Output::waits_for_state`]).
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::cell::{Memory, News, Pick, Ticket};
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::cell::{AuditTarget, SavedState, TaskId};
+use crate::id::{CellId, ChunkId};
 use crate::time::Time;
+use crate::wire::api::HolderHint;
 use crate::wire::beacon::{Alert, Beacon, Role};
 
-/// What is to be done.
+/// What must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Send this beacon to every broadcast address.
-    Broadcast(Beacon),
-    /// Send this beacon to the cell at this address, on the colony's UDP port.
-    SendTo(IpAddr, Beacon),
-    /// Answer a probe.
-    Answer(SocketAddr, Beacon),
-    /// Ask the cell behind this door for its status, and with `announce` let it know ours (`POST /join`). Comes back as
-    /// [`crate::cell::Input::Visited`].
-    Visit {
-        /// The door, as `HOST:PORT`.
-        door: String,
-        /// Should the other cell know this one as a static peer?
-        announce: bool,
-    },
-    /// Wake the cell at this moment. A later one takes the place of an earlier one.
+    /// Send a datagram.
+    Udp(Udp),
+    /// Start something that takes time. Its outcome returns as an input.
+    Task(Task),
+    /// Write to the store.
+    Persist(Persist),
+    /// Wake the cell at this time, with [`Input::Wake`](crate::cell::Input::Wake). A later one replaces an earlier one.
     WakeAt(Time),
-    /// Keep this as the cell's name from now on, across restarts.
-    Rename(CellId),
-    /// Ask the cell at this door which of these chunks it has (`POST /chunks/have`). Comes back as
-    /// [`crate::cell::Input::Answered`].
-    Ask {
-        /// To be given back.
-        ticket: Ticket,
-        /// The door.
-        to: SocketAddr,
-        /// The chunks.
-        ids: Vec<ChunkId>,
-    },
-    /// Send our copy of a chunk to the cell at this door, hashed before it leaves. Comes back as [`crate::cell::Input::Sent`].
-    Send {
-        /// To be given back.
-        ticket: Ticket,
-        /// The chunk.
-        chunk: ChunkId,
-        /// The door.
-        to: SocketAddr,
-        /// Copies that the colony is to keep.
-        copies: u8,
-        /// Who will have one then.
-        holders: Vec<CellId>,
-    },
-    /// Get a chunk from the cell at this door (it alone, `X-Hops: 0`), verify it, and keep it. Comes back as
-    /// [`crate::cell::Input::Fetched`].
-    Fetch {
-        /// To be given back.
-        ticket: Ticket,
-        /// The chunk.
-        chunk: ChunkId,
-        /// The door.
-        from: SocketAddr,
-        /// Copies that the colony is to keep.
-        copies: u8,
-        /// Who has one.
-        holders: Vec<CellId>,
-    },
-    /// Get a chunk from the cell at this door (it alone), hash it, and throw it away. Comes back as
-    /// [`crate::cell::Input::Audited`].
-    Audit {
-        /// To be given back.
-        ticket: Ticket,
-        /// The door.
-        of: SocketAddr,
-        /// Which one.
-        pick: Pick,
-    },
-    /// Re-hash our copy; a bad one goes into quarantine. Comes back as [`crate::cell::Input::Verified`].
-    Verify(ChunkId),
-    /// Remove our copy: it is one too many.
-    Remove(ChunkId),
-    /// Tell the cell at this door where copies are (`POST /chunks/holders`).
-    Tell {
-        /// The door.
-        to: SocketAddr,
-        /// Where they are.
-        news: Vec<News>,
-    },
-    /// Broadcast an alert, and `POST /alert` it to these doors.
-    Alert {
-        /// What it says.
-        alert: Alert,
-        /// The doors.
-        to: Vec<SocketAddr>,
-    },
-    /// Note in the catalogue who holds a chunk that is here. A hint: it need not be safe at once.
-    Note {
-        /// The chunk.
-        chunk: ChunkId,
-        /// The cells, this one included.
-        holders: Vec<CellId>,
-    },
-    /// Keep this across restarts, safe before anything else is done.
-    Keep(Memory),
-    /// Something that people may want to read in the log.
+    /// Report an event to the log.
     Event(Event),
 }
 
-/// A change in the colony, for the log.
+/// A datagram to send, on the colony's UDP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Udp {
+    /// A beacon to every broadcast address.
+    Broadcast(Beacon),
+    /// A beacon to one cell.
+    Unicast {
+        /// The cell's address.
+        to: IpAddr,
+        /// The beacon.
+        beacon: Beacon,
+    },
+    /// A beacon in reply to a probe.
+    ProbeReply {
+        /// The sender of the probe.
+        to: SocketAddr,
+        /// The beacon.
+        beacon: Beacon,
+    },
+}
+
+/// A task: it uses the network or the disk, and can take long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Ask the cell at this address for its status. Ends as [`MemberInput::ProbeDone`](crate::cell::MemberInput).
+    Probe {
+        /// The address, as `HOST:PORT`.
+        address: String,
+        /// Also ask that cell to add this one to its static peers (`POST /join`)?
+        announce: bool,
+    },
+    /// Ask the cell at this address which of these chunks it has (`POST /chunks/have`). Ends as
+    /// [`CopyInput::QueryDone`](crate::cell::CopyInput).
+    QueryHave {
+        /// Identifies the task in the input.
+        task_id: TaskId,
+        /// The address of the cell.
+        to: SocketAddr,
+        /// The chunks.
+        chunks: Vec<ChunkId>,
+    },
+    /// Hash the local copy of a chunk and send it to the cell at this address. Ends as
+    /// [`CopyInput::SendDone`](crate::cell::CopyInput).
+    Send {
+        /// Identifies the task in the input.
+        task_id: TaskId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The address of the cell.
+        to: SocketAddr,
+        /// Number of copies that the colony must keep.
+        copies: u8,
+        /// The holders once the copy is there.
+        holders: Vec<CellId>,
+    },
+    /// Fetch a chunk from the cell at this address, which must not forward the request (`X-Hops: 0`); hash and store
+    /// it. Ends as [`CopyInput::FetchDone`](crate::cell::CopyInput).
+    Fetch {
+        /// Identifies the task in the input.
+        task_id: TaskId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// The address of the cell.
+        from: SocketAddr,
+        /// Number of copies that the colony must keep.
+        copies: u8,
+        /// The known holders.
+        holders: Vec<CellId>,
+    },
+    /// Fetch a chunk from the cell at this address, which must not forward the request; hash and discard it. Ends as
+    /// [`CopyInput::AuditDone`](crate::cell::CopyInput).
+    Audit {
+        /// Identifies the task in the input.
+        task_id: TaskId,
+        /// The address of the cell.
+        from: SocketAddr,
+        /// Which chunk.
+        target: AuditTarget,
+    },
+    /// Hash a local copy and put a bad one into quarantine. Ends as [`CopyInput::VerifyDone`](crate::cell::CopyInput).
+    Verify(ChunkId),
+    /// Remove a local copy: there are more than the colony must keep. Returns nothing if it succeeds.
+    Remove(ChunkId),
+    /// Report to the cell at this address where copies are (`POST /chunks/holders`). Returns nothing.
+    SendHints {
+        /// The address of the cell.
+        to: SocketAddr,
+        /// Where the copies are.
+        hints: Vec<HolderHint>,
+    },
+    /// Broadcast an alert, and send it to the cells at these addresses (`POST /alert`). Returns nothing.
+    SendAlert {
+        /// The alert.
+        alert: Alert,
+        /// The addresses of the cells.
+        to: Vec<SocketAddr>,
+    },
+}
+
+/// A write to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persist {
+    /// Record the holders of a local chunk in the index. They can be found again, so this need not be durable.
+    Holders {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Its holders, this cell included.
+        holders: Vec<CellId>,
+    },
+    /// Save this state durably before any later output that waits for it is performed.
+    State(SavedState),
+    /// Save the cell's new id.
+    CellId(CellId),
+}
+
+impl Output {
+    /// Must this output wait while a [`Persist::State`] before it is pending?
+    ///
+    /// What other cells or the store do for this cell must not depend on a state that a power cut can undo. Signs of
+    /// life do not wait: a slow disk must not make this cell look dead.
+    pub(crate) fn waits_for_state(&self) -> bool {
+        match self {
+            Self::Udp(Udp::Broadcast(_) | Udp::Unicast { .. } | Udp::ProbeReply { .. })
+            | Self::Task(Task::Probe { .. })
+            | Self::WakeAt(_)
+            | Self::Event(_) => false,
+            Self::Task(
+                Task::QueryHave { .. }
+                | Task::Send { .. }
+                | Task::Fetch { .. }
+                | Task::Audit { .. }
+                | Task::Verify(_)
+                | Task::Remove(_)
+                | Task::SendHints { .. }
+                | Task::SendAlert { .. },
+            )
+            | Self::Persist(Persist::Holders { .. } | Persist::State(_) | Persist::CellId(_)) => true,
+        }
+    }
+}
+
+/// A change in the cell or the colony, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A cell is heard that was not known, or not active.
+    /// A cell is active that was unknown or not active.
     Active(CellId, SocketAddr),
-    /// A cell has not been heard for too long.
+    /// A cell has sent no beacon for too long.
     Silent(CellId),
-    /// A silent cell did not answer a probe either.
+    /// A silent cell has not answered a probe either.
     Dead(CellId),
-    /// A cell said that it leaves.
+    /// A cell has announced that it leaves.
     Left(CellId),
-    /// Two cells use the same name: the SD card of one was cloned from the other's.
-    Cloned(CellId, IpAddr),
-    /// This cell gave up its name to the older cell that uses it too.
+    /// Another cell, at this address, uses the same id: its SD card is a clone.
+    DuplicateId(CellId, IpAddr),
+    /// This cell has changed its id, because an older cell uses the same one.
     Renamed {
-        /// The name until now.
+        /// The old id.
         from: CellId,
-        /// The name from now on.
+        /// The new id.
         to: CellId,
     },
-    /// There are more cells than can be remembered.
-    Crowded,
-    /// The cell took a role.
+    /// The member table is full: further cells are ignored.
+    MemberTableFull,
+    /// This cell has taken a role.
     Role(Role),
-    /// So many chunks lack copies, and this cell sees to it.
-    Short {
-        /// How many.
+    /// This cell has started to heal under-replicated chunks.
+    HealStarted {
+        /// The number of under-replicated chunks.
         chunks: usize,
-        /// The fewest copies that one of them has.
-        fewest: usize,
+        /// The lowest number of copies that one of them has.
+        fewest_copies: usize,
     },
-    /// A round of healing ended: so many copies were sent, of so many bytes.
-    Healed {
-        /// Copies.
+    /// A healing round has ended.
+    HealDone {
+        /// Copies sent.
         copies: u64,
-        /// Bytes.
+        /// Bytes sent.
         bytes: u64,
     },
-    /// Another cell's copy was fetched and is bad.
+    /// A copy that was fetched from another cell is bad.
     BadCopy {
-        /// Whose.
+        /// The cell that sent it.
         culprit: CellId,
         /// The chunk.
         chunk: ChunkId,
     },
-    /// Our own copy was bad and is in quarantine.
+    /// A local copy was bad and is in quarantine.
     OwnCopyBad(ChunkId),
-    /// A good copy took the place of a bad one.
-    Mended(ChunkId),
-    /// An alert was checked, and what it says is not so.
+    /// A good copy has replaced a local one that was lost.
+    Refetched(ChunkId),
+    /// An alert was checked and is wrong.
     FalseAlert {
-        /// Who was said to have a bad copy.
+        /// The cell that was said to have a bad copy.
         culprit: CellId,
         /// The chunk.
         chunk: ChunkId,
     },
-    /// A cell is isolated: it had too many bad copies.
+    /// A cell is isolated because it had too many bad copies.
     Isolated(CellId),
     /// A cell is no longer isolated.
-    Pardoned(CellId),
-    /// The cell hands its copies on, or stopped doing so.
+    IsolationEnded(CellId),
+    /// Draining has started (`true`) or was cancelled (`false`).
     Draining(bool),
-    /// Every copy of a draining cell is elsewhere: it can be unplugged.
+    /// Draining is complete: all chunks have enough copies elsewhere, and the cell can be unplugged.
     Drained,
-    /// All copies were re-hashed; so many were bad.
-    Scrubbed {
-        /// Bad ones.
+    /// A full scrub has ended.
+    ScrubDone {
+        /// Bad copies that it found.
         bad: u64,
     },
-    /// A copy was one too many and was removed, for room.
-    Removed(ChunkId),
+    /// A local copy was removed to free space: there were more than the colony must keep.
+    ExtraCopyRemoved(ChunkId),
 }

@@ -9,7 +9,7 @@ use crate::id::ChunkId;
 /// moments: a board without a clock must be able to read them. While the cell is off they stand still.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Memory {
+pub struct SavedState {
     /// Does the cell hand its copies on?
     pub draining: bool,
     /// The last copy that the slow scrub looked at.

@@ -1,7 +1,7 @@
 //! The one loop that owns the cell's core: receive, handle, perform.
 //!
-//! What takes time is done elsewhere ([`TaskRunner`], [`Visit`]) and comes back through the inbox ([`Mailbox`]). The loop
-//! itself waits for nothing but its inbox, so neither can ever wait for the other.
+//! What takes time is done elsewhere ([`TaskRunner`]) and comes back through the inbox ([`Mailbox`]). The loop itself
+//! waits for nothing but its inbox, so neither can ever wait for the other.
 
 // A shell: its clock is the core's time.
 #![allow(clippy::disallowed_methods)]
@@ -13,82 +13,69 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use smol::channel::{Receiver, Sender};
-use smol::lock::Semaphore;
-use smol::{LocalExecutor, Task, Timer};
+use smol::{LocalExecutor, Timer};
 
-use crate::cell::{Cell, Input, Memory, Output, StoreFacts};
+use crate::cell::{Cell, CopyInput, Input, MemberInput, Output, Persist, SavedState, StoreStats, Task, Udp};
 use crate::id::MAX_CHUNK_BYTES;
-use crate::net::client::{Http, Timeouts};
 use crate::node::event_log::EventLog;
 use crate::node::mailbox::{ColonySnapshot, Mailbox, Message};
 use crate::node::tasks::TaskRunner;
-use crate::node::tasks::probe::Visit;
 use crate::node::udp::BeaconSockets;
 use crate::store::{FileStore, Store};
 use crate::time::Time;
 use crate::wire::api::CellView;
 use crate::wire::beacon::{Datagram, MAX_DATAGRAM_BYTES};
 
-/// Visits under way at once; each takes a thread.
-const MAX_VISITS: usize = 16;
 /// After so long what was to be kept is given up: a disk that hangs must not stop the cell from all it does.
 const KEEP_LIMIT: Duration = Duration::from_secs(30);
 
-/// One thing to be done.
+/// One thing that the driver does.
 #[derive(Debug)]
-enum Deed {
+enum Step {
     Perform(Output),
-    /// Tell somebody how the colony looks, now that everything before this is done.
+    /// Answer a request with a snapshot of the colony, now that everything before this is done.
     Answer(Sender<ColonySnapshot>),
 }
 
-impl Deed {
-    /// May others see it only when what must not be forgotten is safe? Signs of life may not be late: whoever misses
-    /// them takes the cell for dead.
+impl Step {
+    /// Must this step wait while a [`Persist::State`] before it is pending?
     fn waits(&self) -> bool {
-        !matches!(
-            self,
-            Self::Perform(
-                Output::Broadcast(_)
-                    | Output::SendTo(..)
-                    | Output::Answer(..)
-                    | Output::Visit { .. }
-                    | Output::WakeAt(_)
-                    | Output::Event(_)
-            )
-        )
+        match self {
+            Self::Perform(output) => output.waits_for_state(),
+            Self::Answer(_) => true,
+        }
     }
 }
 
-/// What is to be done, in order: nothing that waits overtakes an [`Output::Keep`].
+/// What is to be done, in order: nothing that waits overtakes an [`Persist::State`].
 #[derive(Debug, Default)]
 struct InOrder {
     keeping: bool,
-    waiting: VecDeque<Deed>,
+    waiting: VecDeque<Step>,
 }
 
 impl InOrder {
     /// Takes in what is to be done, and gives it back if that can be at once.
-    fn admit(&mut self, deed: Deed) -> Option<Deed> {
-        if self.keeping && deed.waits() {
-            self.waiting.push_back(deed);
+    fn admit(&mut self, step: Step) -> Option<Step> {
+        if self.keeping && step.waits() {
+            self.waiting.push_back(step);
             return None;
         }
-        Some(self.passed(deed))
+        Some(self.passed(step))
     }
 
     /// What was to be kept is safe: what can be done next. To be asked until there is nothing more.
-    fn next(&mut self) -> Option<Deed> {
+    fn next(&mut self) -> Option<Step> {
         if self.keeping {
             return None;
         }
-        let deed = self.waiting.pop_front()?;
-        Some(self.passed(deed))
+        let step = self.waiting.pop_front()?;
+        Some(self.passed(step))
     }
 
-    fn passed(&mut self, deed: Deed) -> Deed {
-        self.keeping |= matches!(deed, Deed::Perform(Output::Keep(_)));
-        deed
+    fn passed(&mut self, step: Step) -> Step {
+        self.keeping |= matches!(step, Step::Perform(Output::Persist(Persist::State(_))));
+        step
     }
 }
 
@@ -96,15 +83,12 @@ pub(super) struct Driver {
     cell: Cell,
     sockets: BeaconSockets,
     store: Arc<FileStore>,
-    door: SocketAddr,
-    http: Http,
     started: Instant,
     inbox: Receiver<Message>,
     mailbox: Mailbox,
-    visits: Arc<Semaphore>,
     runner: Arc<TaskRunner>,
     in_order: InOrder,
-    keeping: Option<Task<()>>,
+    keeping: Option<smol::Task<()>>,
     wake_at: Time,
     log: EventLog,
 }
@@ -127,14 +111,11 @@ impl Driver {
         Self {
             cell,
             sockets,
-            runner: Arc::new(TaskRunner::new(Arc::clone(&store) as _, mailbox.clone())),
+            runner: Arc::new(TaskRunner::new(Arc::clone(&store) as _, mailbox.clone(), door)),
             store,
-            door,
-            http: Http::new(Timeouts::PROBE, 1, 32),
             started: Instant::now(),
             inbox,
             mailbox,
-            visits: Arc::new(Semaphore::new(MAX_VISITS)),
             in_order: InOrder::default(),
             keeping: None,
             wake_at: Time::default(),
@@ -173,19 +154,19 @@ impl Driver {
                 Next::Wake => (Input::Wake(self.store_facts()), None),
                 Next::Kept => {
                     (self.keeping, self.in_order.keeping) = (None, false);
-                    while let Some(deed) = self.in_order.next() {
-                        self.perform(deed, tasks);
+                    while let Some(step) = self.in_order.next() {
+                        self.perform(step, tasks);
                     }
                     continue;
                 }
             };
-            if let Input::Drain(draining) = input {
+            if let Input::Copy(CopyInput::Drain(draining)) = input {
                 self.mailbox.set_draining(draining);
             }
             self.cell.handle(self.now(), &input, &mut outputs);
-            for deed in outputs.drain(..).map(Deed::Perform).chain(answer.map(Deed::Answer)) {
-                if let Some(deed) = self.in_order.admit(deed) {
-                    self.perform(deed, tasks);
+            for step in outputs.drain(..).map(Step::Perform).chain(answer.map(Step::Answer)) {
+                if let Some(step) = self.in_order.admit(step) {
+                    self.perform(step, tasks);
                 }
             }
         }
@@ -218,34 +199,38 @@ impl Driver {
         future::or(kept, future::or(message, wake)).await
     }
 
-    fn perform(&mut self, deed: Deed, tasks: &LocalExecutor<'_>) {
-        let output = match deed {
-            Deed::Perform(output) => output,
-            Deed::Answer(answer) => return drop(answer.try_send(self.snapshot())),
+    fn perform(&mut self, step: Step, tasks: &LocalExecutor<'_>) {
+        let output = match step {
+            Step::Perform(output) => output,
+            Step::Answer(answer) => return drop(answer.try_send(self.snapshot())),
         };
         match output {
-            Output::Broadcast(beacon) => self.sockets.broadcast(&Datagram::Beacon(beacon).encode()),
-            Output::SendTo(to, beacon) => self.sockets.send_to_cell(to, &Datagram::Beacon(beacon).encode()),
-            Output::Answer(to, beacon) => self.sockets.send_to(to, &Datagram::Beacon(beacon).encode()),
-            Output::Visit { door, announce } => {
-                let visit = Visit { door, announce, own_door: self.door, http: self.http.clone() };
-                tasks.spawn(visit.perform(self.mailbox.clone(), Arc::clone(&self.visits))).detach();
+            Output::Udp(udp) => self.send(udp),
+            Output::Task(task) => {
+                if let Task::SendAlert { alert, .. } = &task {
+                    self.sockets.broadcast(&Datagram::Alert(*alert).encode());
+                }
+                tasks.spawn(Arc::clone(&self.runner).run(task)).detach();
             }
-            Output::WakeAt(time) => self.wake_at = time,
-            Output::Rename(id) => {
+            Output::Persist(Persist::Holders { chunk, holders }) => self.store.set_holders(&chunk, &holders),
+            Output::Persist(Persist::State(state)) => {
+                self.keeping = Some(tasks.spawn(keep(Arc::clone(&self.store), state)));
+            }
+            Output::Persist(Persist::CellId(id)) => {
                 if let Err(error) = self.store.set_cell_id(id) {
                     log::error!("the new name {id} is not kept and will be given up at the next start: {error}");
                 }
             }
-            Output::Note { chunk, holders } => self.store.set_holders(&chunk, &holders),
-            Output::Keep(memory) => self.keeping = Some(tasks.spawn(keep(Arc::clone(&self.store), memory))),
+            Output::WakeAt(time) => self.wake_at = time,
             Output::Event(event) => self.log.tell(&event),
-            errand => {
-                if let Output::Alert { alert, .. } = &errand {
-                    self.sockets.broadcast(&Datagram::Alert(*alert).encode());
-                }
-                tasks.spawn(Arc::clone(&self.runner).perform(errand)).detach();
-            }
+        }
+    }
+
+    fn send(&mut self, udp: Udp) {
+        match udp {
+            Udp::Broadcast(beacon) => self.sockets.broadcast(&Datagram::Beacon(beacon).encode()),
+            Udp::Unicast { to, beacon } => self.sockets.send_to_cell(to, &Datagram::Beacon(beacon).encode()),
+            Udp::ProbeReply { to, beacon } => self.sockets.send_to(to, &Datagram::Beacon(beacon).encode()),
         }
     }
 
@@ -253,9 +238,9 @@ impl Driver {
         Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn store_facts(&self) -> StoreFacts {
+    fn store_facts(&self) -> StoreStats {
         let usage = self.store.usage();
-        StoreFacts {
+        StoreStats {
             chunks: usage.chunks,
             free_bytes: usage.free_bytes,
             full: usage.free_bytes < MAX_CHUNK_BYTES as u64,
@@ -283,22 +268,22 @@ impl Driver {
 }
 
 /// What the cell last kept; nothing if it is damaged, which is no reason not to start.
-pub(super) fn remembered(store: &dyn Store) -> Memory {
+pub(super) fn remembered(store: &dyn Store) -> SavedState {
     let kept = match store.load_state() {
         Ok(Some(kept)) => kept,
-        Ok(None) => return Memory::default(),
+        Ok(None) => return SavedState::default(),
         Err(error) => {
             log::warn!("what this cell remembers cannot be read, and it starts without: {error}");
-            return Memory::default();
+            return SavedState::default();
         }
     };
     serde_json::from_slice(&kept).unwrap_or_else(|error| {
         log::warn!("what this cell remembers is damaged, and it starts without: {error}");
-        Memory::default()
+        SavedState::default()
     })
 }
 
-async fn keep(store: Arc<FileStore>, memory: Memory) {
+async fn keep(store: Arc<FileStore>, memory: SavedState) {
     let keep = smol::unblock(move || {
         let kept = serde_json::to_vec(&memory).map_err(|error| error.to_string());
         kept.and_then(|facts| Store::save_state(&*store, &facts).map_err(|error| error.to_string()))
@@ -329,9 +314,9 @@ async fn listen(ears: async_net::UdpSocket, mailbox: Mailbox) {
         // Receiving does not wait while there is something to receive. In a flood the cell would do nothing else.
         future::yield_now().await;
         let input = match Datagram::parse(buffer.get(..len).unwrap_or_default()) {
-            Ok(Datagram::Beacon(beacon)) => Input::Heard { from: from.ip(), beacon },
-            Ok(Datagram::Probe) => Input::Probed { by: from },
-            Ok(Datagram::Alert(alert)) => Input::Alerted(alert),
+            Ok(Datagram::Beacon(beacon)) => Input::Member(MemberInput::Beacon { from: from.ip(), beacon }),
+            Ok(Datagram::Probe) => Input::Member(MemberInput::ProbeRequest { from }),
+            Ok(Datagram::Alert(alert)) => Input::Copy(CopyInput::Alert(alert)),
             Err(error) => {
                 log::trace!("from {from}: {error}");
                 continue;
@@ -346,9 +331,10 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::cell::Event;
-    use crate::id::ChunkId;
+    use crate::cell::{AuditTarget, Event, TaskId};
+    use crate::id::{CellId, ChunkId};
     use crate::store::MemoryStore;
+    use crate::wire::beacon::Alert;
 
     /// Under a flood of datagrams the loop that listens was the only one that ran: no beacon was sent any more.
     #[test]
@@ -368,45 +354,79 @@ mod tests {
         });
     }
 
-    fn keeps(draining: bool) -> Deed {
-        Deed::Perform(Output::Keep(Memory { draining, ..Memory::default() }))
+    fn state(draining: bool) -> Output {
+        Output::Persist(Persist::State(SavedState { draining, ..SavedState::default() }))
     }
 
-    fn checks(n: u8) -> Deed {
-        Deed::Perform(Output::Verify(ChunkId::from_bytes([n; 32])))
+    fn verify(n: u8) -> Step {
+        Step::Perform(Output::Task(Task::Verify(ChunkId::from_bytes([n; 32]))))
     }
 
     #[test]
-    fn nothing_is_done_before_what_must_not_be_forgotten_is_safe_but_give_signs_of_life() {
+    fn persist_blocks_all_outputs_but_liveness() {
+        let (id, chunk) = (CellId::from_bytes([1; 16]), ChunkId::of(b"x"));
+        let (task_id, to, copies) = (TaskId(1), SocketAddr::from(([10, 0, 0, 1], 80)), 5);
+        let beacon = ColonySnapshot::of_lone_cell().own;
+        let alert = Alert { node_id: id, culprit: id, chunk, found: chunk };
         let mut order = InOrder::default();
-        assert!(order.admit(checks(1)).is_some());
-        assert!(order.admit(keeps(true)).is_some());
-        for held_back in [checks(2), keeps(false), checks(3)] {
-            assert!(order.admit(held_back).is_none());
+        assert!(order.admit(Step::Perform(state(true))).is_some());
+        for output in [
+            Output::Udp(Udp::Broadcast(beacon.clone())),
+            Output::Udp(Udp::Unicast { to: to.ip(), beacon: beacon.clone() }),
+            Output::Udp(Udp::ProbeReply { to, beacon }),
+            Output::Task(Task::Probe { address: to.to_string(), announce: true }),
+            Output::WakeAt(Time(7)),
+            Output::Event(Event::MemberTableFull),
+        ] {
+            assert!(order.admit(Step::Perform(output.clone())).is_some(), "{output:?}");
         }
-        for passed in [Output::WakeAt(Time(7)), Output::Event(Event::Crowded)] {
-            assert!(order.admit(Deed::Perform(passed)).is_some());
+        for output in [
+            Output::Task(Task::QueryHave { task_id, to, chunks: Vec::new() }),
+            Output::Task(Task::Send { task_id, chunk, to, copies, holders: Vec::new() }),
+            Output::Task(Task::Fetch { task_id, chunk, from: to, copies, holders: Vec::new() }),
+            Output::Task(Task::Audit { task_id, from: to, target: AuditTarget::Chunk(chunk) }),
+            Output::Task(Task::Verify(chunk)),
+            Output::Task(Task::Remove(chunk)),
+            Output::Task(Task::SendHints { to, hints: Vec::new() }),
+            Output::Task(Task::SendAlert { alert, to: Vec::new() }),
+            Output::Persist(Persist::Holders { chunk, holders: Vec::new() }),
+            Output::Persist(Persist::CellId(id)),
+            state(false),
+        ] {
+            assert!(order.admit(Step::Perform(output.clone())).is_none(), "{output:?}");
         }
-        assert!(order.next().is_none(), "it is not safe yet");
+        assert!(order.admit(Step::Answer(smol::channel::bounded(1).0)).is_none());
+    }
+
+    #[test]
+    fn blocked_steps_keep_their_order_across_saves() {
+        let mut order = InOrder::default();
+        assert!(order.admit(verify(1)).is_some());
+        assert!(order.admit(Step::Perform(state(true))).is_some());
+        for blocked in [verify(2), Step::Perform(state(false)), verify(3)] {
+            assert!(order.admit(blocked).is_none());
+        }
+        assert!(order.next().is_none(), "the first save is pending");
 
         order.keeping = false;
-        assert!(matches!(order.next(), Some(Deed::Perform(Output::Verify(id))) if id.shard() == 2));
-        assert!(matches!(order.next(), Some(Deed::Perform(Output::Keep(Memory { draining: false, .. })))));
-        assert!(order.next().is_none(), "and now this is not");
+        assert!(matches!(order.next(), Some(Step::Perform(Output::Task(Task::Verify(id)))) if id.shard() == 2));
+        let Some(Step::Perform(second)) = order.next() else { panic!("the second save is due") };
+        assert_eq!(second, state(false));
+        assert!(order.next().is_none(), "the second save is pending");
         order.keeping = false;
-        assert!(matches!(order.next(), Some(Deed::Perform(Output::Verify(id))) if id.shard() == 3));
+        assert!(matches!(order.next(), Some(Step::Perform(Output::Task(Task::Verify(id)))) if id.shard() == 3));
         assert!(order.next().is_none());
-        assert!(order.admit(checks(4)).is_some());
+        assert!(order.admit(verify(4)).is_some());
     }
 
     #[test]
     fn a_damaged_memory_is_an_empty_one() {
         let store = MemoryStore::new(0);
-        assert_eq!(remembered(&store), Memory::default());
-        let memory = Memory { draining: true, ..Memory::default() };
+        assert_eq!(remembered(&store), SavedState::default());
+        let memory = SavedState { draining: true, ..SavedState::default() };
         store.save_state(&serde_json::to_vec(&memory).unwrap()).unwrap();
         assert_eq!(remembered(&store), memory);
         store.save_state(b"{\"draining\":tr").unwrap();
-        assert_eq!(remembered(&store), Memory::default());
+        assert_eq!(remembered(&store), SavedState::default());
     }
 }

@@ -47,8 +47,8 @@ impl EventLog {
 /// Is it something that we have seen ourselves, and that somebody should know whatever else happens?
 fn is_seen(event: &Event) -> bool {
     match event {
-        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) | Event::Scrubbed { .. } => true,
-        Event::Short { fewest, .. } => *fewest <= 1,
+        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) | Event::ScrubDone { .. } => true,
+        Event::HealStarted { fewest_copies: fewest, .. } => *fewest <= 1,
         _ => false,
     }
 }
@@ -57,15 +57,15 @@ fn is_seen(event: &Event) -> bool {
 fn level(event: &Event) -> Level {
     match event {
         Event::Dead(_)
-        | Event::Cloned(..)
+        | Event::DuplicateId(..)
         | Event::Renamed { .. }
-        | Event::Crowded
+        | Event::MemberTableFull
         | Event::BadCopy { .. }
         | Event::OwnCopyBad(_)
         | Event::Isolated(_) => Level::Warn,
         // With one copy left, the next failure is a loss.
-        Event::Short { fewest, .. } if *fewest <= 1 => Level::Warn,
-        Event::Scrubbed { bad } if *bad > 0 => Level::Warn,
+        Event::HealStarted { fewest_copies: fewest, .. } if *fewest <= 1 => Level::Warn,
+        Event::ScrubDone { bad } if *bad > 0 => Level::Warn,
         _ => Level::Info,
     }
 }
@@ -76,20 +76,22 @@ fn sentence(event: &Event) -> String {
         Event::Silent(id) => format!("cell {} has fallen silent; asking it over HTTP", id.short()),
         Event::Dead(id) => format!("cell {} is dead: silent, and it does not answer", id.short()),
         Event::Left(id) => format!("cell {} has left", id.short()),
-        Event::Cloned(id, address) => format!(
+        Event::DuplicateId(id, address) => format!(
             "two cells are named {id}, one of them at {address}: was an SD card copied? The newer one takes another name"
         ),
         Event::Renamed { from, to } => format!("this cell was named {from} and is now named {to}"),
-        Event::Crowded => format!("more than {MAX_MEMBERS} cells are heard: the newest are passed over"),
+        Event::MemberTableFull => format!("more than {MAX_MEMBERS} cells are heard: the newest are passed over"),
         Event::Role(Role::Stem) => "this cell is a stem cell: it has no part in the colony yet".into(),
         Event::Role(Role::Storage) => "this cell is a storage cell now".into(),
         Event::Role(Role::Guard) => "this cell is a guard now: it checks the copies of others".into(),
-        Event::Short { chunks: 1, fewest } => format!("1 chunk has only {fewest} of its copies left; healing it"),
-        Event::Short { chunks, fewest } => {
+        Event::HealStarted { chunks: 1, fewest_copies: fewest } => {
+            format!("1 chunk has only {fewest} of its copies left; healing it")
+        }
+        Event::HealStarted { chunks, fewest_copies: fewest } => {
             format!("{chunks} chunks have too few copies left, one of them only {fewest}; healing them")
         }
-        Event::Healed { copies: 1, bytes } => format!("healed: sent 1 copy of {} to another cell", ByteSize(*bytes)),
-        Event::Healed { copies, bytes } => {
+        Event::HealDone { copies: 1, bytes } => format!("healed: sent 1 copy of {} to another cell", ByteSize(*bytes)),
+        Event::HealDone { copies, bytes } => {
             format!("healed: sent {copies} copies, {} in all, to other cells", ByteSize(*bytes))
         }
         Event::BadCopy { culprit, chunk } => {
@@ -98,7 +100,7 @@ fn sentence(event: &Event) -> String {
         Event::OwnCopyBad(chunk) => {
             format!("this cell's copy of chunk {} is bad and in quarantine; fetching a good one", chunk.short())
         }
-        Event::Mended(chunk) => format!("a good copy of chunk {} is in the place of the bad one", chunk.short()),
+        Event::Refetched(chunk) => format!("a good copy of chunk {} is in the place of the bad one", chunk.short()),
         Event::FalseAlert { culprit, chunk } => format!(
             "cell {} was said to have a bad copy of chunk {}; it was checked and is good",
             culprit.short(),
@@ -107,15 +109,15 @@ fn sentence(event: &Event) -> String {
         Event::Isolated(id) => {
             format!("cell {} had too many bad copies: it gets no new ones, and its own do not count", id.short())
         }
-        Event::Pardoned(id) => format!("cell {} is trusted with copies again", id.short()),
+        Event::IsolationEnded(id) => format!("cell {} is trusted with copies again", id.short()),
         Event::Draining(true) => "draining: this cell takes no new chunks and hands on those it has".into(),
         Event::Draining(false) => "this cell drains no longer and takes chunks again".into(),
         Event::Drained => "drained: all chunks of this cell are elsewhere, and it can be unplugged".into(),
-        Event::Scrubbed { bad: 0 } => "all copies of this cell were checked and are good".into(),
-        Event::Scrubbed { bad } => {
+        Event::ScrubDone { bad: 0 } => "all copies of this cell were checked and are good".into(),
+        Event::ScrubDone { bad } => {
             format!("all copies of this cell were checked, and {bad} bad ones are in quarantine; is its disk failing?")
         }
-        Event::Removed(chunk) => {
+        Event::ExtraCopyRemoved(chunk) => {
             format!("removed a copy of chunk {} for room: enough other cells have proved theirs", chunk.short())
         }
     }
@@ -132,25 +134,25 @@ mod tests {
         let (cell, chunk) = (CellId::from_bytes([1; 16]), ChunkId::of(b"x"));
         for alarming in [
             Event::Dead(cell),
-            Event::Short { chunks: 9, fewest: 1 },
+            Event::HealStarted { chunks: 9, fewest_copies: 1 },
             Event::BadCopy { culprit: cell, chunk },
             Event::OwnCopyBad(chunk),
             Event::Isolated(cell),
-            Event::Scrubbed { bad: 2 },
+            Event::ScrubDone { bad: 2 },
         ] {
             assert_eq!(level(&alarming), Level::Warn, "{alarming:?}");
         }
         for calm in [
             Event::Role(Role::Guard),
-            Event::Short { chunks: 9, fewest: 2 },
-            Event::Healed { copies: 3, bytes: 3 << 20 },
-            Event::Mended(chunk),
+            Event::HealStarted { chunks: 9, fewest_copies: 2 },
+            Event::HealDone { copies: 3, bytes: 3 << 20 },
+            Event::Refetched(chunk),
             Event::FalseAlert { culprit: cell, chunk },
-            Event::Pardoned(cell),
+            Event::IsolationEnded(cell),
             Event::Draining(true),
             Event::Drained,
-            Event::Scrubbed { bad: 0 },
-            Event::Removed(chunk),
+            Event::ScrubDone { bad: 0 },
+            Event::ExtraCopyRemoved(chunk),
         ] {
             assert_eq!(level(&calm), Level::Info, "{calm:?}");
         }
@@ -163,9 +165,9 @@ mod tests {
         for (event, words) in [
             (Event::BadCopy { culprit: cell, chunk }, [about_cell.as_str(), about_chunk.as_str()]),
             (Event::FalseAlert { culprit: cell, chunk }, [&about_cell, &about_chunk]),
-            (Event::Short { chunks: 12, fewest: 3 }, ["12 chunks", "only 3"]),
-            (Event::Healed { copies: 4, bytes: 2 << 20 }, ["4 copies", "2.0 MiB"]),
-            (Event::Scrubbed { bad: 7 }, ["7 bad", "quarantine"]),
+            (Event::HealStarted { chunks: 12, fewest_copies: 3 }, ["12 chunks", "only 3"]),
+            (Event::HealDone { copies: 4, bytes: 2 << 20 }, ["4 copies", "2.0 MiB"]),
+            (Event::ScrubDone { bad: 7 }, ["7 bad", "quarantine"]),
             (Event::Drained, ["drained", "unplugged"]),
         ] {
             let sentence = sentence(&event);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use smol::Timer;
 
-use crate::cell::{Held, Input, Verified};
+use crate::cell::{CopyInput, Input, LocalCopy, VerifyOutcome};
 use crate::id::ChunkId;
 use crate::node::mailbox::Mailbox;
 use crate::store::{CopyState, PutMetadata, PutOutcome, Record, Store, StoreError};
@@ -29,9 +29,9 @@ pub(super) struct LocalCopies {
     mailbox: Mailbox,
 }
 
-fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> Held {
+fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
     // A chunk is far smaller.
-    Held { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
+    LocalCopy { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
 }
 
 impl LocalCopies {
@@ -50,7 +50,9 @@ impl LocalCopies {
         let before = expected.filter(|id| self.store.contains(id).unwrap_or(false));
         let put = self.store.put(expected, len, body, &metadata);
         match (&put, before) {
-            (Ok((id, PutOutcome::Stored)), _) => self.mailbox.send(Input::Holds(vec![held(*id, len, metadata)])),
+            (Ok((id, PutOutcome::Stored)), _) => {
+                self.mailbox.send(Input::Copy(CopyInput::Present(vec![held(*id, len, metadata)])));
+            }
             // The store found the copy that was here to be bad and set it aside, and then nothing came in its place.
             (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|here| !here) => self.report_bad(id),
             _ => {}
@@ -68,7 +70,7 @@ impl LocalCopies {
     }
 
     fn report_bad(&self, id: &ChunkId) {
-        self.mailbox.send(Input::Verified(*id, Verified::Bad));
+        self.mailbox.send(Input::Copy(CopyInput::VerifyDone { chunk: *id, outcome: VerifyOutcome::Bad }));
         self.report_if_present(id);
     }
 
@@ -82,12 +84,12 @@ impl LocalCopies {
     }
 
     fn is_here(&self, id: ChunkId, record: Record) {
-        self.mailbox.send(Input::Holds(vec![held(id, record.len, record.metadata)]));
+        self.mailbox.send(Input::Copy(CopyInput::Present(vec![held(id, record.len, record.metadata)])));
     }
 
     /// Tells the core of a copy that is gone. Blocks.
     pub(super) fn report_gone(&self, id: &ChunkId) {
-        self.mailbox.send(Input::Gone(*id));
+        self.mailbox.send(Input::Copy(CopyInput::Gone(*id)));
         self.report_if_present(id);
     }
 
@@ -98,7 +100,7 @@ impl LocalCopies {
             let copies = self.clone();
             match smol::unblock(move || copies.report_page(after)).await {
                 Ok(Some(last)) => after = Some(last),
-                Ok(None) => return self.mailbox.send_async(Input::Counted).await,
+                Ok(None) => return self.mailbox.send_async(Input::Copy(CopyInput::ListingDone)).await,
                 Err(error) => {
                     log::error!("cannot list the chunks that are here, and tries again: {error}");
                     Timer::after(AGAIN).await;
@@ -115,7 +117,7 @@ impl LocalCopies {
             return Ok(None);
         }
         let page = page.into_iter().map(|(id, record)| held(id, record.len, record.metadata)).collect();
-        self.mailbox.send(Input::Holds(page));
+        self.mailbox.send(Input::Copy(CopyInput::Present(page)));
         // What went while the page waited to be heard was told already, and too early.
         for id in &ids {
             if self.store.contains(id).is_ok_and(|here| !here) {
@@ -158,7 +160,7 @@ mod tests {
         inputs
     }
 
-    fn chunk() -> Held {
+    fn chunk() -> LocalCopy {
         held(ChunkId::of(CHUNK), CHUNK.len() as u64, metadata())
     }
 
@@ -175,7 +177,9 @@ mod tests {
         let other = copies.put(None, 5, &mut &b"other"[..], metadata()).unwrap().0;
         copies.put(None, 200, &mut &[0; 200][..], metadata()).unwrap_err();
         let told = told((copies, heard));
-        let [Input::Holds(first), Input::Holds(second)] = &told[..] else { panic!("{told:?}") };
+        let [Input::Copy(CopyInput::Present(first)), Input::Copy(CopyInput::Present(second))] = &told[..] else {
+            panic!("{told:?}")
+        };
         assert_eq!(*first, [chunk()]);
         assert_eq!(*second, [held(other, 5, metadata())]);
     }
@@ -201,7 +205,7 @@ mod tests {
         assert_eq!(put(&copies, CHUNK).unwrap().1, PutOutcome::Stored);
         assert_eq!(std::fs::read(file).unwrap(), CHUNK);
         let told = told((copies, heard));
-        assert!(matches!(&told[..], [Input::Holds(held)] if *held == [chunk()]), "{told:?}");
+        assert!(matches!(&told[..], [Input::Copy(CopyInput::Present(held))] if *held == [chunk()]), "{told:?}");
     }
 
     /// The store looks at its copy before it has the new bytes, and those need not come.
@@ -214,7 +218,9 @@ mod tests {
         assert!(!file.exists());
         put(&copies, &CHUNK[..9]).unwrap_err();
         let told = told((copies, heard));
-        let [Input::Verified(id, Verified::Bad)] = told[..] else { panic!("{told:?}") };
+        let [Input::Copy(CopyInput::VerifyDone { chunk: id, outcome: VerifyOutcome::Bad })] = told[..] else {
+            panic!("{told:?}")
+        };
         assert_eq!(id, ChunkId::of(CHUNK));
     }
 
@@ -230,7 +236,10 @@ mod tests {
         put(&copies, CHUNK).unwrap();
         assert_eq!(copies.verify(&id).unwrap(), CopyState::Good);
         let told = told((copies, heard));
-        assert!(matches!(told[..], [Input::Verified(bad, Verified::Bad), Input::Holds(_)] if bad == id), "{told:?}");
+        assert!(
+            matches!(told[..], [Input::Copy(CopyInput::VerifyDone { chunk: bad, outcome: VerifyOutcome::Bad }), Input::Copy(CopyInput::Present(_))] if bad == id),
+            "{told:?}"
+        );
     }
 
     /// A put brought it back before the core had heard that it was gone; what the core hears last is what holds.
@@ -240,7 +249,10 @@ mod tests {
         put(&copies, CHUNK).unwrap();
         copies.report_gone(&ChunkId::of(CHUNK));
         let told = told((copies, heard));
-        assert!(matches!(&told[..], [_, Input::Gone(_), Input::Holds(held)] if *held == [chunk()]), "{told:?}");
+        assert!(
+            matches!(&told[..], [_, Input::Copy(CopyInput::Gone(_)), Input::Copy(CopyInput::Present(held))] if *held == [chunk()]),
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -252,11 +264,11 @@ mod tests {
         let (copies, heard) = copies(Arc::new(store));
         smol::block_on(copies.clone().report_all());
         let mut told = told((copies, heard));
-        assert!(matches!(told.pop(), Some(Input::Counted)));
-        let pages: Vec<Vec<Held>> = told
+        assert!(matches!(told.pop(), Some(Input::Copy(CopyInput::ListingDone))));
+        let pages: Vec<Vec<LocalCopy>> = told
             .into_iter()
             .map(|input| match input {
-                Input::Holds(page) => page,
+                Input::Copy(CopyInput::Present(page)) => page,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -266,6 +278,6 @@ mod tests {
 
         let (empty, heard) = self::copies(Arc::new(MemoryStore::new(0)));
         smol::block_on(empty.clone().report_all());
-        assert!(matches!(self::told((empty, heard))[..], [Input::Counted]));
+        assert!(matches!(self::told((empty, heard))[..], [Input::Copy(CopyInput::ListingDone)]));
     }
 }

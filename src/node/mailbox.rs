@@ -12,6 +12,8 @@ use smol::Timer;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::lock::SemaphoreGuardArc;
 
+#[cfg(test)]
+use crate::cell::CopyInput;
 use crate::cell::Input;
 use crate::wire::api::{Activity, CellView, Peers, Presence};
 use crate::wire::beacon::Beacon;
@@ -142,7 +144,7 @@ impl Mailbox {
 
     /// Announces to the colony that this cell leaves. Returns once the announcement was sent.
     pub(super) async fn leave(&self) {
-        self.send_async(Input::Leave).await;
+        self.send_async(Input::Shutdown).await;
         // The driver handles its messages in order: when it answers this one, it has sent the announcement.
         drop(self.snapshot_async().await);
     }
@@ -192,7 +194,7 @@ impl Mailbox {
                     Message::Apply(input, reply) => (Some(input), Some(reply)),
                     Message::Snapshot(reply) => (None, Some(reply)),
                 };
-                if let Some(Input::Drain(drain)) = input {
+                if let Some(Input::Copy(CopyInput::Drain(drain))) = input {
                     draining.store(drain, Ordering::SeqCst);
                 }
                 // A test need not read the inputs.
@@ -218,11 +220,12 @@ mod tests {
     fn datagrams_leave_slots_for_other_messages() {
         let (mailbox, messages) = Mailbox::new(false);
         for _ in 0..2 * SLOTS {
-            mailbox.send_datagram(Input::Leave);
+            mailbox.send_datagram(Input::Shutdown);
         }
         assert_eq!(messages.len(), DATAGRAM_SLOTS);
         for _ in DATAGRAM_SLOTS..SLOTS {
-            let sent = smol::block_on(future::poll_once(mailbox.send_async(Input::Gone(ChunkId::of(b"")))));
+            let sent =
+                smol::block_on(future::poll_once(mailbox.send_async(Input::Copy(CopyInput::Gone(ChunkId::of(b""))))));
             assert!(sent.is_some(), "it has to wait");
         }
     }

@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 
-use cellsync::cell::{Answer, Audited, Fetched, Held, Input, News, Pick, Sent, Ticket};
+use cellsync::cell::{
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, SendOutcome,
+    TaskId,
+};
 use cellsync::id::ChunkId;
+use cellsync::wire::api::HolderHint;
 use cellsync::wire::beacon::{Alert, Beacon};
 
 use crate::disk::{Disk, Taken};
@@ -14,7 +18,7 @@ pub(crate) type CallId = u64;
 /// What a chunk is fetched for: audits do not count as bytes moved to heal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Mend,
+    Refetch,
     Audit,
 }
 
@@ -22,9 +26,9 @@ pub(crate) enum Purpose {
 pub(crate) enum Request {
     Status,
     Have(Vec<ChunkId>),
-    Put { held: Held, good: bool },
-    Get { pick: Pick, purpose: Purpose },
-    News(Vec<News>),
+    Put { held: LocalCopy, good: bool },
+    Get { target: AuditTarget, purpose: Purpose },
+    Hints(Vec<HolderHint>),
     Alert(Alert),
 }
 
@@ -34,7 +38,7 @@ pub(crate) enum Reply {
     Nobody,
     Status(SocketAddr, Beacon),
     Have(Vec<ChunkId>),
-    Put(Sent),
+    Put(SendOutcome),
     Bytes {
         chunk: ChunkId,
         len: u32,
@@ -47,11 +51,11 @@ pub(crate) enum Reply {
 /// A call that was made and whose end is waited for.
 #[derive(Debug, Clone)]
 pub(crate) enum Pending {
-    Visit(String),
-    Ask(Ticket),
-    Send(Ticket),
-    Fetch(Ticket, Held),
-    Audit(Ticket),
+    Probe(String),
+    QueryHave(TaskId),
+    Send(TaskId),
+    Fetch(TaskId, LocalCopy),
+    Audit(TaskId),
 }
 
 /// How a cell behaves at its door.
@@ -85,28 +89,28 @@ impl Nature {
     }
 
     /// Answers a `PUT /chunk/{id}`; true if the chunk is new here and the cell is to be told.
-    pub(crate) fn put(self, disk: &mut Disk, held: &Held, good: bool) -> (Reply, bool) {
+    pub(crate) fn put(self, disk: &mut Disk, held: &LocalCopy, good: bool) -> (Reply, bool) {
         if !good {
-            return (Reply::Put(Sent::Failed), false);
+            return (Reply::Put(SendOutcome::Failed), false);
         }
         if self == Self::DropsChunks {
-            return (Reply::Put(Sent::Stored), false);
+            return (Reply::Put(SendOutcome::Stored), false);
         }
-        if disk.memory.draining {
-            return (Reply::Put(Sent::Refused), false);
+        if disk.state.draining {
+            return (Reply::Put(SendOutcome::Refused), false);
         }
         match disk.put(held) {
-            Taken::New => (Reply::Put(Sent::Stored), true),
-            Taken::HereAlready => (Reply::Put(Sent::Stored), false),
-            Taken::NoRoom => (Reply::Put(Sent::Refused), false),
+            Taken::New => (Reply::Put(SendOutcome::Stored), true),
+            Taken::HereAlready => (Reply::Put(SendOutcome::Stored), false),
+            Taken::NoRoom => (Reply::Put(SendOutcome::Refused), false),
         }
     }
 
     /// Answers a `GET /chunk/{id}` with `X-Hops: 0`.
-    pub(crate) fn get(self, disk: &Disk, pick: Pick, purpose: Purpose) -> Reply {
-        let chunk = match pick {
-            Pick::Chunk(id) => Some(id),
-            Pick::After(id) => disk.after(&id),
+    pub(crate) fn get(self, disk: &Disk, target: AuditTarget, purpose: Purpose) -> Reply {
+        let chunk = match target {
+            AuditTarget::Chunk(id) => Some(id),
+            AuditTarget::After(id) => disk.after(&id),
         };
         match chunk.and_then(|id| Some((id, disk.get(&id)?))) {
             Some((chunk, copy)) => {
@@ -121,37 +125,47 @@ impl Pending {
     /// What the cell is told of the call's end, given what came back. What was fetched goes to the disk on the way.
     pub(crate) fn end(self, reply: Reply, disk: &mut Disk) -> Input {
         match (self, reply) {
-            (Self::Visit(door), Reply::Status(address, beacon)) => {
-                Input::Visited { door, answer: Answer::Cell(address, beacon) }
+            (Self::Probe(address), Reply::Status(server, beacon)) => {
+                Input::Member(MemberInput::ProbeDone { address, outcome: ProbeOutcome::Cell(server, beacon) })
             }
-            (Self::Visit(door), _) => Input::Visited { door, answer: Answer::Nobody },
-            (Self::Ask(ticket), Reply::Have(ids)) => Input::Answered { ticket, has: Some(ids) },
-            (Self::Ask(ticket), _) => Input::Answered { ticket, has: None },
-            (Self::Send(ticket), Reply::Put(sent)) => Input::Sent(ticket, sent),
-            (Self::Send(ticket), _) => Input::Sent(ticket, Sent::Failed),
-            (Self::Fetch(ticket, held), Reply::Bytes { chunk, len, good, .. }) => {
+            (Self::Probe(address), _) => {
+                Input::Member(MemberInput::ProbeDone { address, outcome: ProbeOutcome::Unreachable })
+            }
+            (Self::QueryHave(task_id), Reply::Have(ids)) => {
+                Input::Copy(CopyInput::QueryDone { task_id, has: Some(ids) })
+            }
+            (Self::QueryHave(task_id), _) => Input::Copy(CopyInput::QueryDone { task_id, has: None }),
+            (Self::Send(task_id), Reply::Put(sent)) => Input::Copy(CopyInput::SendDone { task_id, outcome: sent }),
+            (Self::Send(task_id), _) => Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Failed }),
+            (Self::Fetch(task_id, held), Reply::Bytes { chunk, len, good, .. }) => {
                 let fetched = if good {
-                    match disk.put(&Held { len, ..held }) {
-                        Taken::NoRoom => Fetched::NoRoom,
-                        Taken::New | Taken::HereAlready => Fetched::Stored,
+                    match disk.put(&LocalCopy { len, ..held }) {
+                        Taken::NoRoom => FetchOutcome::NoRoom,
+                        Taken::New | Taken::HereAlready => FetchOutcome::Stored,
                     }
                 } else {
-                    Fetched::Bad { found: bad_hash(chunk) }
+                    FetchOutcome::Bad { found: bad_hash(chunk) }
                 };
-                Input::Fetched(ticket, fetched)
+                Input::Copy(CopyInput::FetchDone { task_id, outcome: fetched })
             }
-            (Self::Fetch(ticket, _), Reply::NotHere) => Input::Fetched(ticket, Fetched::Missing),
-            (Self::Fetch(ticket, _), _) => Input::Fetched(ticket, Fetched::Failed),
-            (Self::Audit(ticket), Reply::Bytes { chunk, len, good, .. }) => {
+            (Self::Fetch(task_id, _), Reply::NotHere) => {
+                Input::Copy(CopyInput::FetchDone { task_id, outcome: FetchOutcome::Missing })
+            }
+            (Self::Fetch(task_id, _), _) => {
+                Input::Copy(CopyInput::FetchDone { task_id, outcome: FetchOutcome::Failed })
+            }
+            (Self::Audit(task_id), Reply::Bytes { chunk, len, good, .. }) => {
                 let audited = if good {
-                    Audited::Good { chunk, len }
+                    AuditOutcome::Good { chunk, len }
                 } else {
-                    Audited::Bad { chunk, found: bad_hash(chunk), len }
+                    AuditOutcome::Bad { chunk, found: bad_hash(chunk), len }
                 };
-                Input::Audited(ticket, audited)
+                Input::Copy(CopyInput::AuditDone { task_id, outcome: audited })
             }
-            (Self::Audit(ticket), Reply::NotHere) => Input::Audited(ticket, Audited::Missing),
-            (Self::Audit(ticket), _) => Input::Audited(ticket, Audited::Failed),
+            (Self::Audit(task_id), Reply::NotHere) => {
+                Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Missing })
+            }
+            (Self::Audit(task_id), _) => Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Failed }),
         }
     }
 }

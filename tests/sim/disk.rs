@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use cellsync::cell::{Held, Memory, StoreFacts};
+use cellsync::cell::{LocalCopy, SavedState, StoreStats};
 use cellsync::id::CellId;
 use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
 
@@ -27,7 +27,7 @@ pub(crate) struct Copy {
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     pub(crate) id: CellId,
-    pub(crate) memory: Memory,
+    pub(crate) state: SavedState,
     copies: BTreeMap<ChunkId, Copy>,
     capacity_bytes: u64,
     used_bytes: u64,
@@ -45,12 +45,19 @@ pub(crate) enum Taken {
 
 impl Disk {
     pub(crate) fn new(id: CellId, capacity_bytes: u64) -> Self {
-        Self { id, memory: Memory::default(), copies: BTreeMap::new(), capacity_bytes, used_bytes: 0, quarantined: 0 }
+        Self {
+            id,
+            state: SavedState::default(),
+            copies: BTreeMap::new(),
+            capacity_bytes,
+            used_bytes: 0,
+            quarantined: 0,
+        }
     }
 
-    pub(crate) fn facts(&self) -> StoreFacts {
+    pub(crate) fn stats(&self) -> StoreStats {
         let free_bytes = self.capacity_bytes.saturating_sub(self.used_bytes);
-        StoreFacts { chunks: self.copies.len() as u64, free_bytes, full: free_bytes < MAX_CHUNK_BYTES as u64 }
+        StoreStats { chunks: self.copies.len() as u64, free_bytes, full: free_bytes < MAX_CHUNK_BYTES as u64 }
     }
 
     pub(crate) fn get(&self, id: &ChunkId) -> Option<&Copy> {
@@ -71,8 +78,8 @@ impl Disk {
         self.copies.len()
     }
 
-    pub(crate) fn put(&mut self, held: &Held) -> Taken {
-        let room = self.facts();
+    pub(crate) fn put(&mut self, held: &LocalCopy) -> Taken {
+        let room = self.stats();
         match self.copies.entry(held.id) {
             Entry::Occupied(_) => Taken::HereAlready,
             Entry::Vacant(_) if room.full => Taken::NoRoom,
@@ -120,13 +127,13 @@ impl Disk {
     }
 
     /// What the store lists after a start, page by page.
-    pub(crate) fn pages(&self) -> Vec<Vec<Held>> {
+    pub(crate) fn pages(&self) -> Vec<Vec<LocalCopy>> {
         let held = |(id, copy): (&ChunkId, &Copy)| {
             let holders = copy.noted.as_ref().unwrap_or(&copy.holders).clone();
-            Held { id: *id, len: copy.len, copies: copy.copies, holders }
+            LocalCopy { id: *id, len: copy.len, copies: copy.copies, holders }
         };
-        let all: Vec<Held> = self.copies.iter().map(held).collect();
-        all.chunks(PAGE).map(<[Held]>::to_vec).collect()
+        let all: Vec<LocalCopy> = self.copies.iter().map(held).collect();
+        all.chunks(PAGE).map(<[LocalCopy]>::to_vec).collect()
     }
 }
 
@@ -134,8 +141,8 @@ impl Disk {
 mod tests {
     use super::*;
 
-    fn held(byte: u8, len: u32) -> Held {
-        Held { id: ChunkId::from_bytes([byte; 32]), len, copies: 5, holders: vec![CellId::from_bytes([1; 16])] }
+    fn held(byte: u8, len: u32) -> LocalCopy {
+        LocalCopy { id: ChunkId::from_bytes([byte; 32]), len, copies: 5, holders: vec![CellId::from_bytes([1; 16])] }
     }
 
     #[test]

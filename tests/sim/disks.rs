@@ -1,6 +1,6 @@
 //! Disks rot, and fill up.
 
-use cellsync::cell::{Event, Input};
+use cellsync::cell::{CopyInput, Event, Input};
 use cellsync::id::ChunkId;
 use cellsync::wire::beacon::Role;
 
@@ -44,7 +44,7 @@ fn a_scrub_finds_every_rotten_copy_and_it_is_mended_from_another() {
         let chunks = scene.store(100, 5);
         let all = scene.world.up();
         let (rotten, bytes) = rot(&mut scene, &chunks, 20, &all);
-        scene.world.give_all(&Input::Scrub);
+        scene.world.give_all(&Input::Copy(CopyInput::Scrub));
         scene.until(5 * MINUTE, "all are mended", |scene| are_mended(scene, &rotten));
         assert!(scene.judge.is_whole(&scene.world));
         let moved = scene.world.moved;
@@ -116,9 +116,9 @@ fn extra_copies_make_room_when_it_is_short_and_never_the_fifth() {
     each("extra_copies_make_room", &[8, 12], 3, |plan| {
         let (mut scene, chunks) = with_extra_copies(Plan { room_bytes: 90 << 20, ..plan });
         // Everything else is filled to the brim.
-        while scene.world.hosts.iter().any(|host| !host.disk.facts().full) {
+        while scene.world.hosts.iter().any(|host| !host.disk.stats().full) {
             let room: Vec<usize> =
-                scene.world.up().into_iter().filter(|&i| !scene.world.hosts[i].disk.facts().full).collect();
+                scene.world.up().into_iter().filter(|&i| !scene.world.hosts[i].disk.stats().full).collect();
             scene.store_among(1, room.len().min(5) as u8, &room);
         }
         let before: usize = copies_of(&scene, &chunks).iter().sum();
@@ -134,7 +134,7 @@ fn full_cells_are_passed_over() {
     each("full_cells", &[12], 4, |plan| {
         let mut scene = Scene::settled(Plan { room_bytes: 200 << 20, ..plan });
         let full = scene.world.some_up(3);
-        while full.iter().any(|&index| !scene.world.hosts[index].disk.facts().full) {
+        while full.iter().any(|&index| !scene.world.hosts[index].disk.stats().full) {
             scene.store_among(1, 3, &full);
         }
         let others: Vec<usize> = scene.world.up().into_iter().filter(|index| !full.contains(index)).collect();

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use cellsync::cell::{Cell, Event, Held, Input, Memory, Output, Pick, Sent, Settings, Verified};
+use cellsync::cell::{
+    AuditTarget, Cell, CopyInput, Event, Input, LocalCopy, Output, Persist, SavedState, SendOutcome, Settings, Task,
+    Udp, VerifyOutcome,
+};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::time::Time;
@@ -121,20 +124,20 @@ impl Host {
 
     /// Switches the board on: a new start of the cell, with what is on its disk.
     pub(crate) fn start(&mut self, now: Time) {
-        let memory: &Memory = &self.disk.memory;
+        let state: &SavedState = &self.disk.state;
         let seed = self.rng.u64(..);
         // Later starts have larger numbers, and no two cells the same.
         let boot = Boot((now.0 << 20) + self.index as u64 + 1);
-        self.cell = Some(Cell::new(self.disk.id, boot, PORT, &[], self.settings, memory, seed));
+        self.cell = Some(Cell::new(self.disk.id, boot, PORT, &[], self.settings, state, seed));
         self.wake_at = now;
         self.turned = now;
         let pages = self.disk.pages();
         let mut at = now.plus_ms(10);
         for page in pages {
-            self.post(at, Mail::Input(Input::Holds(page)));
+            self.post(at, Mail::Input(Input::Copy(CopyInput::Present(page))));
             at = at.plus_ms(10);
         }
-        self.post(at, Mail::Input(Input::Counted));
+        self.post(at, Mail::Input(Input::Copy(CopyInput::ListingDone)));
     }
 
     /// The power fails. Gives those who have called and will get no answer.
@@ -176,7 +179,7 @@ impl Host {
                 wakes += 1;
                 assert!(wakes < MAX_WAKES_A_QUANTUM, "cell {} does not sleep any more at {now:?}", self.index);
                 self.wake_at = NEVER;
-                self.tell(now, &Input::Wake(self.disk.facts()));
+                self.tell(now, &Input::Wake(self.disk.stats()));
             }
         }
     }
@@ -229,17 +232,17 @@ impl Host {
             Request::Put { held, good } => {
                 let (reply, new) = self.nature.put(&mut self.disk, &held, good);
                 if new {
-                    self.tell(now, &Input::Holds(vec![held]));
+                    self.tell(now, &Input::Copy(CopyInput::Present(vec![held])));
                 }
                 Some(reply)
             }
-            Request::Get { pick, purpose } => Some(self.nature.get(&self.disk, pick, purpose)),
-            Request::News(news) => {
-                self.tell(now, &Input::Told(news));
+            Request::Get { target, purpose } => Some(self.nature.get(&self.disk, target, purpose)),
+            Request::Hints(hints) => {
+                self.tell(now, &Input::Copy(CopyInput::Hints(hints)));
                 None
             }
             Request::Alert(alert) => {
-                self.tell(now, &Input::Alerted(alert));
+                self.tell(now, &Input::Copy(CopyInput::Alert(alert)));
                 None
             }
         }
@@ -275,47 +278,67 @@ impl Host {
     /// What `node::driver` does on a real board.
     fn perform(&mut self, now: Time, output: Output) {
         match output {
-            Output::Broadcast(_) if self.muted => {}
-            Output::Broadcast(beacon) => self.waves.push(beacon),
-            Output::SendTo(to, beacon) => self.outbox.push((now, Parcel::Beacon { to, beacon })),
-            Output::Visit { door, .. } => {
-                let to = door.parse().unwrap();
-                self.call(now, to, Request::Status, Some(Pending::Visit(door)));
-            }
+            Output::Udp(udp) => self.send_udp(now, udp),
+            Output::Task(task) => self.start_task(now, task),
+            Output::Persist(Persist::Holders { chunk, holders }) => self.disk.note(&chunk, holders),
+            Output::Persist(Persist::State(state)) => self.disk.state = state,
+            Output::Persist(Persist::CellId(id)) => self.disk.id = id,
             Output::WakeAt(time) => self.wake_at = time,
-            Output::Rename(id) => self.disk.id = id,
-            Output::Ask { ticket, to, ids } => self.call(now, to, Request::Have(ids), Some(Pending::Ask(ticket))),
-            Output::Send { ticket, chunk, to, copies, holders } => {
-                self.send(now, to, Held { id: chunk, len: 0, copies, holders }, Pending::Send(ticket));
+            // Nearly all events are of this kind, and no test needs them.
+            Output::Event(Event::Active(..)) => {}
+            Output::Event(event) => self.events.push((now, event)),
+        }
+    }
+
+    fn send_udp(&mut self, now: Time, udp: Udp) {
+        match udp {
+            Udp::Broadcast(beacon) => {
+                if !self.muted {
+                    self.waves.push(beacon);
+                }
             }
-            Output::Fetch { ticket, chunk, from, copies, holders } => {
-                let held = Held { id: chunk, len: 0, copies, holders };
-                let request = Request::Get { pick: Pick::Chunk(chunk), purpose: Purpose::Mend };
-                self.call(now, from, request, Some(Pending::Fetch(ticket, held)));
+            Udp::Unicast { to, beacon } => self.outbox.push((now, Parcel::Beacon { to, beacon })),
+            // Clients are not simulated.
+            Udp::ProbeReply { .. } => {}
+        }
+    }
+
+    fn start_task(&mut self, now: Time, task: Task) {
+        match task {
+            Task::Probe { address, .. } => {
+                let to = address.parse().unwrap();
+                self.call(now, to, Request::Status, Some(Pending::Probe(address)));
             }
-            Output::Audit { ticket, of, pick } => {
-                let request = Request::Get { pick, purpose: Purpose::Audit };
-                self.call(now, of, request, Some(Pending::Audit(ticket)));
+            Task::QueryHave { task_id, to, chunks } => {
+                self.call(now, to, Request::Have(chunks), Some(Pending::QueryHave(task_id)));
             }
-            Output::Verify(chunk) => {
-                let verified = self.verify(&chunk);
-                self.post(now.plus_ms(VERIFY_MS), Mail::Input(Input::Verified(chunk, verified)));
+            Task::Send { task_id, chunk, to, copies, holders } => {
+                self.send(now, to, LocalCopy { id: chunk, len: 0, copies, holders }, Pending::Send(task_id));
             }
-            Output::Remove(chunk) => {
+            Task::Fetch { task_id, chunk, from, copies, holders } => {
+                let copy = LocalCopy { id: chunk, len: 0, copies, holders };
+                let request = Request::Get { target: AuditTarget::Chunk(chunk), purpose: Purpose::Refetch };
+                self.call(now, from, request, Some(Pending::Fetch(task_id, copy)));
+            }
+            Task::Audit { task_id, from, target } => {
+                let request = Request::Get { target, purpose: Purpose::Audit };
+                self.call(now, from, request, Some(Pending::Audit(task_id)));
+            }
+            Task::Verify(chunk) => {
+                let outcome = self.verify(&chunk);
+                let input = Input::Copy(CopyInput::VerifyDone { chunk, outcome });
+                self.post(now.plus_ms(VERIFY_MS), Mail::Input(input));
+            }
+            Task::Remove(chunk) => {
                 self.disk.remove(&chunk);
             }
-            Output::Tell { to, news } => self.call(now, to, Request::News(news), None),
-            Output::Alert { alert, to } => {
+            Task::SendHints { to, hints } => self.call(now, to, Request::Hints(hints), None),
+            Task::SendAlert { alert, to } => {
                 self.outbox.push((now, Parcel::Alert(alert)));
                 for to in to {
                     self.call(now, to, Request::Alert(alert), None);
                 }
             }
-            Output::Note { chunk, holders } => self.disk.note(&chunk, holders),
-            Output::Keep(memory) => self.disk.memory = memory,
-            // Clients are not simulated, and who became active is nearly all there is to tell.
-            Output::Answer(..) | Output::Event(Event::Active(..)) => {}
-            Output::Event(event) => self.events.push((now, event)),
         }
     }
 
@@ -328,28 +351,28 @@ impl Host {
     }
 
     /// Hashes our copy and, if it is good, sends it. A liar sends other bytes.
-    fn send(&mut self, now: Time, to: SocketAddr, held: Held, pending: Pending) {
+    fn send(&mut self, now: Time, to: SocketAddr, held: LocalCopy, pending: Pending) {
         let sent = match self.verify(&held.id) {
-            Verified::Good => {
+            VerifyOutcome::Good => {
                 let len = self.disk.get(&held.id).unwrap().len;
-                let request = Request::Put { held: Held { len, ..held }, good: self.nature != Nature::BadBytes };
+                let request = Request::Put { held: LocalCopy { len, ..held }, good: self.nature != Nature::BadBytes };
                 return self.call(now, to, request, Some(pending));
             }
-            Verified::Bad => Sent::OwnCopyBad,
-            Verified::Missing | Verified::Unknown => Sent::OwnCopyGone,
+            VerifyOutcome::Bad => SendOutcome::OwnCopyBad,
+            VerifyOutcome::Missing | VerifyOutcome::Unreadable => SendOutcome::OwnCopyGone,
         };
         self.calls += 1;
         self.pending.insert(self.calls, pending);
         self.post(now.plus_ms(VERIFY_MS), Mail::Reply { id: self.calls, reply: Reply::Put(sent) });
     }
 
-    fn verify(&mut self, chunk: &ChunkId) -> Verified {
+    fn verify(&mut self, chunk: &ChunkId) -> VerifyOutcome {
         match self.disk.get(chunk).map(|copy| copy.good) {
-            None => Verified::Missing,
-            Some(true) => Verified::Good,
+            None => VerifyOutcome::Missing,
+            Some(true) => VerifyOutcome::Good,
             Some(false) => {
                 self.disk.quarantine(chunk);
-                Verified::Bad
+                VerifyOutcome::Bad
             }
         }
     }

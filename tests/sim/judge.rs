@@ -162,12 +162,12 @@ pub(crate) fn roles_are_right(world: &World) -> bool {
 
 /// Boards that can hold a copy that counts.
 fn takers(world: &World) -> usize {
-    world.hosts.iter().filter(|host| !host.gone && host.nature == Nature::Honest && !host.disk.memory.draining).count()
+    world.hosts.iter().filter(|host| !host.gone && host.nature == Nature::Honest && !host.disk.state.draining).count()
 }
 
 /// Of these boards, those that are not about to leave.
 fn staying(world: &World, holders: &[usize]) -> usize {
-    holders.iter().filter(|&&index| !world.hosts[index].disk.memory.draining).count()
+    holders.iter().filter(|&&index| !world.hosts[index].disk.state.draining).count()
 }
 
 /// Since when this holder can have known of a loss. One that started later waits first for those it has not heard yet.

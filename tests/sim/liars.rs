@@ -1,8 +1,9 @@
 //! Cells and strangers that say what is not so.
 
-use cellsync::cell::{Event, Input, News};
+use cellsync::cell::{CopyInput, Event, Input, MemberInput};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
+use cellsync::wire::api::HolderHint;
 use cellsync::wire::beacon::{Alert, Beacon, Boot, Role, Status};
 
 use crate::calls::{Nature, bad_hash};
@@ -40,7 +41,7 @@ fn forged_alerts_change_nothing_but_counters() {
             let holder = before[&chunk][0];
             let (node_id, culprit) = (random_name(&mut scene), scene.world.hosts[holder].id());
             let alert = Alert { node_id, culprit, chunk, found: bad_hash(chunk) };
-            scene.world.give_all(&Input::Alerted(alert));
+            scene.world.give_all(&Input::Copy(CopyInput::Alert(alert)));
             scene.pass(200);
         }
         scene.nothing_moves_for(20 * MINUTE);
@@ -114,8 +115,8 @@ fn forged_news_of_copies_move_nothing_and_hide_nothing() {
         let chunks = scene.store(100, 5);
         let names: Vec<CellId> = scene.world.hosts.iter().map(crate::host::Host::id).collect();
         let stranger = random_name(&mut scene);
-        let news = |id: &ChunkId| News { id: *id, holders: [&names[..], &[stranger]].concat() };
-        let forged = Input::Told(chunks.iter().map(news).collect());
+        let news = |id: &ChunkId| HolderHint { id: *id, holders: [&names[..], &[stranger]].concat() };
+        let forged = Input::Copy(CopyInput::Hints(chunks.iter().map(news).collect()));
         for _ in 0..10 {
             scene.world.give_all(&forged);
             scene.nothing_moves_for(MINUTE);
@@ -141,11 +142,11 @@ fn forged_beacons_move_nothing_and_when_they_end_all_is_as_before() {
             for _ in 0..50 {
                 let node_id = random_name(&mut scene);
                 let beacon = forged(node_id, Status::Active);
-                scene.world.give_all(&Input::Heard { from: attacker, beacon });
+                scene.world.give_all(&Input::Member(MemberInput::Beacon { from: attacker, beacon }));
             }
             for index in 0..12 {
                 let beacon = forged(scene.world.hosts[index].id(), Status::Leaving);
-                scene.world.give_all(&Input::Heard { from: attacker, beacon });
+                scene.world.give_all(&Input::Member(MemberInput::Beacon { from: attacker, beacon }));
             }
             scene.nothing_moves_for(500);
         }

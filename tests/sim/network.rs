@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use cellsync::cell::Input;
+use cellsync::cell::{Input, MemberInput};
 use cellsync::id::CellId;
 use cellsync::time::Time;
 use cellsync::wire::beacon::Beacon;
@@ -72,7 +72,7 @@ pub(crate) struct Wave {
 
 impl Wave {
     pub(crate) fn new(from: IpAddr, side: u8, beacon: Beacon) -> Self {
-        Self { by: (beacon.node_id, from), side, heard: Input::Heard { from, beacon } }
+        Self { by: (beacon.node_id, from), side, heard: Input::Member(MemberInput::Beacon { from, beacon }) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A world, the judge who watches it, and what tests do to it.
 
-use cellsync::cell::Input;
+use cellsync::cell::{CopyInput, Input};
 use cellsync::id::ChunkId;
 use cellsync::wire::api::Activity;
 
@@ -143,6 +143,6 @@ impl Scene {
     }
 
     pub(crate) fn drain(&mut self, index: usize, on: bool) {
-        self.world.give(index, Input::Drain(on));
+        self.world.give(index, Input::Copy(CopyInput::Drain(on)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use cellsync::cell::{Event, Output};
+use cellsync::cell::{Event, Output, Udp};
 use cellsync::id::CellId;
 use cellsync::time::Time;
 use cellsync::wire::beacon::Beacon;
@@ -31,7 +31,7 @@ impl Trace {
         self.number(now.0);
         match output {
             Output::WakeAt(time) => self.number(time.0),
-            Output::Broadcast(beacon) => self.beacon(beacon),
+            Output::Udp(Udp::Broadcast(beacon)) => self.beacon(beacon),
             Output::Event(Event::Active(id, _)) => self.name(id),
             output => write!(self, "{output:?}").unwrap(),
         }

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellsync::cell::{Event, Held, Input, Settings};
+use cellsync::cell::{CopyInput, Event, Input, LocalCopy, MemberInput, Settings};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::time::Time;
@@ -138,12 +138,12 @@ impl World {
     /// A client puts a chunk on these cells, which all acknowledge it. Those without room refuse; the others are given.
     pub(crate) fn put(&mut self, id: ChunkId, len: u32, copies: u8, on: &[usize]) -> Vec<usize> {
         let holders: Vec<CellId> = on.iter().map(|&index| self.hosts[index].id()).collect();
-        let held = Held { id, len, copies, holders };
+        let held = LocalCopy { id, len, copies, holders };
         let mut took = on.to_vec();
         took.retain(|&index| {
             let taken = self.hosts[index].disk.put(&held);
             if taken == Taken::New {
-                self.hosts[index].post(self.now, Mail::Input(Input::Holds(vec![held.clone()])));
+                self.hosts[index].post(self.now, Mail::Input(Input::Copy(CopyInput::Present(vec![held.clone()]))));
             }
             taken != Taken::NoRoom
         });
@@ -238,14 +238,14 @@ impl World {
             Parcel::Beacon { to, beacon } => {
                 let to = network::index(to);
                 if self.reaches(from, to) {
-                    let input = Input::Heard { from: network::address(from), beacon };
+                    let input = Input::Member(MemberInput::Beacon { from: network::address(from), beacon });
                     self.hosts[to].post(at.max(self.now), Mail::Input(input));
                 }
             }
             Parcel::Alert(alert) => {
                 for to in self.up() {
                     if self.reaches(from, to) && self.rng.u16(..1000) >= self.plan.link.lost {
-                        self.hosts[to].post(self.now, Mail::Input(Input::Alerted(alert)));
+                        self.hosts[to].post(self.now, Mail::Input(Input::Copy(CopyInput::Alert(alert))));
                     }
                 }
             }
@@ -275,7 +275,7 @@ impl World {
                 let bytes = match &reply {
                     Reply::Bytes { len, purpose, .. } => {
                         match purpose {
-                            Purpose::Mend => self.moved.mended += u64::from(*len),
+                            Purpose::Refetch => self.moved.mended += u64::from(*len),
                             Purpose::Audit => self.moved.audited += u64::from(*len),
                         }
                         *len

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::cell::Sent;
+use crate::cell::SendOutcome;
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
@@ -49,9 +49,9 @@ impl Avoided {
     }
 
     /// Notes how it ended that a cell was sent a copy of this chunk.
-    pub(super) fn sent(&mut self, now: Time, id: ChunkId, cell: CellId, how: Sent) {
+    pub(super) fn sent(&mut self, now: Time, id: ChunkId, cell: CellId, how: SendOutcome) {
         let pause_ms = match how {
-            Sent::Stored => {
+            SendOutcome::Stored => {
                 self.refusals.remove(&cell);
                 self.given.push_back((id, cell));
                 if self.given.len() > MAX_GIVEN {
@@ -59,10 +59,10 @@ impl Avoided {
                 }
                 return;
             }
-            Sent::Refused => REFUSED_MS,
-            Sent::Failed => FAILED_MS,
+            SendOutcome::Refused => REFUSED_MS,
+            SendOutcome::Failed => FAILED_MS,
             // That was our fault.
-            Sent::OwnCopyBad | Sent::OwnCopyGone | Sent::OwnCopyUnread => return,
+            SendOutcome::OwnCopyBad | SendOutcome::OwnCopyGone | SendOutcome::OwnCopyUnreadable => return,
         };
         let times = self.refusals.get(&cell).map_or(0, |(times, _)| *times);
         self.refusals.insert(cell, (times + 1, now.plus_ms(pause_ms << times.min(6))));

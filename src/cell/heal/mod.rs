@@ -28,7 +28,7 @@ mod shortage;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::heal::backoff::Avoided;
 use crate::cell::heal::holdoff::Hold;
 use crate::cell::heal::round::Round;
@@ -36,7 +36,7 @@ use crate::cell::heal::shortage::Wound;
 use crate::cell::rank;
 use crate::cell::replicas::map::{Holding, Holdings};
 use crate::cell::token_bucket::Bucket;
-use crate::cell::{Event, Output, Sent, Ticket};
+use crate::cell::{Event, Output, SendOutcome, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
@@ -180,7 +180,7 @@ impl Heal {
         if let Some(fewest) = chosen.iter().filter_map(|id| self.wounds.get(id)).map(|wound| wound.left).min()
             && fewest < u8::MAX
         {
-            out.push(Output::Event(Event::Short { chunks: self.wounds.len(), fewest: fewest.into() }));
+            out.push(Output::Event(Event::HealStarted { chunks: self.wounds.len(), fewest_copies: fewest.into() }));
         }
         self.rounds += 1;
         self.round = Some(Round::new(self.rounds, now, &questions));
@@ -240,9 +240,9 @@ impl Heal {
     }
 
     /// Goes on with the round. When all of it is done the chunks' wounds are closed, or wait for the next one.
-    pub(super) fn advance(&mut self, view: &View, holdings: &Holdings, tickets: &mut Tickets, out: &mut Vec<Output>) {
+    pub(super) fn advance(&mut self, view: &View, holdings: &Holdings, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
         let (avoided, bucket) = (&self.avoided, &mut self.bucket);
-        let done = self.round.take_if(|round| round.advance(view, holdings, avoided, bucket, tickets, out));
+        let done = self.round.take_if(|round| round.advance(view, holdings, avoided, bucket, task_ids, out));
         let Some(round) = done else { return };
         for (id, present) in round.tell(view, holdings, out) {
             self.close(view, holdings, &id, present);
@@ -251,10 +251,16 @@ impl Heal {
     }
 
     /// Notes how sending a copy ended, and tells of which chunk it was; none if the round has been given up.
-    pub(super) fn sent(&mut self, now: Time, holdings: &mut Holdings, ticket: Ticket, how: Sent) -> Option<ChunkId> {
-        let (id, target) = self.round.as_mut()?.sent(holdings, ticket, how)?;
+    pub(super) fn sent(
+        &mut self,
+        now: Time,
+        holdings: &mut Holdings,
+        task_id: TaskId,
+        how: SendOutcome,
+    ) -> Option<ChunkId> {
+        let (id, target) = self.round.as_mut()?.sent(holdings, task_id, how)?;
         self.avoided.sent(now, id, target, how);
-        if how == Sent::Stored {
+        if how == SendOutcome::Stored {
             self.copies += 1;
             self.bytes += bytes_of(holdings, &id);
         }

@@ -15,17 +15,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::heal::backoff::Avoided;
 use crate::cell::heal::{Questions, bytes_of, copies_left};
 use crate::cell::placement::{Candidate, prefer};
 use crate::cell::replicas::map::{Holding, Holdings};
 use crate::cell::token_bucket::Bucket;
-use crate::cell::{Event, News, Output, Sent, Ticket};
+use crate::cell::{Event, Output, Persist, SendOutcome, Task, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::MAX_HOLDERS;
+use crate::wire::api::{HolderHint, MAX_HOLDERS};
 
 /// Copies on their way at once.
 const MAX_SENDS: usize = 4;
@@ -49,7 +49,7 @@ pub(super) struct Round {
     planned: bool,
     /// One entry for each copy that is to be sent.
     queue: VecDeque<ChunkId>,
-    sends: BTreeMap<Ticket, (ChunkId, CellId)>,
+    sends: BTreeMap<TaskId, (ChunkId, CellId)>,
     copies: u64,
     bytes: u64,
 }
@@ -110,7 +110,7 @@ impl Round {
         holdings: &Holdings,
         avoided: &Avoided,
         bucket: &mut Bucket,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) -> bool {
         if self.asking > 0 && view.now.since_ms(self.began) < ANSWER_PATIENCE_MS {
@@ -122,7 +122,7 @@ impl Round {
         }
         while self.sends.len() < MAX_SENDS && !self.queue.is_empty() && bucket.is_open(view.now) {
             let Some(id) = self.queue.pop_front() else { break };
-            if let Some(send) = self.send(view, holdings, avoided, id, tickets) {
+            if let Some(send) = self.send(view, holdings, avoided, id, task_ids) {
                 bucket.spend(bytes_of(holdings, &id));
                 out.push(send);
             }
@@ -154,7 +154,7 @@ impl Round {
         holdings: &Holdings,
         avoided: &Avoided,
         id: ChunkId,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
     ) -> Option<Output> {
         let (healing, holding) = (self.chunks.get_mut(&id)?, holdings.get(&id)?);
         // Holders may have come back since it was planned.
@@ -175,26 +175,33 @@ impl Round {
         }
         holders.truncate(MAX_HOLDERS);
         healing.under_way.push(target);
-        let ticket = tickets.next();
-        self.sends.insert(ticket, (id, target));
-        Some(Output::Send { ticket, chunk: id, to, copies: holding.copies, holders })
+        let task_id = task_ids.next();
+        self.sends.insert(task_id, (id, target));
+        Some(Output::Task(Task::Send { task_id, chunk: id, to, copies: holding.copies, holders }))
     }
 
     /// Notes how sending a copy ended. Tells of which chunk it was, and who was to have it; none if it is no copy of this
     /// round.
-    pub(super) fn sent(&mut self, holdings: &mut Holdings, ticket: Ticket, how: Sent) -> Option<(ChunkId, CellId)> {
-        let (id, target) = self.sends.remove(&ticket)?;
+    pub(super) fn sent(
+        &mut self,
+        holdings: &mut Holdings,
+        task_id: TaskId,
+        how: SendOutcome,
+    ) -> Option<(ChunkId, CellId)> {
+        let (id, target) = self.sends.remove(&task_id)?;
         let healing = self.chunks.get_mut(&id)?;
         healing.under_way.retain(|cell| *cell != target);
         match how {
-            Sent::Stored => {
+            SendOutcome::Stored => {
                 holdings.believe(&id, target, true);
                 healing.gained.push(target);
                 self.copies += 1;
                 self.bytes += bytes_of(holdings, &id);
             }
-            Sent::Refused | Sent::Failed => self.queue.push_back(id),
-            Sent::OwnCopyBad | Sent::OwnCopyGone | Sent::OwnCopyUnread => self.queue.retain(|queued| *queued != id),
+            SendOutcome::Refused | SendOutcome::Failed => self.queue.push_back(id),
+            SendOutcome::OwnCopyBad | SendOutcome::OwnCopyGone | SendOutcome::OwnCopyUnreadable => {
+                self.queue.retain(|queued| *queued != id);
+            }
         }
         Some((id, target))
     }
@@ -203,7 +210,7 @@ impl Round {
     /// said that they have it, or took it.
     pub(super) fn tell(self, view: &View, holdings: &Holdings, out: &mut Vec<Output>) -> Vec<(ChunkId, usize)> {
         let mut present = Vec::with_capacity(self.chunks.len());
-        let mut told: BTreeMap<CellId, Vec<News>> = BTreeMap::new();
+        let mut told: BTreeMap<CellId, Vec<HolderHint>> = BTreeMap::new();
         for (id, healing) in self.chunks {
             present.push((id, healing.present + healing.gained.len()));
             if healing.gained.is_empty() {
@@ -214,20 +221,20 @@ impl Round {
                 // Those that have it now know only of those that had it before them.
                 let others: Vec<CellId> = healing.gained.iter().copied().filter(|gained| gained != cell).collect();
                 if !others.is_empty() {
-                    told.entry(*cell).or_default().push(News { id, holders: others });
+                    told.entry(*cell).or_default().push(HolderHint { id, holders: others });
                 }
             }
             holders.push(view.id);
             holders.sort_unstable();
-            out.push(Output::Note { chunk: id, holders });
+            out.push(Output::Persist(Persist::Holders { chunk: id, holders }));
         }
         for (cell, news) in told {
             if let Some(to) = view.door(&cell) {
-                out.push(Output::Tell { to, news });
+                out.push(Output::Task(Task::SendHints { to, hints: news }));
             }
         }
         if self.copies > 0 {
-            out.push(Output::Event(Event::Healed { copies: self.copies, bytes: self.bytes }));
+            out.push(Output::Event(Event::HealDone { copies: self.copies, bytes: self.bytes }));
         }
         present
     }

@@ -13,10 +13,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::replicas::map::Holdings;
 use crate::cell::token_bucket::Bucket;
-use crate::cell::{Audited, Output, Pick, Ticket, rank};
+use crate::cell::{AuditOutcome, AuditTarget, Output, Task, TaskId, rank};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
@@ -82,7 +82,7 @@ struct Extra {
 
 #[derive(Debug)]
 pub(in crate::cell) struct Audits {
-    under_way: BTreeMap<Ticket, (CellId, Option<ChunkId>, Why)>,
+    under_way: BTreeMap<TaskId, (CellId, Option<ChunkId>, Why)>,
     checks: VecDeque<(CellId, ChunkId, Why)>,
     recent: BTreeMap<(CellId, ChunkId), Time>,
     bucket: Bucket,
@@ -141,7 +141,7 @@ impl Audits {
             return;
         }
         if culprit == view.id {
-            out.push(Output::Verify(chunk));
+            out.push(Output::Task(Task::Verify(chunk)));
         } else {
             self.checks.push_back((culprit, chunk, Why::Alert));
         }
@@ -172,7 +172,7 @@ impl Audits {
         view: &View,
         holdings: &Holdings,
         is_guard: bool,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         rng: &mut fastrand::Rng,
         out: &mut Vec<Output>,
     ) {
@@ -180,7 +180,7 @@ impl Audits {
         if !is_busy && !self.checks.is_empty() && self.bucket.is_open(view.now) {
             while let Some((cell, chunk, why)) = self.checks.pop_front() {
                 if let Some(door) = view.door(&cell) {
-                    self.look(cell, door, Pick::Chunk(chunk), why, tickets, out);
+                    self.look(cell, door, AuditTarget::Chunk(chunk), why, task_ids, out);
                     break;
                 }
             }
@@ -200,41 +200,41 @@ impl Audits {
             if let Some((cell, door)) = rng.choice(others) {
                 let mut anywhere = [0; 32];
                 rng.fill(&mut anywhere);
-                self.look(cell, door, Pick::After(ChunkId::from_bytes(anywhere)), Why::Guard, tickets, out);
+                self.look(cell, door, AuditTarget::After(ChunkId::from_bytes(anywhere)), Why::Guard, task_ids, out);
             }
         }
-        self.advance_extra(view, holdings, tickets, out);
+        self.advance_extra(view, holdings, task_ids, out);
     }
 
     fn look(
         &mut self,
         cell: CellId,
         of: SocketAddr,
-        pick: Pick,
+        pick: AuditTarget,
         why: Why,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
         let chunk = match pick {
-            Pick::Chunk(chunk) => Some(chunk),
-            Pick::After(_) => None,
+            AuditTarget::Chunk(chunk) => Some(chunk),
+            AuditTarget::After(_) => None,
         };
-        let ticket = tickets.next();
-        self.under_way.insert(ticket, (cell, chunk, why));
-        out.push(Output::Audit { ticket, of, pick });
+        let task_id = task_ids.next();
+        self.under_way.insert(task_id, (cell, chunk, why));
+        out.push(Output::Task(Task::Audit { task_id, from: of, target: pick }));
     }
 
     /// Takes in what an audit showed.
-    pub(in crate::cell) fn audited(&mut self, now: Time, ticket: Ticket, how: Audited) -> Option<Finding> {
-        let (cell, asked, why) = self.under_way.remove(&ticket)?;
-        if let Audited::Good { len, .. } | Audited::Bad { len, .. } = how {
+    pub(in crate::cell) fn audited(&mut self, now: Time, task_id: TaskId, how: AuditOutcome) -> Option<Finding> {
+        let (cell, asked, why) = self.under_way.remove(&task_id)?;
+        if let AuditOutcome::Good { len, .. } | AuditOutcome::Bad { len, .. } = how {
             self.done += 1;
             self.bucket.spend(u64::from(len).max(MIN_COST_BYTES));
         } else if why == Why::Guard {
             self.next_random = now.plus_ms(PAUSE_MS);
         }
         match (how, why) {
-            (Audited::Bad { chunk, found, .. }, _) => {
+            (AuditOutcome::Bad { chunk, found, .. }, _) => {
                 self.bad += 1;
                 self.extra = self.extra.take().filter(|_| why != Why::Extra);
                 let is_news = self.is_news(now, cell, chunk);
@@ -245,17 +245,17 @@ impl Audits {
                 let tell = (why != Why::Alert && is_news).then_some(found);
                 Some(Finding::Bad { culprit: cell, chunk, tell })
             }
-            (Audited::Good { chunk, .. }, Why::Alert) => {
+            (AuditOutcome::Good { chunk, .. }, Why::Alert) => {
                 self.alerts_false += 1;
                 Some(Finding::False(cell, chunk))
             }
-            (Audited::Good { chunk, .. }, Why::Doubt) => Some(Finding::Proved(cell, chunk)),
-            (Audited::Good { chunk, .. }, Why::Guard) => {
+            (AuditOutcome::Good { chunk, .. }, Why::Doubt) => Some(Finding::Proved(cell, chunk)),
+            (AuditOutcome::Good { chunk, .. }, Why::Guard) => {
                 // If it goes bad again, that is news.
                 self.recent.remove(&(cell, chunk));
                 None
             }
-            (Audited::Good { .. }, Why::Extra) => {
+            (AuditOutcome::Good { .. }, Why::Extra) => {
                 let extra = self.extra.as_mut()?;
                 extra.left.retain(|holder| *holder != cell);
                 let chunk = extra.chunk;
@@ -266,12 +266,12 @@ impl Audits {
                 self.next_extra = now;
                 Some(Finding::Extra(chunk))
             }
-            (Audited::Missing, Why::Doubt) => Some(Finding::Lie(cell, asked?)),
-            (Audited::Missing, Why::Extra | Why::Alert) => {
+            (AuditOutcome::Missing, Why::Doubt) => Some(Finding::Lie(cell, asked?)),
+            (AuditOutcome::Missing, Why::Extra | Why::Alert) => {
                 self.extra = self.extra.take().filter(|_| why != Why::Extra);
                 Some(Finding::Absent(cell, asked?))
             }
-            (Audited::Failed, Why::Extra) => {
+            (AuditOutcome::Failed, Why::Extra) => {
                 self.extra = None;
                 None
             }
@@ -309,14 +309,14 @@ impl Audits {
         self.extra_cursor = if self.extra.is_some() || count == EXTRA_LOOK { last } else { None };
     }
 
-    fn advance_extra(&mut self, view: &View, holdings: &Holdings, tickets: &mut Tickets, out: &mut Vec<Output>) {
+    fn advance_extra(&mut self, view: &View, holdings: &Holdings, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
         if self.is_busy(Why::Extra) || !self.bucket.is_open(view.now) {
             return;
         }
         let Some(extra) = &self.extra else { return };
         let next = extra.left.first().copied().filter(|_| holdings.has(&extra.chunk));
         match next.and_then(|cell| Some((cell, view.door(&cell)?))) {
-            Some((cell, door)) => self.look(cell, door, Pick::Chunk(extra.chunk), Why::Extra, tickets, out),
+            Some((cell, door)) => self.look(cell, door, AuditTarget::Chunk(extra.chunk), Why::Extra, task_ids, out),
             None => self.extra = None,
         }
     }

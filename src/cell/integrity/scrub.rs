@@ -4,7 +4,7 @@
 //! looked at at a time.
 
 use crate::cell::replicas::map::Holdings;
-use crate::cell::{Event, Output, Settings, Verified};
+use crate::cell::{Event, Output, Settings, Task, VerifyOutcome};
 use crate::id::ChunkId;
 use crate::time::Time;
 use crate::wire::api;
@@ -137,18 +137,18 @@ impl Scrub {
         if full.facts.bad == 0 && full.facts.unread == 0 {
             self.clean_at = Some(now);
         }
-        out.push(Output::Event(Event::Scrubbed { bad: full.facts.bad }));
+        out.push(Output::Event(Event::ScrubDone { bad: full.facts.bad }));
         false
     }
 
     fn look_at(&mut self, now: Time, id: ChunkId, out: &mut Vec<Output>) {
         self.under_way = Some((id, now));
-        out.push(Output::Verify(id));
+        out.push(Output::Task(Task::Verify(id)));
     }
 
     /// Takes in how a look ended, whoever wanted it.
-    pub(in crate::cell) fn verified(&mut self, id: &ChunkId, how: Verified) {
-        self.bad += u64::from(how == Verified::Bad);
+    pub(in crate::cell) fn verified(&mut self, id: &ChunkId, how: VerifyOutcome) {
+        self.bad += u64::from(how == VerifyOutcome::Bad);
         if self.under_way.is_none_or(|(under_way, _)| under_way != *id) {
             return;
         }
@@ -156,8 +156,8 @@ impl Scrub {
         if let Some(full) = self.full.as_mut().filter(|full| full.at == Some(*id) && !full.facts.finished) {
             full.facts.done += 1;
             full.facts.total = full.facts.total.max(full.facts.done);
-            full.facts.bad += u64::from(how == Verified::Bad);
-            full.facts.unread += u64::from(how == Verified::Unknown);
+            full.facts.bad += u64::from(how == VerifyOutcome::Bad);
+            full.facts.unread += u64::from(how == VerifyOutcome::Unreadable);
         }
     }
 }

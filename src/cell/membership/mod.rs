@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 
 use crate::cell::core::CLONE_TOLD_MS;
 use crate::cell::membership::table::Roll;
-use crate::cell::{Answer, Event, Output, Settings};
+use crate::cell::{Event, Output, ProbeOutcome, Settings, Task};
 use crate::id::CellId;
 use crate::time::Time;
 use crate::wire::api::Presence;
@@ -228,7 +228,7 @@ impl Membership {
     }
 
     /// Notes how a visit to this door ended. Only when nobody answers, or another cell does, is the silent one dead.
-    pub(super) fn visited(&mut self, now: Time, door: &str, answer: &Answer, out: &mut Vec<Output>) {
+    pub(super) fn visited(&mut self, now: Time, door: &str, answer: &ProbeOutcome, out: &mut Vec<Output>) {
         let next_visit = now.plus_ms(self.settings.visit_ms);
         for (id, member) in self.members.iter_mut() {
             let is_silent = member.standing == Standing::Silent;
@@ -245,9 +245,9 @@ impl Membership {
                 continue;
             }
             let lives = match answer {
-                Answer::Nobody => false,
-                Answer::Somebody => true,
-                Answer::Cell(_, beacon) => beacon.node_id == *id,
+                ProbeOutcome::Unreachable => false,
+                ProbeOutcome::Responding => true,
+                ProbeOutcome::Cell(_, beacon) => beacon.node_id == *id,
             };
             if !lives {
                 member.standing = Standing::Dead;
@@ -298,7 +298,7 @@ impl Membership {
         for (_, id) in due.into_iter().take(MAX_VISITS.saturating_sub(under_way)) {
             if let Some(member) = self.members.get_mut(&id) {
                 member.visiting = true;
-                out.push(Output::Visit { door: member.door.to_string(), announce: false });
+                out.push(Output::Task(Task::Probe { address: member.door.to_string(), announce: false }));
             }
         }
     }
@@ -309,7 +309,7 @@ impl Membership {
         if !self.clones.get(&id).is_some_and(lately) {
             self.clones.retain(|_, told| lately(told));
             self.clones.insert(id, now);
-            out.push(Output::Event(Event::Cloned(id, door.ip())));
+            out.push(Output::Event(Event::DuplicateId(id, door.ip())));
         }
     }
 
@@ -323,7 +323,7 @@ impl Membership {
         let oldest = self.members.iter().filter(|(_, member)| gone(member)).min_by_key(|(_, member)| member.last_heard);
         let Some(id) = oldest.map(|(id, _)| *id) else {
             if !std::mem::replace(&mut self.crowded, true) {
-                out.push(Output::Event(Event::Crowded));
+                out.push(Output::Event(Event::MemberTableFull));
             }
             return false;
         };
@@ -373,12 +373,12 @@ impl Member {
     }
 
     /// Does this answer, from the cell's door, bear out that it goes?
-    fn confirms(&self, id: CellId, answer: &Answer) -> bool {
+    fn confirms(&self, id: CellId, answer: &ProbeOutcome) -> bool {
         let said = if self.standing == Standing::Left { Status::Leaving } else { Status::Draining };
         match answer {
-            Answer::Somebody => false,
-            Answer::Cell(_, beacon) if beacon.node_id == id => beacon.status == said,
-            Answer::Nobody | Answer::Cell(..) => said == Status::Leaving,
+            ProbeOutcome::Responding => false,
+            ProbeOutcome::Cell(_, beacon) if beacon.node_id == id => beacon.status == said,
+            ProbeOutcome::Unreachable | ProbeOutcome::Cell(..) => said == Status::Leaving,
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::cell::membership::Membership;
-use crate::cell::{Answer, Output, Settings};
+use crate::cell::{Output, ProbeOutcome, Settings, Task};
 use crate::id::CellId;
 use crate::time::Time;
 
@@ -73,23 +73,23 @@ impl Peers {
                 continue;
             }
             peer.visiting = true;
-            out.push(Output::Visit { door: door.clone(), announce });
+            out.push(Output::Task(Task::Probe { address: door.clone(), announce }));
         }
     }
 
     /// Notes how a visit ended. True if the door is a peer's and a cell answered. Another answer does not do: it does
     /// not tell which cell it is.
-    pub(in crate::cell) fn visited(&mut self, now: Time, door: &str, own: CellId, answer: &Answer) -> bool {
+    pub(in crate::cell) fn visited(&mut self, now: Time, door: &str, own: CellId, answer: &ProbeOutcome) -> bool {
         let visit_ms = self.settings.visit_ms;
         let Some(peer) = self.peers.get_mut(door) else { return false };
         peer.visiting = false;
         match answer {
-            Answer::Cell(_, beacon) if beacon.node_id == own => {
+            ProbeOutcome::Cell(_, beacon) if beacon.node_id == own => {
                 // It is this cell itself: one list of peers can serve all cells.
                 self.peers.remove(door);
                 false
             }
-            Answer::Cell(address, beacon) => {
+            ProbeOutcome::Cell(address, beacon) => {
                 peer.failures = 0;
                 peer.is = Some((beacon.node_id, address.ip()));
                 if now >= peer.next_announce {
@@ -99,7 +99,7 @@ impl Peers {
                 peer.next_visit = now.plus_ms(visit_ms - visit_ms / 5);
                 true
             }
-            Answer::Nobody | Answer::Somebody => {
+            ProbeOutcome::Unreachable | ProbeOutcome::Responding => {
                 peer.failures = peer.failures.saturating_add(1);
                 // Twice as long after each failure, up to some 40 s: a peer that is switched off costs next to nothing.
                 peer.next_visit = now.plus_ms(visit_ms << peer.failures.min(4));

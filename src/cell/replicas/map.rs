@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::cell::Held;
+use crate::cell::LocalCopy;
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::wire::api::MAX_HOLDERS;
@@ -79,7 +79,7 @@ impl Holdings {
     }
 
     /// Takes in a copy that is here. What was believed before and what is told now are both believed.
-    pub(in crate::cell) fn add(&mut self, own: CellId, held: &Held) {
+    pub(in crate::cell) fn add(&mut self, own: CellId, held: &LocalCopy) {
         if self.names.names.len() + held.holders.len() > MAX_NAMES {
             self.forget_unused_names();
         }
@@ -102,10 +102,10 @@ impl Holdings {
         self.chunks.insert(held.id, Holding { len, copies, holders });
     }
 
-    pub(in crate::cell) fn remove(&mut self, id: &ChunkId) -> Option<Held> {
+    pub(in crate::cell) fn remove(&mut self, id: &ChunkId) -> Option<LocalCopy> {
         let holders = self.holders(id).collect();
         let Holding { len, copies, .. } = self.chunks.remove(id)?;
-        Some(Held { id: *id, len, copies, holders })
+        Some(LocalCopy { id: *id, len, copies, holders })
     }
 
     /// The other cells that are believed to hold a chunk.
@@ -177,9 +177,9 @@ mod tests {
         CellId::from_bytes(bytes)
     }
 
-    fn held(chunk: u32, holders: &[u32]) -> Held {
+    fn held(chunk: u32, holders: &[u32]) -> LocalCopy {
         let id = ChunkId::of(&chunk.to_le_bytes());
-        Held { id, len: 10, copies: 5, holders: holders.iter().map(|n| cell(*n)).collect() }
+        LocalCopy { id, len: 10, copies: 5, holders: holders.iter().map(|n| cell(*n)).collect() }
     }
 
     #[test]

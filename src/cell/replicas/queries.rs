@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::heal::Questions;
 use crate::cell::replicas::map::Holdings;
-use crate::cell::{News, Output, Ticket};
+use crate::cell::{Output, Task, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{MAX_HAVE_IDS, MAX_HOLDER_HINTS};
+use crate::wire::api::{HolderHint, MAX_HAVE_IDS, MAX_HOLDER_HINTS};
 
 /// Chunks in one slice.
 const SLICE: usize = 2000;
@@ -59,7 +59,7 @@ pub(in crate::cell) struct Learned {
 
 #[derive(Debug, Default)]
 pub(in crate::cell) struct Beliefs {
-    asked: BTreeMap<Ticket, Question>,
+    asked: BTreeMap<TaskId, Question>,
     /// The last chunk of the slice before; none at the beginning.
     cursor: Option<ChunkId>,
     next_slice: Option<Time>,
@@ -74,10 +74,10 @@ impl Beliefs {
         view: &View,
         round: u64,
         questions: Questions,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
-        self.ask(view, questions, Why::Round(round), tickets, out);
+        self.ask(view, questions, Why::Round(round), task_ids, out);
     }
 
     /// Asks about the next slice of chunks when its time has come. Gives the holders believed for them that are no
@@ -86,7 +86,7 @@ impl Beliefs {
         &mut self,
         view: &View,
         holdings: &Holdings,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         rng: &mut fastrand::Rng,
         out: &mut Vec<Output>,
     ) -> Vec<(ChunkId, CellId)> {
@@ -116,7 +116,7 @@ impl Beliefs {
             (last, count) = (Some(*id), count + 1);
         }
         self.cursor = last.filter(|_| count == SLICE);
-        self.ask(view, questions, Why::Audit, tickets, out);
+        self.ask(view, questions, Why::Audit, task_ids, out);
         gone
     }
 
@@ -126,7 +126,7 @@ impl Beliefs {
         view: &View,
         holdings: &Holdings,
         cell: CellId,
-        tickets: &mut Tickets,
+        task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
         self.returned.retain(|_, then| view.now.since_ms(*then) < RETURNED_EVERY_MS);
@@ -136,7 +136,7 @@ impl Beliefs {
         self.returned.insert(cell, view.now);
         let shared = holdings.shared_with(&cell);
         if !shared.is_empty() {
-            self.ask(view, BTreeMap::from([(cell, shared)]), Why::Audit, tickets, out);
+            self.ask(view, BTreeMap::from([(cell, shared)]), Why::Audit, task_ids, out);
         }
     }
 
@@ -145,12 +145,12 @@ impl Beliefs {
         &mut self,
         view: &View,
         holdings: &Holdings,
-        news: &[News],
-        tickets: &mut Tickets,
+        hints: &[HolderHint],
+        task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
         let mut questions: BTreeMap<CellId, BTreeSet<ChunkId>> = BTreeMap::new();
-        for News { id, holders } in news.iter().take(MAX_HOLDER_HINTS).filter(|news| holdings.has(&news.id)) {
+        for HolderHint { id, holders } in hints.iter().take(MAX_HOLDER_HINTS).filter(|hint| holdings.has(&hint.id)) {
             for cell in holders.iter().filter(|cell| **cell != view.id && !holdings.believes(id, cell)) {
                 if view.counts(cell) && view.door(cell).is_some() {
                     questions.entry(*cell).or_default().insert(*id);
@@ -166,21 +166,21 @@ impl Beliefs {
             view,
             questions.map(|(cell, ids)| (cell, ids.into_iter().collect())).collect(),
             Why::Hint,
-            tickets,
+            task_ids,
             out,
         );
     }
 
-    fn ask(&mut self, view: &View, questions: Questions, why: Why, tickets: &mut Tickets, out: &mut Vec<Output>) {
+    fn ask(&mut self, view: &View, questions: Questions, why: Why, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
         // Those who are known to answer first: strangers that hang must not keep them waiting.
         let (known, strange): (Vec<_>, Vec<_>) =
             questions.into_iter().partition(|(cell, _)| view.voices.is_known(cell));
         for (cell, mut ids) in known.into_iter().chain(strange) {
             let Some(to) = view.door(&cell) else { continue };
             ids.truncate(MAX_HAVE_IDS);
-            let ticket = tickets.next();
-            out.push(Output::Ask { ticket, to, ids: ids.clone() });
-            self.asked.insert(ticket, Question { cell, ids, why });
+            let task_id = task_ids.next();
+            out.push(Output::Task(Task::QueryHave { task_id, to, chunks: ids.clone() }));
+            self.asked.insert(task_id, Question { cell, ids, why });
         }
     }
 
@@ -188,10 +188,10 @@ impl Beliefs {
     pub(in crate::cell) fn answered(
         &mut self,
         holdings: &mut Holdings,
-        ticket: Ticket,
+        task_id: TaskId,
         has: Option<&[ChunkId]>,
     ) -> Option<Learned> {
-        let Question { cell, ids, why } = self.asked.remove(&ticket)?;
+        let Question { cell, ids, why } = self.asked.remove(&task_id)?;
         let (changed, present, absent) = (Vec::new(), Vec::new(), Vec::new());
         let answered = has.is_some();
         let round = if let Why::Round(number) = why { Some(number) } else { None };

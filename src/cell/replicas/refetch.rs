@@ -5,16 +5,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::cell::context::{Tickets, View};
+use crate::cell::context::{TaskIds, View};
 use crate::cell::token_bucket::Bucket;
-use crate::cell::{Fetched, Held, Output, Ticket};
+use crate::cell::{FetchOutcome, LocalCopy, Output, Task, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
 
 /// Chunks that wait for a good copy, at the most.
 const MAX_WAITING: usize = 4096;
-/// Fetched at once.
+/// Fetches under way at once.
 const MAX_FETCHES: usize = 2;
 /// All sources are tried so often.
 const MAX_TRIES: u8 = 5;
@@ -23,7 +23,7 @@ const PAUSE_MS: u64 = 30_000;
 
 #[derive(Debug)]
 struct Mend {
-    lost: Held,
+    lost: LocalCopy,
     sources: VecDeque<CellId>,
     not_before: Time,
     tries: u8,
@@ -33,7 +33,7 @@ struct Mend {
 #[derive(Debug)]
 pub(in crate::cell) enum Mended {
     /// The chunk is here again.
-    Here(Held),
+    Here(LocalCopy),
     /// The cell sent bad bytes.
     BadSource(CellId, ChunkId),
     /// Nothing has come of it yet.
@@ -43,7 +43,7 @@ pub(in crate::cell) enum Mended {
 #[derive(Debug)]
 pub(in crate::cell) struct Mends {
     waiting: BTreeMap<ChunkId, Mend>,
-    fetches: BTreeMap<Ticket, (ChunkId, CellId)>,
+    fetches: BTreeMap<TaskId, (ChunkId, CellId)>,
     bucket: Bucket,
     pub(in crate::cell) copies: u64,
 }
@@ -55,7 +55,7 @@ impl Mends {
     }
 
     /// A copy of ours was bad and is gone.
-    pub(in crate::cell) fn lost(&mut self, now: Time, lost: Held) {
+    pub(in crate::cell) fn lost(&mut self, now: Time, lost: LocalCopy) {
         if self.waiting.len() < MAX_WAITING {
             let sources = lost.holders.iter().copied().collect();
             self.waiting.insert(lost.id, Mend { lost, sources, not_before: now, tries: 0 });
@@ -68,7 +68,7 @@ impl Mends {
     }
 
     /// Fetches what may be fetched now.
-    pub(in crate::cell) fn advance(&mut self, view: &View, tickets: &mut Tickets, out: &mut Vec<Output>) {
+    pub(in crate::cell) fn advance(&mut self, view: &View, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
         let mut given_up = Vec::new();
         for (id, mend) in &mut self.waiting {
             if self.fetches.len() >= MAX_FETCHES || !self.bucket.is_open(view.now) {
@@ -92,11 +92,11 @@ impl Mends {
                 mend.not_before = view.now.plus_ms(PAUSE_MS);
                 continue;
             };
-            let ticket = tickets.next();
-            self.fetches.insert(ticket, (*id, cell));
-            let Held { len, copies, holders, .. } = mend.lost.clone();
+            let task_id = task_ids.next();
+            self.fetches.insert(task_id, (*id, cell));
+            let LocalCopy { len, copies, holders, .. } = mend.lost.clone();
             self.bucket.spend(len.into());
-            out.push(Output::Fetch { ticket, chunk: *id, from, copies, holders });
+            out.push(Output::Task(Task::Fetch { task_id, chunk: *id, from, copies, holders }));
         }
         for id in given_up {
             self.waiting.remove(&id);
@@ -104,17 +104,17 @@ impl Mends {
     }
 
     /// Takes in how a fetch ended.
-    pub(in crate::cell) fn fetched(&mut self, ticket: Ticket, how: Fetched) -> Option<Mended> {
-        let (id, source) = self.fetches.remove(&ticket)?;
+    pub(in crate::cell) fn fetched(&mut self, task_id: TaskId, how: FetchOutcome) -> Option<Mended> {
+        let (id, source) = self.fetches.remove(&task_id)?;
         match how {
-            Fetched::Stored => {
+            FetchOutcome::Stored => {
                 self.copies += 1;
                 // It may have come by a put meanwhile.
                 Some(self.waiting.remove(&id).map_or(Mended::NotYet, |mend| Mended::Here(mend.lost)))
             }
-            Fetched::Bad { .. } => Some(Mended::BadSource(source, id)),
-            Fetched::Missing | Fetched::Failed => Some(Mended::NotYet),
-            Fetched::NoRoom => {
+            FetchOutcome::Bad { .. } => Some(Mended::BadSource(source, id)),
+            FetchOutcome::Missing | FetchOutcome::Failed => Some(Mended::NotYet),
+            FetchOutcome::NoRoom => {
                 self.waiting.remove(&id);
                 Some(Mended::NotYet)
             }

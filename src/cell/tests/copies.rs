@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::id::ChunkId;
 use crate::wire::api::DrainProgress;
+use crate::wire::api::HolderHint;
 use crate::wire::beacon::Alert;
 
 const LEN: u32 = 1 << 20;
@@ -29,7 +30,7 @@ impl Colony {
             out: Vec::new(),
             full: false,
         };
-        colony.give(&Input::Counted);
+        colony.give(&Input::Copy(CopyInput::ListingDone));
         colony.pass(20);
         colony.out.clear();
         colony
@@ -43,19 +44,22 @@ impl Colony {
         for _ in 0..seconds {
             for byte in self.alive.clone() {
                 let beacon = self.beacon_of(byte);
-                self.out.extend(self.world.give(&Input::Heard { from: ip(byte), beacon }));
+                self.out.extend(self.world.give(&Input::Member(MemberInput::Beacon { from: ip(byte), beacon })));
             }
             self.world.store.full = self.full;
             let out = self.world.pass(SECOND);
             for output in &out {
-                if let Output::Visit { door, .. } = output {
+                if let Output::Task(Task::Probe { address: door, .. }) = output {
                     let address: SocketAddr = door.parse().unwrap();
                     let answer = if self.alive.contains(&byte_of(address)) {
-                        Answer::Cell(address, self.beacon_of(byte_of(address)))
+                        ProbeOutcome::Cell(address, self.beacon_of(byte_of(address)))
                     } else {
-                        Answer::Nobody
+                        ProbeOutcome::Unreachable
                     };
-                    self.out.extend(self.world.give(&Input::Visited { door: door.clone(), answer }));
+                    self.out.extend(
+                        self.world
+                            .give(&Input::Member(MemberInput::ProbeDone { address: door.clone(), outcome: answer })),
+                    );
                 }
             }
             self.out.extend(out);
@@ -79,28 +83,28 @@ impl Colony {
 
     pub(super) fn hold(&mut self, chunk: ChunkId, holders: &[u8]) {
         let holders = holders.iter().map(|byte| name(*byte)).collect();
-        self.give(&Input::Holds(vec![Held { id: chunk, len: LEN, copies: 5, holders }]));
+        self.give(&Input::Copy(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies: 5, holders }])));
     }
 
-    pub(super) fn asks(&self) -> Vec<(Ticket, u8, Vec<ChunkId>)> {
+    pub(super) fn asks(&self) -> Vec<(TaskId, u8, Vec<ChunkId>)> {
         let ask = |o: &Output| match o {
-            Output::Ask { ticket, to, ids } => Some((*ticket, byte_of(*to), ids.clone())),
+            Output::Task(Task::QueryHave { task_id, to, chunks: ids }) => Some((*task_id, byte_of(*to), ids.clone())),
             _ => None,
         };
         self.out.iter().filter_map(ask).collect()
     }
 
-    pub(super) fn sends(&self) -> Vec<(Ticket, u8, ChunkId)> {
+    pub(super) fn sends(&self) -> Vec<(TaskId, u8, ChunkId)> {
         let send = |o: &Output| match o {
-            Output::Send { ticket, to, chunk, .. } => Some((*ticket, byte_of(*to), *chunk)),
+            Output::Task(Task::Send { task_id, to, chunk, .. }) => Some((*task_id, byte_of(*to), *chunk)),
             _ => None,
         };
         self.out.iter().filter_map(send).collect()
     }
 
-    pub(super) fn audits(&self) -> Vec<(Ticket, u8, Pick)> {
+    pub(super) fn audits(&self) -> Vec<(TaskId, u8, AuditTarget)> {
         let audit = |o: &Output| match o {
-            Output::Audit { ticket, of, pick } => Some((*ticket, byte_of(*of), *pick)),
+            Output::Task(Task::Audit { task_id, from: of, target: pick }) => Some((*task_id, byte_of(*of), *pick)),
             _ => None,
         };
         self.out.iter().filter_map(audit).collect()
@@ -112,11 +116,11 @@ impl Colony {
 
     /// Answers every question that is open: these cells have all that they are asked for, the others nothing.
     pub(super) fn answer(&mut self, having: &[u8]) {
-        for (ticket, byte, ids) in self.asks() {
+        for (task_id, byte, ids) in self.asks() {
             let has = if having.contains(&byte) { ids } else { Vec::new() };
-            self.give(&Input::Answered { ticket, has: Some(has) });
+            self.give(&Input::Copy(CopyInput::QueryDone { task_id, has: Some(has) }));
         }
-        self.out.retain(|o| !matches!(o, Output::Ask { .. }));
+        self.out.retain(|o| !matches!(o, Output::Task(Task::QueryHave { .. })));
     }
 
     /// What the cell does about healing by itself: questions and copies.
@@ -151,17 +155,22 @@ fn one_dead_holder_of_five_is_replaced_after_two_minutes_by_who_ranks_first() {
     assert_eq!(asked, [2, 3, 4, 6, 7], "all that live are asked before a byte moves");
     assert!(colony.sends().is_empty());
     colony.answer(&[2, 3, 4]);
-    let [(ticket, target, sent)] = colony.sends()[..] else { panic!("{:?}", colony.out) };
+    let [(task_id, target, sent)] = colony.sends()[..] else { panic!("{:?}", colony.out) };
     assert!(sent == chunk && [6, 7].contains(&target));
     colony.out.clear();
-    colony.give(&Input::Sent(ticket, Sent::Stored));
+    colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
     let told: Vec<u8> = colony
         .out
         .iter()
-        .filter_map(|o| if let Output::Tell { to, .. } = o { Some(byte_of(*to)) } else { None })
+        .filter_map(|o| if let Output::Task(Task::SendHints { to, .. }) = o { Some(byte_of(*to)) } else { None })
         .collect();
     assert_eq!(told, [2, 3, 4]);
-    assert!(colony.out.iter().any(|o| matches!(o, Output::Note { chunk: noted, .. } if *noted == chunk)));
+    assert!(
+        colony
+            .out
+            .iter()
+            .any(|o| matches!(o, Output::Persist(Persist::Holders { chunk: noted, .. }) if *noted == chunk))
+    );
     assert_eq!((colony.world.cell.life().healed_copies, colony.world.cell.life().short), (1, 0));
     colony.out.clear();
     colony.pass(300);
@@ -252,11 +261,11 @@ fn a_cell_that_refuses_or_fails_a_copy_is_passed_over() {
     colony.pass(125);
     colony.answer(&[2, 3, 4]);
     let mut tried = BTreeSet::new();
-    for how in [Sent::Refused, Sent::Failed, Sent::Stored] {
-        let [(ticket, byte, _)] = colony.sends()[..] else { panic!("{:?}", colony.sends()) };
+    for how in [SendOutcome::Refused, SendOutcome::Failed, SendOutcome::Stored] {
+        let [(task_id, byte, _)] = colony.sends()[..] else { panic!("{:?}", colony.sends()) };
         tried.insert(byte);
         colony.out.clear();
-        colony.give(&Input::Sent(ticket, how));
+        colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: how }));
     }
     assert_eq!(tried, BTreeSet::from([6, 7, 8]));
     assert!(colony.sends().is_empty());
@@ -300,19 +309,19 @@ fn what_others_tell_of_copies_is_asked_for_before_it_is_believed() {
     colony.hold(chunk, &[1, 2, 3, 4, 5]);
     colony.kill(&[5]);
     colony.pass(1);
-    let news = vec![News { id: chunk, holders: vec![name(6)] }];
+    let news = vec![HolderHint { id: chunk, holders: vec![name(6)] }];
     colony.out.clear();
-    colony.give(&Input::Told(news.clone()));
+    colony.give(&Input::Copy(CopyInput::Hints(news.clone())));
     assert_eq!(colony.asks().iter().map(|(_, byte, _)| *byte).collect::<Vec<_>>(), [6]);
     colony.answer(&[]);
     assert_eq!(colony.world.cell.life().short, 1, "it was not so");
-    colony.give(&Input::Told(news));
+    colony.give(&Input::Copy(CopyInput::Hints(news)));
     colony.answer(&[6]);
     assert_eq!(colony.world.cell.life().short, 0);
 }
 
 fn alert(culprit: u8, chunk: ChunkId) -> Input {
-    Input::Alerted(Alert { node_id: name(9), culprit: name(culprit), chunk, found: ChunkId::of(b"bad") })
+    Input::Copy(CopyInput::Alert(Alert { node_id: name(9), culprit: name(culprit), chunk, found: ChunkId::of(b"bad") }))
 }
 
 #[test]
@@ -321,25 +330,23 @@ fn an_alert_about_our_own_copy_makes_us_look_and_a_bad_one_is_fetched_anew() {
     let chunk = chunk_with_rank(0, &[2]);
     colony.hold(chunk, &[1, 2, 3, 4, 5]);
     colony.give(&alert(1, chunk));
-    assert_eq!(colony.out, [Output::Verify(chunk)]);
+    assert_eq!(colony.out, [Output::Task(Task::Verify(chunk))]);
     colony.out.clear();
-    colony.give(&Input::Verified(chunk, Verified::Bad));
-    let fetch = colony
-        .out
-        .iter()
-        .find_map(|o| if let Output::Fetch { ticket, from, .. } = o { Some((*ticket, *from)) } else { None });
-    let (ticket, from) = fetch.unwrap();
+    colony.give(&Input::Copy(CopyInput::VerifyDone { chunk, outcome: VerifyOutcome::Bad }));
+    let fetch = colony.out.iter().find_map(|o| {
+        if let Output::Task(Task::Fetch { task_id, from, .. }) = o { Some((*task_id, *from)) } else { None }
+    });
+    let (task_id, from) = fetch.unwrap();
     assert!([2, 3, 4, 5].contains(&byte_of(from)));
     colony.out.clear();
-    colony.give(&Input::Fetched(ticket, Fetched::Missing));
-    let again = colony
-        .out
-        .iter()
-        .find_map(|o| if let Output::Fetch { ticket, from, .. } = o { Some((*ticket, *from)) } else { None });
-    let (ticket, other) = again.unwrap();
+    colony.give(&Input::Copy(CopyInput::FetchDone { task_id, outcome: FetchOutcome::Missing }));
+    let again = colony.out.iter().find_map(|o| {
+        if let Output::Task(Task::Fetch { task_id, from, .. }) = o { Some((*task_id, *from)) } else { None }
+    });
+    let (task_id, other) = again.unwrap();
     assert_ne!(from, other, "the next one is asked");
-    colony.give(&Input::Fetched(ticket, Fetched::Stored));
-    assert!(colony.events().contains(&&Event::Mended(chunk)));
+    colony.give(&Input::Copy(CopyInput::FetchDone { task_id, outcome: FetchOutcome::Stored }));
+    assert!(colony.events().contains(&&Event::Refetched(chunk)));
     let life = colony.world.cell.life();
     assert_eq!((life.bad_copies, life.mended_copies, life.short), (1, 1, 0));
 }
@@ -359,12 +366,19 @@ fn forged_alerts_change_nothing_but_counters() {
     for _ in 0..300 {
         for output in std::mem::take(&mut colony.out) {
             match output {
-                Output::Audit { ticket, pick: Pick::Chunk(chunk), .. } => {
-                    colony.give(&Input::Audited(ticket, Audited::Good { chunk, len: LEN }));
+                Output::Task(Task::Audit { task_id, target: AuditTarget::Chunk(chunk), .. }) => {
+                    colony.give(&Input::Copy(CopyInput::AuditDone {
+                        task_id,
+                        outcome: AuditOutcome::Good { chunk, len: LEN },
+                    }));
                 }
-                Output::Verify(chunk) => colony.give(&Input::Verified(chunk, Verified::Good)),
-                Output::Ask { ticket, ids, .. } => colony.give(&Input::Answered { ticket, has: Some(ids) }),
-                Output::Broadcast(_) | Output::WakeAt(_) | Output::Event(Event::FalseAlert { .. }) => {}
+                Output::Task(Task::Verify(chunk)) => {
+                    colony.give(&Input::Copy(CopyInput::VerifyDone { chunk, outcome: VerifyOutcome::Good }));
+                }
+                Output::Task(Task::QueryHave { task_id, chunks: ids, .. }) => {
+                    colony.give(&Input::Copy(CopyInput::QueryDone { task_id, has: Some(ids) }));
+                }
+                Output::Udp(Udp::Broadcast(_)) | Output::WakeAt(_) | Output::Event(Event::FalseAlert { .. }) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -385,15 +399,22 @@ fn three_bad_chunks_seen_by_ourselves_isolate_a_cell_and_its_copies_count_no_mor
     for (n, chunk) in chunks[..3].iter().enumerate() {
         assert!(colony.world.cell.life().isolated.is_empty(), "{n} are not enough");
         colony.give(&alert(2, *chunk));
-        let (ticket, byte, pick) = *colony.audits().last().unwrap();
-        assert_eq!((byte, pick), (2, Pick::Chunk(*chunk)));
+        let (task_id, byte, pick) = *colony.audits().last().unwrap();
+        assert_eq!((byte, pick), (2, AuditTarget::Chunk(*chunk)));
         let found = ChunkId::of(b"bad");
-        colony.give(&Input::Audited(ticket, Audited::Bad { chunk: *chunk, found, len: 3 }));
+        colony.give(&Input::Copy(CopyInput::AuditDone {
+            task_id,
+            outcome: AuditOutcome::Bad { chunk: *chunk, found, len: 3 },
+        }));
         colony.pass(1);
     }
     let life = colony.world.cell.life();
     assert_eq!((life.isolated, life.short), (vec![name(2)], 6));
-    let kept = colony.out.iter().rev().find_map(|o| if let Output::Keep(memory) = o { Some(memory) } else { None });
+    let kept = colony
+        .out
+        .iter()
+        .rev()
+        .find_map(|o| if let Output::Persist(Persist::State(memory)) = o { Some(memory) } else { None });
     assert_eq!(kept.unwrap().isolated.len(), 1, "a restart must not forget it");
     // It is not asked, and gets nothing.
     colony.out.clear();
@@ -413,7 +434,7 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
     colony.hold(there, &[1, 2, 3, 4, 5, 6]);
     colony.hold(here, &[1, 2, 3, 4, 5]);
     colony.out.clear();
-    colony.give(&Input::Drain(true));
+    colony.give(&Input::Copy(CopyInput::Drain(true)));
     let drain = |colony: &Colony| colony.world.cell.life().drain;
     assert_eq!(drain(&colony), Some(DrainProgress { left: 2, total: 2, stuck: 0, safe: false }));
     colony.pass(2);
@@ -424,13 +445,13 @@ fn a_draining_cell_asks_for_every_chunk_hands_on_what_is_missing_and_says_when_i
     assert!(sends.iter().all(|(_, byte, _)| [6, 7].contains(byte)), "{sends:?}");
     assert_eq!(sends.iter().filter(|(_, _, chunk)| *chunk == here).count(), 1);
     assert_eq!(sends.len(), 2, "the belief about cell 6 was wrong");
-    for (ticket, _, _) in sends {
-        colony.give(&Input::Sent(ticket, Sent::Stored));
+    for (task_id, _, _) in sends {
+        colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
     }
     colony.pass(1);
     assert_eq!(drain(&colony), Some(DrainProgress { left: 0, total: 2, stuck: 0, safe: true }));
     assert!(colony.events().contains(&&Event::Drained));
-    colony.give(&Input::Drain(false));
+    colony.give(&Input::Copy(CopyInput::Drain(false)));
     assert_eq!(drain(&colony), None);
     assert_eq!(colony.world.cell.beacon(colony.world.now).status, Status::Active);
 }
@@ -441,7 +462,7 @@ fn a_draining_holder_counts_no_more_though_it_lives() {
     colony.hold(chunk_with_rank(0, &[3, 4, 5]), &[1, 2, 3, 4, 5]);
     // A beacon that says so is not enough: anybody could send it.
     let draining = Beacon { status: Status::Draining, ..beacon(2, 1) };
-    colony.give(&Input::Heard { from: ip(2), beacon: draining });
+    colony.give(&Input::Member(MemberInput::Beacon { from: ip(2), beacon: draining }));
     colony.pass(3);
     assert_eq!(colony.world.cell.life().short, 0);
     colony.draining.insert(2);
@@ -460,7 +481,7 @@ fn forged_farewells_move_nothing_and_true_ones_count_when_the_cell_is_gone() {
     let leaving = |byte| Beacon { status: Status::Leaving, ..beacon(byte, 1) };
     for _ in 0..60 {
         for byte in [2, 3, 4, 5] {
-            colony.give(&Input::Heard { from: ip(byte), beacon: leaving(byte) });
+            colony.give(&Input::Member(MemberInput::Beacon { from: ip(byte), beacon: leaving(byte) }));
         }
         assert_eq!(colony.world.presence_of(2), Some(Presence::Left), "nothing new goes there");
         colony.pass(1);
@@ -468,7 +489,7 @@ fn forged_farewells_move_nothing_and_true_ones_count_when_the_cell_is_gone() {
     assert!(colony.sends().is_empty());
     assert_eq!(colony.world.cell.life().short, 0);
     colony.alive.remove(&2);
-    colony.give(&Input::Heard { from: ip(2), beacon: leaving(2) });
+    colony.give(&Input::Member(MemberInput::Beacon { from: ip(2), beacon: leaving(2) }));
     colony.pass(4);
     assert_eq!(colony.world.cell.life().short, 1);
 }
@@ -481,13 +502,13 @@ fn a_full_scrub_looks_at_all_and_a_clean_one_is_told_in_the_beacon() {
             colony.hold(ChunkId::of(&n.to_le_bytes()), &[1, 2]);
         }
         colony.out.clear();
-        colony.give(&Input::Scrub);
+        colony.give(&Input::Copy(CopyInput::Scrub));
         let mut looked = BTreeSet::new();
-        while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Verify(_))) {
-            let Output::Verify(id) = colony.out.swap_remove(at) else { unreachable!() };
-            let how = if looked.len() < bad { Verified::Bad } else { Verified::Good };
+        while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Task(Task::Verify(_)))) {
+            let Output::Task(Task::Verify(id)) = colony.out.swap_remove(at) else { unreachable!() };
+            let how = if looked.len() < bad { VerifyOutcome::Bad } else { VerifyOutcome::Good };
             looked.insert(id);
-            colony.give(&Input::Verified(id, how));
+            colony.give(&Input::Copy(CopyInput::VerifyDone { chunk: id, outcome: how }));
         }
         assert_eq!(looked.len(), 5);
         let scrub = colony.world.cell.life().scrub.unwrap();
@@ -511,15 +532,15 @@ fn the_slow_scrub_looks_at_each_copy_once_in_its_period() {
         colony.world.now = colony.world.now.plus_ms(600 * SECOND);
         colony.world.wake_at = colony.world.now;
         for output in colony.world.pass(0) {
-            if let Output::Verify(id) = output {
+            if let Output::Task(Task::Verify(id)) = output {
                 looked.push(id);
-                colony.give(&Input::Verified(id, Verified::Good));
+                colony.give(&Input::Copy(CopyInput::VerifyDone { chunk: id, outcome: VerifyOutcome::Good }));
             }
         }
     }
     let each: BTreeSet<_> = looked.iter().collect();
     assert!((195..=200).contains(&looked.len()) && each.len() == looked.len(), "{} {}", looked.len(), each.len());
-    let kept = colony.out.iter().filter(|o| matches!(o, Output::Keep(_))).count();
+    let kept = colony.out.iter().filter(|o| matches!(o, Output::Persist(Persist::State(_)))).count();
     assert!(kept <= looked.len());
 }
 
@@ -538,14 +559,14 @@ fn an_extra_copy_goes_only_when_room_is_short_and_enough_others_have_proved_thei
             colony.pass(1);
             for output in std::mem::take(&mut colony.out) {
                 match output {
-                    Output::Audit { ticket, of, pick: Pick::Chunk(chunk) } => {
+                    Output::Task(Task::Audit { task_id, from: of, target: AuditTarget::Chunk(chunk) }) => {
                         assert_eq!(chunk, last);
                         proved.insert(byte_of(of));
                         let good = bad != Some(byte_of(of));
-                        let how = if good { Audited::Good { chunk, len: LEN } } else { Audited::Failed };
-                        colony.give(&Input::Audited(ticket, how));
+                        let how = if good { AuditOutcome::Good { chunk, len: LEN } } else { AuditOutcome::Failed };
+                        colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: how }));
                     }
-                    Output::Remove(chunk) => return (proved, Some(chunk)),
+                    Output::Task(Task::Remove(chunk)) => return (proved, Some(chunk)),
                     _ => {}
                 }
             }
@@ -572,14 +593,13 @@ fn a_guard_finds_a_bad_copy_tells_all_and_notes_it_itself() {
     colony.alive.insert(6);
     colony.pass(30);
     assert_eq!(colony.world.cell.beacon(colony.world.now).role, Role::Guard);
-    let (ticket, culprit, _) = *colony.audits().last().unwrap();
+    let (task_id, culprit, _) = *colony.audits().last().unwrap();
     let (chunk, found) = (ChunkId::of(b"chunk"), ChunkId::of(b"bad"));
     colony.out.clear();
-    colony.give(&Input::Audited(ticket, Audited::Bad { chunk, found, len: LEN }));
-    let told = colony
-        .out
-        .iter()
-        .find_map(|o| if let Output::Alert { alert, to } = o { Some((*alert, to.len())) } else { None });
+    colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Bad { chunk, found, len: LEN } }));
+    let told = colony.out.iter().find_map(|o| {
+        if let Output::Task(Task::SendAlert { alert, to }) = o { Some((*alert, to.len())) } else { None }
+    });
     assert_eq!(told, Some((Alert { node_id: guard.unwrap(), culprit: name(culprit), chunk, found }, 5)));
     assert!(colony.events().contains(&&Event::BadCopy { culprit: name(culprit), chunk }));
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::cell::tests::copies::{Colony, byte_of, chunk_with_rank};
 use crate::id::ChunkId;
+use crate::wire::api::HolderHint;
 use crate::wire::beacon::Alert;
 
 fn chunk(n: u32) -> ChunkId {
@@ -16,10 +17,10 @@ fn live(colony: &mut Colony, having: &[u8]) -> Vec<u8> {
     colony.pass(1);
     colony.answer(having);
     let mut targets = Vec::new();
-    while let Some((ticket, byte, _)) = colony.sends().first().copied() {
-        colony.out.retain(|o| !matches!(o, Output::Send { ticket: other, .. } if *other == ticket));
+    while let Some((task_id, byte, _)) = colony.sends().first().copied() {
+        colony.out.retain(|o| !matches!(o, Output::Task(Task::Send { task_id: other, .. }) if *other == task_id));
         targets.push(byte);
-        colony.give(&Input::Sent(ticket, Sent::Stored));
+        colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
     }
     colony.out.clear();
     targets
@@ -70,8 +71,8 @@ fn a_round_ends_when_the_holders_are_back() {
     colony.out.clear();
     colony.alive.extend([3, 4, 5]);
     colony.pass(2);
-    for (ticket, ..) in under_way {
-        colony.give(&Input::Sent(ticket, Sent::Stored));
+    for (task_id, ..) in under_way {
+        colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
     }
     assert_eq!(colony.sends(), []);
 }
@@ -84,17 +85,17 @@ fn holders_that_answer_nothing_for_long_do_not_count() {
     let mut targets = BTreeSet::new();
     for _ in 0..3 * 3600 {
         colony.pass(1);
-        for (ticket, byte, ids) in colony.asks() {
+        for (task_id, byte, ids) in colony.asks() {
             let has = match byte {
                 4 | 5 => None,
                 6 | 7 if !targets.contains(&byte) => Some(Vec::new()),
                 _ => Some(ids),
             };
-            colony.give(&Input::Answered { ticket, has });
+            colony.give(&Input::Copy(CopyInput::QueryDone { task_id, has }));
         }
-        for (ticket, byte, _) in colony.sends() {
+        for (task_id, byte, _) in colony.sends() {
             targets.insert(byte);
-            colony.give(&Input::Sent(ticket, Sent::Stored));
+            colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
         }
         colony.out.clear();
     }
@@ -118,9 +119,9 @@ fn a_last_copy_does_not_wait_for_what_was_refused_before() {
     for _ in 0..3600 {
         colony.pass(1);
         colony.answer(&[2, 3, 4]);
-        while let Some((ticket, ..)) = colony.sends().first().copied() {
+        while let Some((task_id, ..)) = colony.sends().first().copied() {
             colony.out.clear();
-            colony.give(&Input::Sent(ticket, Sent::Failed));
+            colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Failed }));
         }
         colony.out.clear();
     }
@@ -136,7 +137,7 @@ fn a_last_copy_does_not_wait_for_what_was_refused_before() {
 #[test]
 fn a_put_that_ends_after_a_drain_began_is_handed_on_too() {
     let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
-    colony.give(&Input::Drain(true));
+    colony.give(&Input::Copy(CopyInput::Drain(true)));
     colony.pass(2);
     colony.hold(ChunkId::of(b"late"), &[1, 2, 3, 4, 5, 6]);
     assert!(!colony.world.cell.life().drain.unwrap().safe);
@@ -154,26 +155,27 @@ fn a_cell_that_claims_what_it_cannot_give_is_not_believed_twice() {
     }
     for chunk in &chunks {
         let found = ChunkId::of(b"");
-        colony.give(&Input::Alerted(Alert { node_id: name(9), culprit: name(5), chunk: *chunk, found }));
+        colony.give(&Input::Copy(CopyInput::Alert(Alert { node_id: name(9), culprit: name(5), chunk: *chunk, found })));
     }
     let mut healed = BTreeSet::new();
     for _ in 0..600 {
         colony.pass(1);
-        while let Some((ticket, byte, _)) = colony.audits().first().copied() {
+        while let Some((task_id, byte, _)) = colony.audits().first().copied() {
             assert_eq!(byte, 5);
-            colony.out.retain(|o| !matches!(o, Output::Audit { ticket: other, .. } if *other == ticket));
-            colony.give(&Input::Audited(ticket, Audited::Missing));
+            colony.out.retain(|o| !matches!(o, Output::Task(Task::Audit { task_id: other, .. }) if *other == task_id));
+            colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Missing }));
         }
-        for (ticket, byte, ids) in colony.asks() {
+        for (task_id, byte, ids) in colony.asks() {
             let has = |id: &ChunkId| byte != 6 || healed.contains(id);
-            colony.give(&Input::Answered { ticket, has: Some(ids.into_iter().filter(has).collect()) });
+            colony
+                .give(&Input::Copy(CopyInput::QueryDone { task_id, has: Some(ids.into_iter().filter(has).collect()) }));
         }
-        colony.out.retain(|o| !matches!(o, Output::Ask { .. }));
-        while let Some((ticket, byte, chunk)) = colony.sends().first().copied() {
+        colony.out.retain(|o| !matches!(o, Output::Task(Task::QueryHave { .. })));
+        while let Some((task_id, byte, chunk)) = colony.sends().first().copied() {
             assert_eq!(byte, 6);
             healed.insert(chunk);
-            colony.out.retain(|o| !matches!(o, Output::Send { ticket: other, .. } if *other == ticket));
-            colony.give(&Input::Sent(ticket, Sent::Stored));
+            colony.out.retain(|o| !matches!(o, Output::Task(Task::Send { task_id: other, .. }) if *other == task_id));
+            colony.give(&Input::Copy(CopyInput::SendDone { task_id, outcome: SendOutcome::Stored }));
         }
     }
     assert_eq!(healed.len(), 3);
@@ -189,13 +191,20 @@ fn alerts_about_a_chunk_that_a_cell_never_had_are_no_strikes() {
     for _ in 0..10 {
         for n in 0..5 {
             let found = ChunkId::of(b"");
-            colony.give(&Input::Alerted(Alert { node_id: name(9), culprit: name(6), chunk: chunk(n), found }));
+            colony.give(&Input::Copy(CopyInput::Alert(Alert {
+                node_id: name(9),
+                culprit: name(6),
+                chunk: chunk(n),
+                found,
+            })));
         }
         for _ in 0..700 {
             colony.pass(1);
-            while let Some((ticket, ..)) = colony.audits().first().copied() {
-                colony.out.retain(|o| !matches!(o, Output::Audit { ticket: other, .. } if *other == ticket));
-                colony.give(&Input::Audited(ticket, Audited::Missing));
+            while let Some((task_id, ..)) = colony.audits().first().copied() {
+                colony
+                    .out
+                    .retain(|o| !matches!(o, Output::Task(Task::Audit { task_id: other, .. }) if *other == task_id));
+                colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Missing }));
             }
             colony.answer(&[2, 3, 4, 5]);
         }
@@ -209,10 +218,10 @@ fn a_drain_asks_again_whoever_did_not_answer() {
     let mut colony = Colony::new(&[2, 3, 4, 5, 6]);
     colony.hold(chunk(1), &[1, 2, 3, 4, 5, 6]);
     colony.out.clear();
-    colony.give(&Input::Drain(true));
+    colony.give(&Input::Copy(CopyInput::Drain(true)));
     colony.pass(1);
-    for (ticket, byte, ids) in colony.asks() {
-        colony.give(&Input::Answered { ticket, has: (byte != 6).then_some(ids) });
+    for (task_id, byte, ids) in colony.asks() {
+        colony.give(&Input::Copy(CopyInput::QueryDone { task_id, has: (byte != 6).then_some(ids) }));
     }
     colony.out.clear();
     let drain = |colony: &Colony| colony.world.cell.life().drain.unwrap();
@@ -228,11 +237,14 @@ fn a_drain_asks_again_whoever_did_not_answer() {
 #[test]
 fn a_cell_that_dies_while_it_drains_is_not_visited_any_more() {
     let mut colony = Colony::new(&[2, 3]);
-    colony.give(&Input::Heard { from: ip(2), beacon: Beacon { status: Status::Draining, ..beacon(2, 1) } });
+    colony.give(&Input::Member(MemberInput::Beacon {
+        from: ip(2),
+        beacon: Beacon { status: Status::Draining, ..beacon(2, 1) },
+    }));
     colony.kill(&[2]);
     colony.out.clear();
     colony.pass(30);
-    assert!(!colony.out.iter().any(|o| matches!(o, Output::Visit { .. })));
+    assert!(!colony.out.iter().any(|o| matches!(o, Output::Task(Task::Probe { .. }))));
 }
 
 #[test]
@@ -241,7 +253,10 @@ fn a_cell_that_comes_and_goes_is_asked_once_a_minute() {
     (0..100).for_each(|n| colony.hold(chunk(n), &[1, 2, 3, 4, 5]));
     colony.out.clear();
     for _ in 0..120 {
-        colony.give(&Input::Heard { from: ip(2), beacon: Beacon { status: Status::Leaving, ..beacon(2, 1) } });
+        colony.give(&Input::Member(MemberInput::Beacon {
+            from: ip(2),
+            beacon: Beacon { status: Status::Leaving, ..beacon(2, 1) },
+        }));
         colony.pass(1);
     }
     let asked = colony.asks().iter().filter(|(_, byte, _)| *byte == 2).count();
@@ -254,7 +269,7 @@ fn hints_that_name_one_cell_are_one_question() {
     colony.hold(chunk(1), &[1, 2, 3, 4, 5]);
     colony.out.clear();
     for _ in 0..100 {
-        colony.give(&Input::Told(vec![News { id: chunk(1), holders: vec![name(6)] }]));
+        colony.give(&Input::Copy(CopyInput::Hints(vec![HolderHint { id: chunk(1), holders: vec![name(6)] }])));
     }
     assert_eq!(colony.asks().len(), 1);
 }
@@ -264,8 +279,9 @@ fn hints_that_name_one_cell_are_one_question() {
 fn forged_alerts_do_not_silence_true_ones() {
     let mut colony = Colony::new(&[2, 3, 4, 5]);
     colony.hold(chunk(1), &[1, 2, 3, 4, 5]);
-    let alert =
-        |culprit| Input::Alerted(Alert { node_id: name(9), culprit, chunk: chunk(1), found: ChunkId::of(b"x") });
+    let alert = |culprit| {
+        Input::Copy(CopyInput::Alert(Alert { node_id: name(9), culprit, chunk: chunk(1), found: ChunkId::of(b"x") }))
+    };
     for n in 0..5000_u32 {
         let mut nobody = [9; 16];
         nobody[..4].copy_from_slice(&n.to_le_bytes());
@@ -274,7 +290,11 @@ fn forged_alerts_do_not_silence_true_ones() {
     colony.out.clear();
     colony.give(&alert(name(1)));
     colony.give(&alert(name(2)));
-    assert!(matches!(&colony.out[..], [Output::Verify(_), Output::Audit { .. }]), "{:?}", colony.out);
+    assert!(
+        matches!(&colony.out[..], [Output::Task(Task::Verify(_)), Output::Task(Task::Audit { .. })]),
+        "{:?}",
+        colony.out
+    );
 }
 
 /// Each time a guard came upon it, it wrote that to its card.
@@ -290,15 +310,18 @@ fn a_bad_chunk_that_stays_bad_is_noted_once_and_not_looked_at_without_end() {
     let (mut kept, mut looked) = (0, 0);
     for _ in 0..600 {
         colony.pass(1);
-        while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Audit { .. })) {
-            let Output::Audit { ticket, of, .. } = colony.out.remove(at) else { unreachable!() };
+        while let Some(at) = colony.out.iter().position(|o| matches!(o, Output::Task(Task::Audit { .. }))) {
+            let Output::Task(Task::Audit { task_id, from: of, .. }) = colony.out.remove(at) else { unreachable!() };
             let chunk = chunk(1);
-            let bad = Audited::Bad { chunk, found: ChunkId::of(b"x"), len: 10 };
+            let bad = AuditOutcome::Bad { chunk, found: ChunkId::of(b"x"), len: 10 };
             let is_culprit = byte_of(of) == 2;
             looked += u32::from(is_culprit);
-            colony.give(&Input::Audited(ticket, if is_culprit { bad } else { Audited::Good { chunk, len: 10 } }));
+            colony.give(&Input::Copy(CopyInput::AuditDone {
+                task_id,
+                outcome: if is_culprit { bad } else { AuditOutcome::Good { chunk, len: 10 } },
+            }));
         }
-        kept += colony.out.iter().filter(|o| matches!(o, Output::Keep(_))).count();
+        kept += colony.out.iter().filter(|o| matches!(o, Output::Persist(Persist::State(_)))).count();
         colony.out.clear();
     }
     assert_eq!(kept, 1);
@@ -342,22 +365,22 @@ fn an_answer_for_an_earlier_round_does_not_make_a_drain_safe() {
     colony.hold(chunk(0), &[1, 2, 3, 4, 5, 6]);
     colony.pass(200);
     colony.out.clear();
-    colony.give(&Input::Drain(true));
+    colony.give(&Input::Copy(CopyInput::Drain(true)));
     let late = colony.asks().into_iter().find(|(_, byte, _)| *byte == 2).unwrap();
-    colony.out.retain(|o| !matches!(o, Output::Ask { ticket, .. } if *ticket == late.0));
+    colony.out.retain(|o| !matches!(o, Output::Task(Task::QueryHave { task_id, .. }) if *task_id == late.0));
     // 6 is believed to have one, and does not answer.
-    for (ticket, byte, ids) in colony.asks() {
+    for (task_id, byte, ids) in colony.asks() {
         let has = (byte != 6).then_some(ids);
-        colony.give(&Input::Answered { ticket, has });
+        colony.give(&Input::Copy(CopyInput::QueryDone { task_id, has }));
     }
     colony.out.clear();
     // The next round asks all again. Only then the first answer comes, and after it those of 2, 3, 4 and 5: four copies.
     while colony.asks().len() < 5 {
         colony.pass(1);
     }
-    colony.give(&Input::Answered { ticket: late.0, has: Some(late.2) });
-    for (ticket, byte, ids) in colony.asks() {
-        colony.give(&Input::Answered { ticket, has: (byte != 6).then_some(ids) });
+    colony.give(&Input::Copy(CopyInput::QueryDone { task_id: late.0, has: Some(late.2) }));
+    for (task_id, byte, ids) in colony.asks() {
+        colony.give(&Input::Copy(CopyInput::QueryDone { task_id, has: (byte != 6).then_some(ids) }));
     }
     colony.out.clear();
     let drain = colony.world.cell.life().drain.unwrap();

@@ -41,14 +41,14 @@ struct World {
     cell: Cell,
     now: Time,
     wake_at: Time,
-    store: StoreFacts,
+    store: StoreStats,
 }
 
 impl World {
     fn new(peers: &[&str]) -> Self {
         let doors: Vec<String> = peers.iter().map(|&door| door.to_owned()).collect();
-        let cell = Cell::new(name(1), Boot(100), 8001, &doors, Settings::default(), &Memory::default(), 42);
-        Self { cell, now: Time(5), wake_at: Time(5), store: StoreFacts { chunks: 3, free_bytes: 7, full: false } }
+        let cell = Cell::new(name(1), Boot(100), 8001, &doors, Settings::default(), &SavedState::default(), 42);
+        Self { cell, now: Time(5), wake_at: Time(5), store: StoreStats { chunks: 3, free_bytes: 7, full: false } }
     }
 
     fn give(&mut self, input: &Input) -> Vec<Output> {
@@ -75,7 +75,7 @@ impl World {
     }
 
     fn hear(&mut self, byte: u8, boot: u64) -> Vec<Output> {
-        self.give(&Input::Heard { from: ip(byte), beacon: beacon(byte, boot) })
+        self.give(&Input::Member(MemberInput::Beacon { from: ip(byte), beacon: beacon(byte, boot) }))
     }
 
     fn presence_of(&self, byte: u8) -> Option<Presence> {
@@ -85,7 +85,11 @@ impl World {
 }
 
 fn visits(out: &[Output]) -> Vec<&str> {
-    out.iter().filter_map(|o| if let Output::Visit { door, .. } = o { Some(door.as_str()) } else { None }).collect()
+    out.iter()
+        .filter_map(
+            |o| if let Output::Task(Task::Probe { address: door, .. }) = o { Some(door.as_str()) } else { None },
+        )
+        .collect()
 }
 
 fn events(out: &[Output]) -> Vec<&Event> {
@@ -96,8 +100,10 @@ fn events(out: &[Output]) -> Vec<&Event> {
 fn a_cell_says_each_second_what_it_is() {
     let mut world = World::new(&[]);
     let out = world.pass(60 * SECOND);
-    let beacons: Vec<_> =
-        out.iter().filter_map(|o| if let Output::Broadcast(beacon) = o { Some(beacon) } else { None }).collect();
+    let beacons: Vec<_> = out
+        .iter()
+        .filter_map(|o| if let Output::Udp(Udp::Broadcast(beacon)) = o { Some(beacon) } else { None })
+        .collect();
     assert!((55..=61).contains(&beacons.len()), "{}", beacons.len());
     let last = beacons.last().unwrap();
     assert_eq!((last.node_id, last.port, last.status, last.boot), (name(1), 8001, Status::Active, Some(Boot(100))));
@@ -109,8 +115,8 @@ fn a_probe_is_answered_at_once_to_the_one_who_asked() {
     let mut world = World::new(&[]);
     world.hear(2, 1);
     let by = SocketAddr::new(ip(9), 40_000);
-    let out = world.give(&Input::Probed { by });
-    let [Output::Answer(to, beacon)] = &out[..] else { panic!("{out:?}") };
+    let out = world.give(&Input::Member(MemberInput::ProbeRequest { from: by }));
+    let [Output::Udp(Udp::ProbeReply { to, beacon })] = &out[..] else { panic!("{out:?}") };
     assert_eq!((*to, beacon.cells), (by, Some(2)));
 }
 
@@ -129,12 +135,18 @@ fn five_seconds_of_silence_end_activity_and_only_a_failed_probe_means_death() {
     assert!(visits(&world.pass(3 * SECOND)).is_empty(), "one visit at a time");
 
     // Alive, though not heard: it is not dead, takes no new chunks, and is asked again.
-    let out = world.give(&Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Cell(door, beacon(2, 1)) });
+    let out = world.give(&Input::Member(MemberInput::ProbeDone {
+        address: "10.0.0.2:8002".into(),
+        outcome: ProbeOutcome::Cell(door, beacon(2, 1)),
+    }));
     assert!(events(&out).is_empty());
     assert_eq!(world.presence_of(2), Some(Presence::Silent));
     assert_eq!(visits(&world.pass(4 * SECOND)), ["10.0.0.2:8002"]);
 
-    let out = world.give(&Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Nobody });
+    let out = world.give(&Input::Member(MemberInput::ProbeDone {
+        address: "10.0.0.2:8002".into(),
+        outcome: ProbeOutcome::Unreachable,
+    }));
     assert_eq!(events(&out), [&Event::Dead(name(2))]);
     assert_eq!(world.presence_of(2), Some(Presence::Dead));
 
@@ -147,7 +159,10 @@ fn another_cell_that_took_over_the_address_is_no_sign_of_life() {
     world.hear(2, 1);
     world.pass(7 * SECOND);
     let door = SocketAddr::new(ip(2), 8002);
-    let out = world.give(&Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Cell(door, beacon(3, 1)) });
+    let out = world.give(&Input::Member(MemberInput::ProbeDone {
+        address: "10.0.0.2:8002".into(),
+        outcome: ProbeOutcome::Cell(door, beacon(3, 1)),
+    }));
     assert!(events(&out).contains(&&Event::Dead(name(2))), "{out:?}");
 }
 
@@ -158,7 +173,10 @@ fn any_answer_is_a_sign_of_life_but_only_a_beacon_makes_a_silent_cell_active() {
     world.hear(2, 1);
     world.pass(7 * SECOND);
     for _ in 0..5 {
-        let out = world.give(&Input::Visited { door: "10.0.0.2:8002".into(), answer: Answer::Somebody });
+        let out = world.give(&Input::Member(MemberInput::ProbeDone {
+            address: "10.0.0.2:8002".into(),
+            outcome: ProbeOutcome::Responding,
+        }));
         assert_eq!(events(&out), [] as [&Event; 0]);
         assert_eq!(world.presence_of(2), Some(Presence::Silent));
         assert_eq!(visits(&world.pass(4 * SECOND)), ["10.0.0.2:8002"], "and it is asked again");
@@ -173,8 +191,8 @@ fn a_silent_cell_at_whose_door_we_answer_ourselves_is_dead() {
     world.hear(2, 1);
     world.pass(7 * SECOND);
     let own = world.cell.beacon(world.now);
-    let answer = Answer::Cell(SocketAddr::new(ip(2), 8002), own);
-    let out = world.give(&Input::Visited { door: "10.0.0.2:8002".into(), answer });
+    let answer = ProbeOutcome::Cell(SocketAddr::new(ip(2), 8002), own);
+    let out = world.give(&Input::Member(MemberInput::ProbeDone { address: "10.0.0.2:8002".into(), outcome: answer }));
     assert_eq!(events(&out), [&Event::Dead(name(2))]);
 }
 
@@ -183,21 +201,21 @@ fn who_says_that_it_leaves_is_gone_at_once_and_late_last_words_do_not_harm_its_n
     let mut world = World::new(&[]);
     world.hear(2, 1);
     let leaving = Beacon { status: Status::Leaving, ..beacon(2, 1) };
-    let out = world.give(&Input::Heard { from: ip(2), beacon: leaving.clone() });
+    let out = world.give(&Input::Member(MemberInput::Beacon { from: ip(2), beacon: leaving.clone() }));
     assert_eq!(events(&out), [&Event::Left(name(2))]);
     assert_eq!(world.presence_of(2), Some(Presence::Left));
 
     world.hear(2, 2);
-    world.give(&Input::Heard { from: ip(2), beacon: leaving });
+    world.give(&Input::Member(MemberInput::Beacon { from: ip(2), beacon: leaving }));
     assert_eq!(world.presence_of(2), Some(Presence::Active));
 }
 
 #[test]
 fn a_leaving_cell_says_so_and_falls_silent() {
     let mut world = World::new(&[]);
-    let out = world.give(&Input::Leave);
-    assert!(matches!(&out[..], [Output::Broadcast(Beacon { status: Status::Leaving, .. })]), "{out:?}");
-    assert!(!world.pass(5 * SECOND).iter().any(|o| matches!(o, Output::Broadcast(_))));
+    let out = world.give(&Input::Shutdown);
+    assert!(matches!(&out[..], [Output::Udp(Udp::Broadcast(Beacon { status: Status::Leaving, .. }))]), "{out:?}");
+    assert!(!world.pass(5 * SECOND).iter().any(|o| matches!(o, Output::Udp(Udp::Broadcast(_)))));
 }
 
 #[test]
@@ -207,12 +225,12 @@ fn a_cell_with_two_addresses_stays_at_the_one_where_it_is_heard() {
     for _ in 0..10 {
         world.pass(SECOND);
         world.hear(2, 1);
-        let other = world.give(&Input::Heard { from: ip(77), beacon: beacon(2, 1) });
+        let other = world.give(&Input::Member(MemberInput::Beacon { from: ip(77), beacon: beacon(2, 1) }));
         assert!(events(&other).is_empty());
         assert_eq!(world.cell.members().next().unwrap().1.door.ip(), ip(2));
     }
     world.pass(3 * SECOND);
-    world.give(&Input::Heard { from: ip(77), beacon: beacon(2, 1) });
+    world.give(&Input::Member(MemberInput::Beacon { from: ip(77), beacon: beacon(2, 1) }));
     assert_eq!(world.cell.members().next().unwrap().1.door.ip(), ip(77), "it moved when the first fell quiet");
 }
 
@@ -223,11 +241,12 @@ fn of_two_cells_with_one_name_the_newer_takes_another() {
         let clone = Beacon { port: 9999, ..beacon(1, their_boot) };
         let mut out = Vec::new();
         for _ in 0..4 {
-            out.extend(world.give(&Input::Heard { from: ip(50), beacon: clone.clone() }));
+            out.extend(world.give(&Input::Member(MemberInput::Beacon { from: ip(50), beacon: clone.clone() })));
             world.pass(SECOND);
         }
-        assert!(events(&out).contains(&&Event::Cloned(name(1), ip(50))), "both tell of it");
-        let renamed = out.iter().find_map(|o| if let Output::Rename(id) = o { Some(*id) } else { None });
+        assert!(events(&out).contains(&&Event::DuplicateId(name(1), ip(50))), "both tell of it");
+        let renamed =
+            out.iter().find_map(|o| if let Output::Persist(Persist::CellId(id)) = o { Some(*id) } else { None });
         assert_eq!(renamed.is_some(), we_rename);
         assert_eq!(world.cell.id() != name(1), we_rename);
     }
@@ -240,11 +259,11 @@ fn forged_clones_bring_one_new_name_and_a_line_a_minute() {
     let mut out = Vec::new();
     for _ in 0..600 {
         let forged = Beacon { node_id: world.cell.id(), ..beacon(1, 99) };
-        out.extend(world.give(&Input::Heard { from: ip(50), beacon: forged }));
+        out.extend(world.give(&Input::Member(MemberInput::Beacon { from: ip(50), beacon: forged })));
         out.extend(world.pass(SECOND));
     }
-    assert_eq!(out.iter().filter(|o| matches!(o, Output::Rename(_))).count(), 1);
-    let told = events(&out).iter().filter(|event| matches!(event, Event::Cloned(..))).count();
+    assert_eq!(out.iter().filter(|o| matches!(o, Output::Persist(Persist::CellId(_)))).count(), 1);
+    let told = events(&out).iter().filter(|event| matches!(event, Event::DuplicateId(..))).count();
     assert!((9..=10).contains(&told), "{told}");
 }
 
@@ -253,7 +272,7 @@ fn an_echo_of_our_own_beacon_is_neither_a_member_nor_a_clone() {
     let mut world = World::new(&[]);
     for _ in 0..10 {
         let own = world.cell.beacon(world.now);
-        assert!(world.give(&Input::Heard { from: ip(1), beacon: own }).is_empty());
+        assert!(world.give(&Input::Member(MemberInput::Beacon { from: ip(1), beacon: own })).is_empty());
         world.pass(SECOND);
     }
     assert_eq!(world.cell.members().count(), 0);
@@ -266,17 +285,19 @@ fn a_static_peer_stays_active_by_visits_alone_and_gets_unicast_beacons() {
     let mut announced = 0;
     for _ in 0..60 {
         for output in world.pass(SECOND) {
-            if let Output::Visit { door, announce } = output {
+            if let Output::Task(Task::Probe { address: door, announce }) = output {
                 announced += u32::from(announce);
                 assert_eq!(door, "10.9.9.9:8080");
-                let answer = Answer::Cell(address, Beacon { port: 8080, ..beacon(9, 1) });
-                world.give(&Input::Visited { door, answer });
+                let answer = ProbeOutcome::Cell(address, Beacon { port: 8080, ..beacon(9, 1) });
+                world.give(&Input::Member(MemberInput::ProbeDone { address: door, outcome: answer }));
             }
         }
         assert_eq!(world.presence_of(9), Some(Presence::Active));
     }
     assert!((1..=2).contains(&announced), "{announced}");
-    assert!(world.pass(2 * SECOND).iter().any(|o| matches!(o, Output::SendTo(to, _) if *to == address.ip())));
+    assert!(
+        world.pass(2 * SECOND).iter().any(|o| matches!(o, Output::Udp(Udp::Unicast { to, .. }) if *to == address.ip()))
+    );
 }
 
 #[test]
@@ -285,9 +306,10 @@ fn a_static_peer_that_does_not_answer_is_asked_less_and_less_but_for_ever() {
     let mut asked = 0;
     for _ in 0..3600 {
         for output in world.pass(SECOND) {
-            if let Output::Visit { door, .. } = output {
+            if let Output::Task(Task::Probe { address: door, .. }) = output {
                 asked += 1;
-                world.give(&Input::Visited { door, answer: Answer::Nobody });
+                world
+                    .give(&Input::Member(MemberInput::ProbeDone { address: door, outcome: ProbeOutcome::Unreachable }));
             }
         }
     }
@@ -299,8 +321,8 @@ fn a_cell_that_is_its_own_static_peer_leaves_itself_out() {
     let mut world = World::new(&["10.0.0.1:8001"]);
     assert_eq!(visits(&world.pass(2 * SECOND)), ["10.0.0.1:8001"]);
     let own = world.cell.beacon(world.now);
-    let answer = Answer::Cell(SocketAddr::new(ip(1), 8001), own);
-    world.give(&Input::Visited { door: "10.0.0.1:8001".into(), answer });
+    let answer = ProbeOutcome::Cell(SocketAddr::new(ip(1), 8001), own);
+    world.give(&Input::Member(MemberInput::ProbeDone { address: "10.0.0.1:8001".into(), outcome: answer }));
     assert!(visits(&world.pass(60 * SECOND)).is_empty());
     assert_eq!(world.cell.members().count(), 0);
 }
@@ -308,11 +330,14 @@ fn a_cell_that_is_its_own_static_peer_leaves_itself_out() {
 #[test]
 fn who_joins_is_visited_and_there_is_a_limit_to_joining() {
     let mut world = World::new(&[]);
-    let out = world.give(&Input::Join { door: "10.7.7.7:80".into() });
+    let out = world.give(&Input::Member(MemberInput::Join { address: "10.7.7.7:80".into() }));
     assert_eq!(visits(&out), ["10.7.7.7:80"]);
-    assert!(world.give(&Input::Join { door: "10.7.7.7:80".into() }).is_empty(), "known already");
+    assert!(
+        world.give(&Input::Member(MemberInput::Join { address: "10.7.7.7:80".into() })).is_empty(),
+        "known already"
+    );
     for n in 0..2 * MAX_PEERS {
-        world.give(&Input::Join { door: format!("10.7.7.7:{}", 1000 + n) });
+        world.give(&Input::Member(MemberInput::Join { address: format!("10.7.7.7:{}", 1000 + n) }));
     }
     assert_eq!(world.cell.peers.addresses().count(), 0);
     assert!(visits(&world.pass(SECOND)).len() <= MAX_PEERS);
@@ -327,8 +352,8 @@ fn forged_beacons_cannot_fill_the_memory() {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
         let forged = Beacon { node_id: CellId::from_bytes(bytes), ..beacon(3, 1) };
-        let out = world.give(&Input::Heard { from: ip(3), beacon: forged });
-        crowded += events(&out).iter().filter(|event| ***event == Event::Crowded).count();
+        let out = world.give(&Input::Member(MemberInput::Beacon { from: ip(3), beacon: forged }));
+        crowded += events(&out).iter().filter(|event| ***event == Event::MemberTableFull).count();
     }
     assert_eq!(world.cell.members().count(), MAX_MEMBERS);
     assert_eq!(crowded, 1, "told once");
@@ -340,8 +365,8 @@ fn the_dead_are_forgotten_after_an_hour() {
     let mut world = World::new(&[]);
     world.hear(2, 1);
     for output in world.pass(7 * SECOND) {
-        if let Output::Visit { door, .. } = output {
-            world.give(&Input::Visited { door, answer: Answer::Nobody });
+        if let Output::Task(Task::Probe { address: door, .. }) = output {
+            world.give(&Input::Member(MemberInput::ProbeDone { address: door, outcome: ProbeOutcome::Unreachable }));
         }
     }
     world.pass(3500 * SECOND);

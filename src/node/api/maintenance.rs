@@ -6,7 +6,7 @@ use futures_lite::future;
 use smol::Timer;
 use smol::lock::SemaphoreGuard;
 
-use crate::cell::{Input, News};
+use crate::cell::{CopyInput, Input};
 use crate::id::{ID_HEX_LEN, MAX_CHUNK_BYTES};
 use crate::net::Exchange;
 use crate::node::api::Api;
@@ -14,7 +14,7 @@ use crate::node::api::response::{Answer, read_body, refusal};
 use crate::node::mailbox::ColonySnapshot;
 use crate::store::CopyState;
 use crate::wire::api;
-use crate::wire::api::{HolderHint, HolderHintsError, MAX_JSON_REQUEST_BYTES, MAX_VERIFY_IDS};
+use crate::wire::api::{HolderHintsError, MAX_JSON_REQUEST_BYTES, MAX_VERIFY_IDS};
 use crate::wire::beacon::Datagram;
 use crate::wire::problem::Problem;
 
@@ -55,13 +55,12 @@ impl Api {
     pub(super) fn holders(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
         let place = self.place_for(exchange);
         let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
-        let news = api::parse_holder_hints(&body).map_err(|error| match error {
+        let hints = api::parse_holder_hints(&body).map_err(|error| match error {
             HolderHintsError::TooMany => Problem::new(413, error.to_string()),
             _ => Problem::new(400, error.to_string()),
         })?;
         drop(body);
-        let news = news.into_iter().map(|HolderHint { id, holders }| News { id, holders }).collect();
-        self.mailbox.send_large(Input::Told(news), place);
+        self.mailbox.send_large(Input::Copy(CopyInput::Hints(hints)), place);
         Ok(Answer::Empty)
     }
 
@@ -78,23 +77,23 @@ impl Api {
             Ok(_) => return Err(wrong("this is no alert".into())),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        self.mailbox.send(Input::Alerted(alert));
+        self.mailbox.send(Input::Copy(CopyInput::Alert(alert)));
         Ok(Answer::Empty)
     }
 
     /// The cell is to hand its copies on. Told again, it goes on.
     pub(super) fn drain(&self) -> Result<Answer, Problem> {
-        Answer::json(&self.apply(Input::Drain(true))?.life.drain.unwrap_or_default())
+        Answer::json(&self.apply(Input::Copy(CopyInput::Drain(true)))?.life.drain.unwrap_or_default())
     }
 
     /// The cell is to stay.
     pub(super) fn undrain(&self) -> Result<Answer, Problem> {
-        self.apply(Input::Drain(false)).map(|_| Answer::Empty)
+        self.apply(Input::Copy(CopyInput::Drain(false))).map(|_| Answer::Empty)
     }
 
     /// All copies are to be re-hashed now. Told again, it goes on.
     pub(super) fn scrub(&self) -> Result<Answer, Problem> {
-        Answer::json(&self.apply(Input::Scrub)?.life.scrub.unwrap_or_default())
+        Answer::json(&self.apply(Input::Copy(CopyInput::Scrub))?.life.scrub.unwrap_or_default())
     }
 
     fn apply(&self, input: Input) -> Result<ColonySnapshot, Problem> {

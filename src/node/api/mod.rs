@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
-use crate::cell::Input;
+use crate::cell::{Input, MemberInput};
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::{Exchange, GatewayStats, Handler};
 use crate::node::api::response::{Answer, Refusal, etag, nowhere, read_body, refusal};
@@ -173,7 +173,7 @@ impl Api {
         let body = read_body(exchange, MAX_JSON_REQUEST_BYTES)?;
         let join: Join = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(400, format!("the body is {{\"url\":\"http://ADDRESS:PORT\"}}: {error}")))?;
-        self.mailbox.send(Input::Join { door: joinable(&join.url)?.to_string() });
+        self.mailbox.send(Input::Member(MemberInput::Join { address: joinable(&join.url)?.to_string() }));
         Answer::json(&self.snapshot()?.peers())
     }
 
@@ -240,7 +240,7 @@ mod tests {
     use smol::channel::Receiver;
 
     use super::*;
-    use crate::cell::News;
+    use crate::cell::CopyInput;
     use crate::id::CellId;
     use crate::net::{Backend, Gateway, GatewayLimits};
     use crate::node::mailbox::next_input;
@@ -338,17 +338,21 @@ mod tests {
             let (chunk, culprit) = (ChunkId::of(b"x"), CellId::from_bytes([2; 16]));
             let alert = Alert { node_id: CellId::from_bytes([1; 16]), culprit, chunk, found: ChunkId::of(b"y") };
             says("POST", "/alert", &serde_json::to_vec(&alert).unwrap());
-            assert!(matches!(hears(), Input::Alerted(said) if said == alert));
+            assert!(matches!(hears(), Input::Copy(CopyInput::Alert(said)) if said == alert));
             says("POST", "/chunks/holders", format!("{chunk} {culprit}\n").as_bytes());
-            assert!(matches!(hears(), Input::Told(news) if news == [News { id: chunk, holders: vec![culprit] }]));
+            assert!(
+                matches!(hears(), Input::Copy(CopyInput::Hints(news)) if news == [api::HolderHint { id: chunk, holders: vec![culprit] }])
+            );
             says("POST", "/scrub", b"");
-            assert!(matches!(hears(), Input::Scrub));
+            assert!(matches!(hears(), Input::Copy(CopyInput::Scrub)));
             says("POST", "/drain", b"");
-            assert!(matches!(hears(), Input::Drain(true)));
+            assert!(matches!(hears(), Input::Copy(CopyInput::Drain(true))));
             says("DELETE", "/drain", b"");
-            assert!(matches!(hears(), Input::Drain(false)));
+            assert!(matches!(hears(), Input::Copy(CopyInput::Drain(false))));
             says("PUT", &format!("/chunk/{chunk}"), b"x");
-            assert!(matches!(hears(), Input::Holds(held) if held[0].id == chunk && held[0].copies == 5));
+            assert!(
+                matches!(hears(), Input::Copy(CopyInput::Present(held)) if held[0].id == chunk && held[0].copies == 5)
+            );
         });
     }
 

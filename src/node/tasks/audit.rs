@@ -2,24 +2,24 @@
 
 use std::net::SocketAddr;
 
-use crate::cell::{Audited, Pick};
+use crate::cell::{AuditOutcome, AuditTarget};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
 
 /// Fetches the copy that is picked, from that cell alone, and hashes it.
-pub(in crate::node) fn audit(http: &Http, of: SocketAddr, pick: Pick) -> Audited {
+pub(in crate::node) fn audit(http: &Http, of: SocketAddr, pick: AuditTarget) -> AuditOutcome {
     let url = format!("http://{of}");
     let audited = match pick {
-        Pick::Chunk(chunk) => look_at(http, &url, chunk),
-        Pick::After(after) => match next(http, &url, after) {
+        AuditTarget::Chunk(chunk) => look_at(http, &url, chunk),
+        AuditTarget::After(after) => match next(http, &url, after) {
             Ok(Some(chunk)) => look_at(http, &url, chunk),
-            Ok(None) => Ok(Audited::Missing),
+            Ok(None) => Ok(AuditOutcome::Missing),
             Err(error) => Err(error),
         },
     };
     audited.unwrap_or_else(|error| {
         log::debug!("auditing: {error}");
-        Audited::Failed
+        AuditOutcome::Failed
     })
 }
 
@@ -30,17 +30,17 @@ fn next(http: &Http, url: &str, after: ChunkId) -> Result<Option<ChunkId>, CallE
     Ok(page.first().copied())
 }
 
-fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<Audited, CallError> {
-    let Some(copy) = http.get_local_copy(url, &chunk)? else { return Ok(Audited::Missing) };
+fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<AuditOutcome, CallError> {
+    let Some(copy) = http.get_local_copy(url, &chunk)? else { return Ok(AuditOutcome::Missing) };
     let found = ChunkId::of(&copy.bytes);
     // A chunk is never longer than the client reads.
     let len = u32::try_from(copy.bytes.len()).unwrap_or(u32::MAX);
     Ok(if found == chunk {
-        Audited::Good { chunk, len }
+        AuditOutcome::Good { chunk, len }
     } else if copy.length_declared {
-        Audited::Bad { chunk, found, len }
+        AuditOutcome::Bad { chunk, found, len }
     } else {
-        Audited::Failed
+        AuditOutcome::Failed
     })
 }
 
@@ -55,12 +55,12 @@ mod tests {
 
     const CHUNK: &[u8] = b"a chunk that a guard looks at";
 
-    fn looks_at(of: SocketAddr, pick: Pick) -> Audited {
+    fn looks_at(of: SocketAddr, pick: AuditTarget) -> AuditOutcome {
         audit(&Http::new(Timeouts::PROBE, 1, 1), of, pick)
     }
 
-    fn good(bytes: &[u8]) -> Audited {
-        Audited::Good { chunk: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap() }
+    fn good(bytes: &[u8]) -> AuditOutcome {
+        AuditOutcome::Good { chunk: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap() }
     }
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
         let chunk = ChunkId::of(CHUNK);
         let bad = |bytes: &[u8]| {
             let (found, len) = (ChunkId::of(bytes), u32::try_from(bytes.len()).unwrap());
-            Audited::Bad { chunk, found, len }
+            AuditOutcome::Bad { chunk, found, len }
         };
         for (says, expected) in [
             (response(200, CHUNK), good(CHUNK)),
@@ -76,20 +76,20 @@ mod tests {
             (response(200, b"another"), bad(b"another")),
             (response(200, &CHUNK[..9]), bad(&CHUNK[..9])),
             (response(200, b""), bad(b"")),
-            (response(404, b"{}"), Audited::Missing),
-            (response(503, b"{}"), Audited::Failed),
-            (response(301, CHUNK), Audited::Failed),
-            (truncated_response(&CHUNK[..9], 20), Audited::Failed),
-            (response_without_length(&CHUNK[..9]), Audited::Failed),
-            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), Audited::Failed),
-            (b"nonsense".to_vec(), Audited::Failed),
+            (response(404, b"{}"), AuditOutcome::Missing),
+            (response(503, b"{}"), AuditOutcome::Failed),
+            (response(301, CHUNK), AuditOutcome::Failed),
+            (truncated_response(&CHUNK[..9], 20), AuditOutcome::Failed),
+            (response_without_length(&CHUNK[..9]), AuditOutcome::Failed),
+            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), AuditOutcome::Failed),
+            (b"nonsense".to_vec(), AuditOutcome::Failed),
         ] {
             let peer = TestPeer::always(says);
-            assert_eq!(looks_at(peer.address, Pick::Chunk(chunk)), expected);
+            assert_eq!(looks_at(peer.address, AuditTarget::Chunk(chunk)), expected);
             let request = &peer.requests()[0];
             assert_eq!((request.line(), request.field("X-Hops")), (&*format!("GET /chunk/{chunk}"), Some("0")));
         }
-        assert_eq!(looks_at(unreachable_address(), Pick::Chunk(chunk)), Audited::Failed);
+        assert_eq!(looks_at(unreachable_address(), AuditTarget::Chunk(chunk)), AuditOutcome::Failed);
     }
 
     /// A cell that has these chunks.
@@ -115,12 +115,12 @@ mod tests {
         let mut ordered = chunks.to_vec();
         ordered.sort_unstable_by_key(|bytes| ChunkId::of(bytes));
         let peer = holder(&[b"one", b"two", b"three"]);
-        let after = |bytes: &[u8]| looks_at(peer.address, Pick::After(ChunkId::of(bytes)));
+        let after = |bytes: &[u8]| looks_at(peer.address, AuditTarget::After(ChunkId::of(bytes)));
         assert_eq!(after(ordered[0]), good(ordered[1]));
         assert_eq!(after(ordered[1]), good(ordered[2]));
         assert_eq!(after(ordered[2]), good(ordered[0]));
-        assert_eq!(looks_at(peer.address, Pick::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
-        assert_eq!(looks_at(holder(&[]).address, Pick::After(ChunkId::of(b""))), Audited::Missing);
+        assert_eq!(looks_at(peer.address, AuditTarget::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
+        assert_eq!(looks_at(holder(&[]).address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Missing);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             truncated_response(&two.as_bytes()[..40], 25),
         ] {
             let peer = TestPeer::always(says);
-            assert_eq!(looks_at(peer.address, Pick::After(ChunkId::of(b""))), Audited::Failed);
+            assert_eq!(looks_at(peer.address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Failed);
         }
     }
 }

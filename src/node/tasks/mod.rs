@@ -9,7 +9,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod audit;
-pub(super) mod probe;
+mod probe;
 mod transfer;
 
 use std::net::SocketAddr;
@@ -21,17 +21,21 @@ use futures_lite::future;
 use smol::Timer;
 use smol::lock::Semaphore;
 
-use crate::cell::{Audited, Fetched, Input, News, Output, Sent, Ticket, Verified};
+use crate::cell::{
+    AuditOutcome, CopyInput, FetchOutcome, Input, MemberInput, SendOutcome, Task, TaskId, VerifyOutcome,
+};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::Mailbox;
+use crate::node::tasks::probe::Probe;
 use crate::node::tasks::transfer::Transfer;
 use crate::store::{CopyState, Store};
-use crate::wire::api;
+use crate::wire::api::{self, HolderHint};
 use crate::wire::beacon::Alert;
 
 /// How many errands of each kind are under way at once.
+const PROBES: usize = 16;
 const ASKS: usize = 8;
 const TRANSFERS: usize = 4;
 const AUDITS: usize = 2;
@@ -57,17 +61,20 @@ const QUESTION: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 10_000, respo
 /// For chunks between cells. A link that takes longer than this for one chunk is no help in healing.
 const TRANSFER: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 180_000 };
 
-/// Does errands for the core, and tells it how each ended.
+/// Runs the tasks of the core, and reports the outcome of each.
 pub(super) struct TaskRunner {
     copies: LocalCopies,
     mailbox: Mailbox,
     questions: Http,
     transfers: Http,
     warnings: Http,
+    probes: Http,
+    own_address: SocketAddr,
     places: Places,
 }
 
 struct Places {
+    probes: Arc<Semaphore>,
     asks: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     audits: Arc<Semaphore>,
@@ -77,7 +84,8 @@ struct Places {
 }
 
 impl TaskRunner {
-    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
+    /// `own_address` is where other cells reach this one.
+    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox, own_address: SocketAddr) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             copies: LocalCopies::new(store, mailbox.clone()),
@@ -85,7 +93,10 @@ impl TaskRunner {
             questions: Http::new(QUESTION, 1, 32),
             transfers: Http::new(TRANSFER, 1, 8),
             warnings: Http::new(Timeouts::PROBE, 1, 8),
+            probes: Http::new(Timeouts::PROBE, 1, 32),
+            own_address,
             places: Places {
+                probes: places(PROBES),
                 asks: places(ASKS),
                 transfers: places(TRANSFERS),
                 audits: places(AUDITS),
@@ -101,36 +112,45 @@ impl TaskRunner {
         &self.copies
     }
 
-    /// Does what is wanted. What is no errand is nothing to do.
-    pub(super) async fn perform(self: Arc<Self>, output: Output) {
-        match output {
-            Output::Ask { ticket, to, ids } => self.ask(ticket, to, ids).await,
-            Output::Send { ticket, chunk, to, copies, holders } => {
+    /// Runs a task to its end and reports the outcome.
+    pub(super) async fn run(self: Arc<Self>, task: Task) {
+        match task {
+            Task::Probe { address, announce } => self.probe(address, announce).await,
+            Task::QueryHave { task_id, to, chunks } => self.ask(task_id, to, chunks).await,
+            Task::Send { task_id, chunk, to, copies, holders } => {
                 let transfer = self.transfer(chunk, to, copies, holders);
-                self.send(ticket, transfer).await;
+                self.send(task_id, transfer).await;
             }
-            Output::Fetch { ticket, chunk, from, copies, holders } => {
+            Task::Fetch { task_id, chunk, from, copies, holders } => {
                 let transfer = self.transfer(chunk, from, copies, holders);
-                self.fetch(ticket, transfer).await;
+                self.fetch(task_id, transfer).await;
             }
-            Output::Audit { ticket, of, pick } => {
+            Task::Audit { task_id, from, target } => {
                 let http = self.transfers.clone();
-                let audit = move || audit::audit(&http, of, pick);
-                let audited = errand(&self.places.audits, AUDIT_LIMIT, audit, drop).await;
-                self.mailbox.send_async(Input::Audited(ticket, audited.unwrap_or(Audited::Failed))).await;
+                let audit = move || audit::audit(&http, from, target);
+                let outcome = errand(&self.places.audits, AUDIT_LIMIT, audit, drop).await;
+                let outcome = outcome.unwrap_or(AuditOutcome::Failed);
+                self.mailbox.send_async(Input::Copy(CopyInput::AuditDone { task_id, outcome })).await;
             }
-            Output::Verify(id) => self.verify(id).await,
-            Output::Remove(id) => self.remove(id).await,
-            Output::Tell { to, news } => self.tell(to, news).await,
-            Output::Alert { alert, to } => self.alert(alert, to).await,
-            _ => {}
+            Task::Verify(id) => self.verify(id).await,
+            Task::Remove(id) => self.remove(id).await,
+            Task::SendHints { to, hints } => self.tell(to, hints).await,
+            Task::SendAlert { alert, to } => self.alert(alert, to).await,
         }
     }
 
-    async fn ask(&self, ticket: Ticket, to: SocketAddr, ids: Vec<ChunkId>) {
+    async fn probe(&self, address: String, announce: bool) {
+        let probe = Probe { address, announce, own_address: self.own_address, http: self.probes.clone() };
+        let place = self.places.probes.acquire().await;
+        let (address, outcome) = smol::unblock(move || probe.perform()).await;
+        drop(place);
+        self.mailbox.send_async(Input::Member(MemberInput::ProbeDone { address, outcome })).await;
+    }
+
+    async fn ask(&self, task_id: TaskId, to: SocketAddr, ids: Vec<ChunkId>) {
         let http = self.questions.clone();
         let has = errand(&self.places.asks, ASK_LIMIT, move || ask(&http, to, ids), drop).await.flatten();
-        self.mailbox.send_async(Input::Answered { ticket, has }).await;
+        self.mailbox.send_async(Input::Copy(CopyInput::QueryDone { task_id, has })).await;
     }
 
     fn transfer(&self, chunk: ChunkId, with: SocketAddr, copies: u8, holders: Vec<crate::id::CellId>) -> Transfer {
@@ -138,17 +158,17 @@ impl TaskRunner {
         Transfer { store, http, chunk, with, copies, holders }
     }
 
-    async fn send(&self, ticket: Ticket, transfer: Transfer) {
+    async fn send(&self, task_id: TaskId, transfer: Transfer) {
         let (chunk, late) = (transfer.chunk, self.copies.clone());
-        let lost = |sent| matches!(sent, Sent::OwnCopyBad | Sent::OwnCopyGone);
+        let lost = |sent| matches!(sent, SendOutcome::OwnCopyBad | SendOutcome::OwnCopyGone);
         let too_late = move |sent| {
             if lost(sent) {
                 late.report_gone(&chunk);
             }
         };
         let sent = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.send(), too_late).await;
-        let sent = sent.unwrap_or(Sent::Failed);
-        self.mailbox.send_async(Input::Sent(ticket, sent)).await;
+        let sent = sent.unwrap_or(SendOutcome::Failed);
+        self.mailbox.send_async(Input::Copy(CopyInput::SendDone { task_id, outcome: sent })).await;
         if lost(sent) {
             // Once more by its name: the round that wanted it sent may have been given up.
             let copies = self.copies.clone();
@@ -156,27 +176,29 @@ impl TaskRunner {
         }
     }
 
-    async fn fetch(&self, ticket: Ticket, transfer: Transfer) {
+    async fn fetch(&self, task_id: TaskId, transfer: Transfer) {
         let (chunk, late) = (transfer.chunk, self.copies.clone());
         let too_late = move |fetched| {
-            if fetched == Fetched::Stored {
+            if fetched == FetchOutcome::Stored {
                 late.report_if_present(&chunk);
             }
         };
         let fetched = errand(&self.places.transfers, TRANSFER_LIMIT, move || transfer.fetch(), too_late).await;
-        self.mailbox.send_async(Input::Fetched(ticket, fetched.unwrap_or(Fetched::Failed))).await;
+        self.mailbox
+            .send_async(Input::Copy(CopyInput::FetchDone { task_id, outcome: fetched.unwrap_or(FetchOutcome::Failed) }))
+            .await;
     }
 
     async fn verify(&self, id: ChunkId) {
-        let lost = |verified| matches!(verified, Verified::Bad | Verified::Missing);
+        let lost = |verified| matches!(verified, VerifyOutcome::Bad | VerifyOutcome::Missing);
         let (store, late) = (Arc::clone(&self.copies.store), self.copies.clone());
         let verify = move || match store.verify(&id) {
-            Ok(CopyState::Good) => Verified::Good,
-            Ok(CopyState::Bad) => Verified::Bad,
-            Ok(CopyState::Missing) => Verified::Missing,
+            Ok(CopyState::Good) => VerifyOutcome::Good,
+            Ok(CopyState::Bad) => VerifyOutcome::Bad,
+            Ok(CopyState::Missing) => VerifyOutcome::Missing,
             Err(error) => {
                 log::warn!("cannot check the copy of chunk {}: {error}", id.short());
-                Verified::Unknown
+                VerifyOutcome::Unreadable
             }
         };
         let too_late = move |verified| {
@@ -184,8 +206,9 @@ impl TaskRunner {
                 late.report_gone(&id);
             }
         };
-        let verified = errand(&self.places.checks, CHECK_LIMIT, verify, too_late).await.unwrap_or(Verified::Unknown);
-        self.mailbox.send_async(Input::Verified(id, verified)).await;
+        let verified =
+            errand(&self.places.checks, CHECK_LIMIT, verify, too_late).await.unwrap_or(VerifyOutcome::Unreadable);
+        self.mailbox.send_async(Input::Copy(CopyInput::VerifyDone { chunk: id, outcome: verified })).await;
         if lost(verified) {
             self.report_if_present(id).await;
         }
@@ -211,10 +234,10 @@ impl TaskRunner {
         }
     }
 
-    async fn tell(&self, to: SocketAddr, news: Vec<News>) {
+    async fn tell(&self, to: SocketAddr, hints: Vec<HolderHint>) {
         let http = self.questions.clone();
         let tell = move || {
-            let lines = news.iter().map(|News { id, holders }| (id, holders.as_slice()));
+            let lines = hints.iter().map(|HolderHint { id, holders }| (id, holders.as_slice()));
             let url = format!("http://{to}");
             for body in api::write_holder_hints(lines) {
                 // A hint: if it does not arrive, the others' own audits find out.

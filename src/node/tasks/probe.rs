@@ -1,60 +1,50 @@
-//! One look at another cell, over HTTP: does it live, and what does it say of itself?
+//! A probe of another cell over HTTP: is it alive, and what is its status?
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 
-use smol::lock::Semaphore;
-
-use crate::cell::{Answer, Input};
+use crate::cell::ProbeOutcome;
 use crate::net::client::{CallError, Http};
 use crate::net::udp::own_address_towards;
-use crate::node::mailbox::Mailbox;
 use crate::wire::api::Peers;
 
-pub(in crate::node) struct Visit {
-    pub(in crate::node) door: String,
-    pub(in crate::node) announce: bool,
-    pub(in crate::node) own_door: SocketAddr,
-    pub(in crate::node) http: Http,
+pub(super) struct Probe {
+    pub(super) address: String,
+    pub(super) announce: bool,
+    pub(super) own_address: SocketAddr,
+    pub(super) http: Http,
 }
 
-impl Visit {
-    pub(in crate::node) async fn perform(self, mailbox: Mailbox, places: Arc<Semaphore>) {
-        let place = places.acquire().await;
-        let (door, answer) = smol::unblock(move || {
-            let answer = self.ask();
-            (self.door, answer)
-        })
-        .await;
-        drop(place);
-        mailbox.send_async(Input::Visited { door, answer }).await;
+impl Probe {
+    /// Blocks. Gives the address back with the outcome.
+    pub(super) fn perform(self) -> (String, ProbeOutcome) {
+        let outcome = self.outcome();
+        (self.address, outcome)
     }
 
-    fn ask(&self) -> Answer {
-        let Some(address) = self.door.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
-            return Answer::Nobody;
+    fn outcome(&self) -> ProbeOutcome {
+        let Some(address) = self.address.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
+            return ProbeOutcome::Unreachable;
         };
         let url = format!("http://{address}");
         let status = match self.http.status(&url) {
             Ok(status) => status,
             Err(error) => {
-                log::debug!("visit: {error}");
-                return if error.is_unreachable() { Answer::Nobody } else { Answer::Somebody };
+                log::debug!("cannot probe {address}: {error}");
+                return if error.is_unreachable() { ProbeOutcome::Unreachable } else { ProbeOutcome::Responding };
             }
         };
-        if self.announce {
-            match self.announce_to(&url, address) {
-                Ok(_) => {}
-                Err(error) => log::debug!("joining: {error}"),
-            }
+        if self.announce
+            && let Err(error) = self.announce_to(&url, address)
+        {
+            log::debug!("cannot join {address}: {error}");
         }
-        Answer::Cell(address, status.beacon)
+        ProbeOutcome::Cell(address, status.beacon)
     }
 
     fn announce_to(&self, url: &str, address: SocketAddr) -> Result<Peers, CallError> {
-        let own = self.own_door.ip();
+        let own = self.own_address.ip();
         let own: IpAddr = if own.is_unspecified() { own_address_towards(address).unwrap_or(own) } else { own };
-        self.http.join(url, &format!("http://{}", SocketAddr::new(own, self.own_door.port())))
+        self.http.join(url, &format!("http://{}", SocketAddr::new(own, self.own_address.port())))
     }
 }
 
@@ -66,15 +56,15 @@ mod tests {
     use super::*;
     use crate::net::client::Timeouts;
 
-    fn visit(door: SocketAddr) -> Answer {
+    fn probe(address: SocketAddr) -> ProbeOutcome {
         let http = Http::new(Timeouts::PROBE, 0, 0);
-        Visit { door: door.to_string(), announce: false, own_door: door, http }.ask()
+        Probe { address: address.to_string(), announce: false, own_address: address, http }.perform().1
     }
 
     #[test]
-    fn a_visit_tells_an_answer_that_is_no_status_from_none() {
+    fn a_response_without_status_is_not_unreachable() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let door = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap();
         for answer in ["503 Service Unavailable", "404 Not Found", "200 OK"] {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -82,10 +72,10 @@ mod tests {
                     assert!(line.read(&mut [0; 4096]).unwrap() > 0);
                     write!(line, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
                 });
-                assert_eq!(visit(door), Answer::Somebody, "{answer}");
+                assert_eq!(probe(address), ProbeOutcome::Responding, "{answer}");
             });
         }
         drop(listener);
-        assert_eq!(visit(door), Answer::Nobody);
+        assert_eq!(probe(address), ProbeOutcome::Unreachable);
     }
 }

@@ -2,7 +2,7 @@ use std::sync::mpsc;
 
 use smol::channel::Receiver;
 
-use crate::cell::{Held, Pick};
+use crate::cell::{AuditTarget, CopyInput, LocalCopy, Task};
 use crate::id::CellId;
 use crate::node::mailbox::{ColonySnapshot, next_input};
 use crate::node::tasks::*;
@@ -26,13 +26,13 @@ fn store_of(chunks: &[&[u8]]) -> Arc<dyn Store> {
 
 fn runner(store: &Arc<dyn Store>) -> (Arc<TaskRunner>, Receiver<Input>) {
     let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
-    (Arc::new(TaskRunner::new(Arc::clone(store), mailbox)), heard)
+    (Arc::new(TaskRunner::new(Arc::clone(store), mailbox, unreachable_address())), heard)
 }
 
 /// Does it, and gathers all that the core hears of it.
-fn what_comes_of(store: &Arc<dyn Store>, output: Output) -> Vec<Input> {
+fn what_comes_of(store: &Arc<dyn Store>, task: Task) -> Vec<Input> {
     let (runner, heard) = runner(store);
-    smol::block_on(runner.perform(output));
+    smol::block_on(runner.run(task));
     // No other is left that could tell anything: all that there is was told once this is.
     let mut inputs = Vec::new();
     while let Some(input) = next_input(&heard) {
@@ -52,8 +52,10 @@ fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
         let says = [&had[..], &had[..], &vec![ChunkId::of(b"never asked for"); 1000]].concat();
         response(200, api::write_ids(&says).as_bytes())
     });
-    let ask = Output::Ask { ticket: Ticket(7), to: peer.address, ids: asked };
-    let [Input::Answered { ticket: Ticket(7), has: Some(has) }] = &what_comes_of(&store_of(&[]), ask)[..] else {
+    let ask = Task::QueryHave { task_id: TaskId(7), to: peer.address, chunks: asked };
+    let [Input::Copy(CopyInput::QueryDone { task_id: TaskId(7), has: Some(has) })] =
+        &what_comes_of(&store_of(&[]), ask)[..]
+    else {
         panic!("one answer")
     };
     let mut expected = ids[..2].to_vec();
@@ -75,8 +77,8 @@ fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
         (TestPeer::always(response(200, b"not an id\n")).address, None),
         (unreachable_address(), None),
     ] {
-        let inputs = what_comes_of(&store_of(&[]), Output::Ask { ticket: Ticket(1), to, ids: ids.clone() });
-        let [Input::Answered { ticket: Ticket(1), has }] = &inputs[..] else { panic!("{inputs:?}") };
+        let inputs = what_comes_of(&store_of(&[]), Task::QueryHave { task_id: TaskId(1), to, chunks: ids.clone() });
+        let [Input::Copy(CopyInput::QueryDone { task_id: TaskId(1), has })] = &inputs[..] else { panic!("{inputs:?}") };
         assert_eq!(*has, expected);
     }
 }
@@ -84,34 +86,43 @@ fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
 #[test]
 fn each_errand_with_a_ticket_comes_back_once_whatever_becomes_of_it() {
     let (store, chunk, to) = (store_of(&[b"here"]), ChunkId::of(b"here"), unreachable_address());
-    let (ticket, holders) = (Ticket(3), Vec::new());
-    let send = Output::Send { ticket, chunk, to, copies: 5, holders: holders.clone() };
-    assert!(matches!(what_comes_of(&store, send)[..], [Input::Sent(Ticket(3), Sent::Failed)]));
+    let (task_id, holders) = (TaskId(3), Vec::new());
+    let send = Task::Send { task_id, chunk, to, copies: 5, holders: holders.clone() };
+    assert!(matches!(
+        what_comes_of(&store, send)[..],
+        [Input::Copy(CopyInput::SendDone { task_id: TaskId(3), outcome: SendOutcome::Failed })]
+    ));
     let gone = ChunkId::of(b"not here");
-    let send = Output::Send { ticket, chunk: gone, to, copies: 5, holders: holders.clone() };
+    let send = Task::Send { task_id, chunk: gone, to, copies: 5, holders: holders.clone() };
     // Also by its name: the round that wanted it sent may have been given up.
     let inputs = what_comes_of(&store, send);
     assert!(
-        matches!(inputs[..], [Input::Sent(Ticket(3), Sent::OwnCopyGone), Input::Gone(id)] if id == gone),
+        matches!(inputs[..], [Input::Copy(CopyInput::SendDone { task_id: TaskId(3), outcome: SendOutcome::OwnCopyGone }), Input::Copy(CopyInput::Gone(id))] if id == gone),
         "{inputs:?}"
     );
-    let fetch = Output::Fetch { ticket, chunk: gone, from: to, copies: 5, holders };
-    assert!(matches!(what_comes_of(&store, fetch)[..], [Input::Fetched(Ticket(3), Fetched::Failed)]));
-    let audit = Output::Audit { ticket, of: to, pick: Pick::Chunk(chunk) };
-    assert!(matches!(what_comes_of(&store, audit)[..], [Input::Audited(Ticket(3), Audited::Failed)]));
+    let fetch = Task::Fetch { task_id, chunk: gone, from: to, copies: 5, holders };
+    assert!(matches!(
+        what_comes_of(&store, fetch)[..],
+        [Input::Copy(CopyInput::FetchDone { task_id: TaskId(3), outcome: FetchOutcome::Failed })]
+    ));
+    let audit = Task::Audit { task_id, from: to, target: AuditTarget::Chunk(chunk) };
+    assert!(matches!(
+        what_comes_of(&store, audit)[..],
+        [Input::Copy(CopyInput::AuditDone { task_id: TaskId(3), outcome: AuditOutcome::Failed })]
+    ));
 }
 
 #[test]
 fn a_copy_is_checked_and_one_too_many_removed() {
     let (store, here) = (store_of(&[b"here"]), ChunkId::of(b"here"));
-    let verified = |id| match what_comes_of(&store, Output::Verify(id))[..] {
-        [Input::Verified(about, how)] if about == id => how,
+    let verified = |id| match what_comes_of(&store, Task::Verify(id))[..] {
+        [Input::Copy(CopyInput::VerifyDone { chunk: about, outcome: how })] if about == id => how,
         ref other => panic!("{other:?}"),
     };
-    assert_eq!(verified(here), Verified::Good);
-    assert_eq!(verified(ChunkId::of(b"missing")), Verified::Missing);
+    assert_eq!(verified(here), VerifyOutcome::Good);
+    assert_eq!(verified(ChunkId::of(b"missing")), VerifyOutcome::Missing);
     // The core has forgotten it already, and must not take it for lost.
-    assert!(what_comes_of(&store, Output::Remove(here)).is_empty());
+    assert!(what_comes_of(&store, Task::Remove(here)).is_empty());
     assert!(!store.contains(&here).unwrap());
 }
 
@@ -119,16 +130,16 @@ fn a_copy_is_checked_and_one_too_many_removed() {
 fn news_and_alerts_reach_those_who_are_there() {
     let peer = TestPeer::always(response(200, b""));
     let (chunk, found) = (ChunkId::of(b"x"), ChunkId::of(b"y"));
-    let news = vec![News { id: chunk, holders: vec![cell(1), cell(2)] }];
-    assert!(what_comes_of(&store_of(&[]), Output::Tell { to: peer.address, news }).is_empty());
+    let news = vec![HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }];
+    assert!(what_comes_of(&store_of(&[]), Task::SendHints { to: peer.address, hints: news }).is_empty());
     let alert = Alert { node_id: cell(1), culprit: cell(2), chunk, found };
     let to = vec![unreachable_address(), peer.address];
-    assert!(what_comes_of(&store_of(&[]), Output::Alert { alert, to }).is_empty());
+    assert!(what_comes_of(&store_of(&[]), Task::SendAlert { alert, to }).is_empty());
     let [told, warned] = &peer.requests()[..] else { panic!("two requests") };
     assert_eq!(told.line(), "POST /chunks/holders");
     assert_eq!(
         api::parse_holder_hints(&told.body).unwrap()[..],
-        [api::HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }]
+        [HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }]
     );
     assert_eq!(warned.line(), "POST /alert");
     assert_eq!(serde_json::from_slice::<Alert>(&warned.body).unwrap(), alert);
@@ -170,28 +181,29 @@ fn no_kind_of_errand_holds_up_another() {
     let tasks = smol::LocalExecutor::new();
     let ids = vec![ChunkId::of(b"x")];
     for n in 0..ASKS as u64 + 3 {
-        let ask = Output::Ask { ticket: Ticket(n), to: silent.address, ids: ids.clone() };
-        tasks.spawn(Arc::clone(&runner).perform(ask)).detach();
+        let ask = Task::QueryHave { task_id: TaskId(n), to: silent.address, chunks: ids.clone() };
+        tasks.spawn(Arc::clone(&runner).run(ask)).detach();
     }
-    let news = vec![News { id: ids[0], holders: vec![cell(1)] }];
+    let news = vec![HolderHint { id: ids[0], holders: vec![cell(1)] }];
     for _ in 0..TELLS + 2 {
-        tasks.spawn(Arc::clone(&runner).perform(Output::Tell { to: silent.address, news: news.clone() })).detach();
+        tasks.spawn(Arc::clone(&runner).run(Task::SendHints { to: silent.address, hints: news.clone() })).detach();
     }
     let here = ChunkId::of(b"here");
     let good = TestPeer::always(response(200, b"here"));
-    let fetch =
-        Output::Fetch { ticket: Ticket(99), chunk: here, from: good.address, copies: 5, holders: vec![cell(1)] };
-    let audit = Output::Audit { ticket: Ticket(98), of: good.address, pick: Pick::Chunk(here) };
-    for output in [fetch, audit, Output::Verify(here)] {
-        tasks.spawn(Arc::clone(&runner).perform(output)).detach();
+    let fetch = Task::Fetch { task_id: TaskId(99), chunk: here, from: good.address, copies: 5, holders: vec![cell(1)] };
+    let audit = Task::Audit { task_id: TaskId(98), from: good.address, target: AuditTarget::Chunk(here) };
+    for task in [fetch, audit, Task::Verify(here)] {
+        tasks.spawn(Arc::clone(&runner).run(task)).detach();
     }
     let mut ended = 0;
     smol::block_on(tasks.run(async {
         while ended < 3 {
             match heard.recv().await.unwrap() {
-                Input::Fetched(Ticket(99), Fetched::Stored)
-                | Input::Audited(Ticket(98), Audited::Good { .. })
-                | Input::Verified(_, Verified::Good) => ended += 1,
+                Input::Copy(
+                    CopyInput::FetchDone { task_id: TaskId(99), outcome: FetchOutcome::Stored }
+                    | CopyInput::AuditDone { task_id: TaskId(98), outcome: AuditOutcome::Good { .. } }
+                    | CopyInput::VerifyDone { outcome: VerifyOutcome::Good, .. },
+                ) => ended += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -208,6 +220,6 @@ fn a_copy_that_comes_too_late_is_told_all_the_same() {
     let too_late = move |()| late.report_if_present(&here);
     let slow = || std::thread::park_timeout(Duration::from_millis(200));
     assert_eq!(smol::block_on(errand(&runner.places.transfers, Duration::from_millis(1), slow, too_late)), None);
-    let Some(Input::Holds(held)) = next_input(&heard) else { panic!() };
-    assert_eq!(held, [Held { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
+    let Some(Input::Copy(CopyInput::Present(held))) = next_input(&heard) else { panic!() };
+    assert_eq!(held, [LocalCopy { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::cell::{Fetched, Sent};
+use crate::cell::{FetchOutcome, SendOutcome};
 use crate::id::CellId;
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, UnverifiedCopy};
@@ -26,7 +26,7 @@ pub(in crate::node) struct Transfer {
 
 impl Transfer {
     /// Sends our copy, if it is good.
-    pub(in crate::node) fn send(self) -> Sent {
+    pub(in crate::node) fn send(self) -> SendOutcome {
         let bytes = match self.own_copy() {
             Ok(bytes) => bytes,
             Err(no_copy) => return no_copy,
@@ -35,25 +35,25 @@ impl Transfer {
         let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
         let hints = PutHints { copies: self.copies, holders: self.holders, owner };
         match self.http.put_chunk(&format!("http://{}", self.with), &self.chunk, &bytes, &hints) {
-            Ok(()) => Sent::Stored,
+            Ok(()) => SendOutcome::Stored,
             Err(error) => {
                 log::debug!("sending chunk {}: {error}", self.chunk.short());
                 match error {
                     // No room, does not want it, or not from us.
-                    CallError::Refused { status: 401 | 403 | 413 | 429 | 503 | 507, .. } => Sent::Refused,
-                    _ => Sent::Failed,
+                    CallError::Refused { status: 401 | 403 | 413 | 429 | 503 | 507, .. } => SendOutcome::Refused,
+                    _ => SendOutcome::Failed,
                 }
             }
         }
     }
 
     /// The bytes of our copy, or why there are none to send.
-    fn own_copy(&self) -> Result<Vec<u8>, Sent> {
+    fn own_copy(&self) -> Result<Vec<u8>, SendOutcome> {
         let failed = |error: StoreError| {
             log::warn!("cannot read the copy of chunk {}: {error}", self.chunk.short());
-            Sent::OwnCopyUnread
+            SendOutcome::OwnCopyUnreadable
         };
-        let copy = self.store.open(&self.chunk).map_err(failed)?.ok_or(Sent::OwnCopyGone)?;
+        let copy = self.store.open(&self.chunk).map_err(failed)?.ok_or(SendOutcome::OwnCopyGone)?;
         let mut bytes = Vec::new();
         // No file that is longer is a chunk, whatever its name is.
         let whole = copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes).is_ok();
@@ -62,33 +62,33 @@ impl Transfer {
         }
         drop(bytes);
         match self.store.verify(&self.chunk).map_err(failed)? {
-            CopyState::Bad => Err(Sent::OwnCopyBad),
-            CopyState::Missing => Err(Sent::OwnCopyGone),
+            CopyState::Bad => Err(SendOutcome::OwnCopyBad),
+            CopyState::Missing => Err(SendOutcome::OwnCopyGone),
             // It was mended meanwhile, or read badly this once.
-            CopyState::Good => Err(Sent::OwnCopyUnread),
+            CopyState::Good => Err(SendOutcome::OwnCopyUnreadable),
         }
     }
 
     /// Gets a chunk, and keeps it if it is good.
-    pub(in crate::node) fn fetch(self) -> Fetched {
+    pub(in crate::node) fn fetch(self) -> FetchOutcome {
         let UnverifiedCopy { bytes, length_declared } =
             match self.http.get_local_copy(&format!("http://{}", self.with), &self.chunk) {
                 Ok(Some(sample)) => sample,
-                Ok(None) => return Fetched::Missing,
+                Ok(None) => return FetchOutcome::Missing,
                 Err(error) => {
                     log::debug!("fetching chunk {}: {error}", self.chunk.short());
-                    return Fetched::Failed;
+                    return FetchOutcome::Failed;
                 }
             };
         let stored_at_s = unix_time::now_s();
         let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
         match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
-            Ok(_) => Fetched::Stored,
-            Err(StoreError::WrongHash { found, .. }) if length_declared => Fetched::Bad { found },
-            Err(StoreError::WrongHash { .. }) => Fetched::Failed,
+            Ok(_) => FetchOutcome::Stored,
+            Err(StoreError::WrongHash { found, .. }) if length_declared => FetchOutcome::Bad { found },
+            Err(StoreError::WrongHash { .. }) => FetchOutcome::Failed,
             Err(error) => {
                 log::warn!("cannot keep chunk {}: {error}", self.chunk.short());
-                Fetched::NoRoom
+                FetchOutcome::NoRoom
             }
         }
     }
@@ -125,8 +125,8 @@ mod tests {
     fn a_copy_is_sent_with_all_that_is_known_about_it() {
         let peer = TestPeer::always(response(200, b""));
         let owner = *ChunkId::of(b"the owner's token").as_bytes();
-        assert_eq!(transfer(store_with_chunk(Some(owner)), peer.address).send(), Sent::Stored);
-        assert_eq!(transfer(store_with_chunk(None), peer.address).send(), Sent::Stored);
+        assert_eq!(transfer(store_with_chunk(Some(owner)), peer.address).send(), SendOutcome::Stored);
+        assert_eq!(transfer(store_with_chunk(None), peer.address).send(), SendOutcome::Stored);
         let [with_owner, without] = &peer.requests()[..] else { panic!("two requests") };
         assert_eq!(with_owner.line(), format!("PUT /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(with_owner.body, CHUNK);
@@ -139,19 +139,19 @@ mod tests {
     #[test]
     fn a_cell_that_does_not_want_the_chunk_is_told_from_one_that_failed() {
         for (status, expected) in [
-            (507, Sent::Refused),
-            (503, Sent::Refused),
-            (429, Sent::Refused),
-            (413, Sent::Refused),
-            (403, Sent::Refused),
-            (500, Sent::Failed),
-            (404, Sent::Failed),
-            (422, Sent::Failed),
+            (507, SendOutcome::Refused),
+            (503, SendOutcome::Refused),
+            (429, SendOutcome::Refused),
+            (413, SendOutcome::Refused),
+            (403, SendOutcome::Refused),
+            (500, SendOutcome::Failed),
+            (404, SendOutcome::Failed),
+            (422, SendOutcome::Failed),
         ] {
             let peer = TestPeer::always(response(status, b""));
             assert_eq!(transfer(store_with_chunk(None), peer.address).send(), expected, "{status}");
         }
-        assert_eq!(transfer(store_with_chunk(None), unreachable_address()).send(), Sent::Failed);
+        assert_eq!(transfer(store_with_chunk(None), unreachable_address()).send(), SendOutcome::Failed);
     }
 
     #[test]
@@ -168,10 +168,10 @@ mod tests {
             store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
             std::fs::write(&file, bad).unwrap();
             let peer = TestPeer::always(response(200, b""));
-            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), Sent::OwnCopyBad);
+            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), SendOutcome::OwnCopyBad);
             assert!(peer.requests().is_empty() && !file.exists());
             assert!(folder.path().join("quarantine").join(id.to_string()).exists());
-            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), Sent::OwnCopyGone);
+            assert_eq!(transfer(Arc::clone(&store), peer.address).send(), SendOutcome::OwnCopyGone);
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
     fn a_copy_is_fetched_from_one_cell_alone_and_kept_if_it_is_good() {
         let peer = TestPeer::always(response(200, CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), Fetched::Stored);
+        assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), FetchOutcome::Stored);
         let [request] = &peer.requests()[..] else { panic!("one request") };
         assert_eq!(request.line(), format!("GET /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(request.field("X-Hops"), Some("0"));
@@ -192,15 +192,15 @@ mod tests {
     fn what_is_fetched_and_not_good_is_not_kept_and_bad_only_if_it_is_whole() {
         let wrong = b"something else";
         for (says, expected) in [
-            (response(200, wrong), Fetched::Bad { found: ChunkId::of(wrong) }),
-            (response(200, b""), Fetched::Bad { found: ChunkId::of(b"") }),
-            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), Fetched::Failed),
-            (response(404, b""), Fetched::Missing),
-            (response(503, b""), Fetched::Failed),
-            (truncated_response(&CHUNK[..10], 24), Fetched::Failed),
-            (truncated_response(b"", 34), Fetched::Failed),
-            (response_without_length(&CHUNK[..10]), Fetched::Failed),
-            (b"hello".to_vec(), Fetched::Failed),
+            (response(200, wrong), FetchOutcome::Bad { found: ChunkId::of(wrong) }),
+            (response(200, b""), FetchOutcome::Bad { found: ChunkId::of(b"") }),
+            (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), FetchOutcome::Failed),
+            (response(404, b""), FetchOutcome::Missing),
+            (response(503, b""), FetchOutcome::Failed),
+            (truncated_response(&CHUNK[..10], 24), FetchOutcome::Failed),
+            (truncated_response(b"", 34), FetchOutcome::Failed),
+            (response_without_length(&CHUNK[..10]), FetchOutcome::Failed),
+            (b"hello".to_vec(), FetchOutcome::Failed),
         ] {
             let peer = TestPeer::always(says);
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(4 << 20));
@@ -208,15 +208,15 @@ mod tests {
             assert_eq!(store.usage().chunks, 0);
         }
         let none: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(none, unreachable_address()).fetch(), Fetched::Failed);
+        assert_eq!(transfer(none, unreachable_address()).fetch(), FetchOutcome::Failed);
         let unmeasured = TestPeer::always(response_without_length(CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(store, unmeasured.address).fetch(), Fetched::Stored, "the hash is proof enough");
+        assert_eq!(transfer(store, unmeasured.address).fetch(), FetchOutcome::Stored, "the hash is proof enough");
     }
 
     #[test]
     fn a_good_copy_for_which_there_is_no_room_is_no_fault_of_the_other_cell() {
         let peer = TestPeer::always(response(200, CHUNK));
-        assert_eq!(transfer(Arc::new(MemoryStore::new(10)), peer.address).fetch(), Fetched::NoRoom);
+        assert_eq!(transfer(Arc::new(MemoryStore::new(10)), peer.address).fetch(), FetchOutcome::NoRoom);
     }
 }

@@ -18,8 +18,9 @@ use crate::pipeline::stored::{stored, stored_len};
 /// A compression level: a preset of liblzma from 0 (fastest) to 9 (smallest), written as `6`, or its *extreme* variant,
 /// slower and slightly smaller, written as `9e`.
 ///
-/// The default, `9e`, makes the smallest chunks: each saved byte is saved once for each copy, on disk and on the network.
-/// Choose a lower level where the client's processor limits the speed. Measured on one x86-64 core with 16 MB of text:
+/// The default, `9e`, makes the smallest chunks: each saved byte is saved once for each copy, on disk and on the
+/// network. Choose a lower level where the client's processor limits the speed. Measured on one x86-64 core with 16 MB
+/// of text:
 ///
 /// | level | speed | compressed to |
 /// |---|---|---|
@@ -91,12 +92,12 @@ const EXTREME: u32 = 1 << 31;
 const BLOCK_DICTIONARY: u32 = BLOCK_BYTES as u32;
 
 /// The only preset whose dictionary (256 KiB) is smaller than a block. The dictionaries of the others are reduced to
-/// [`BLOCK_DICTIONARY`], since a block has no data before it to refer to. Compared with the 64 MiB of preset 9 this gives
-/// the same output with a fifth of the memory, slightly faster.
+/// [`BLOCK_DICTIONARY`], since a block has no data before it to refer to. Compared with the 64 MiB of preset 9 this
+/// gives the same output with a fifth of the memory, slightly faster.
 const LOWEST_PRESET: u8 = 0;
 
-/// The memory limit of a decoder, in bytes. Earlier versions used liblzma's preset 9 with its dictionary of 64 MiB; this
-/// limit admits those streams and nothing larger. Only the part of a dictionary that is written to takes memory.
+/// The memory limit of a decoder, in bytes. Earlier versions used liblzma's preset 9 with its dictionary of 64 MiB;
+/// this limit admits those streams and nothing larger. Only the part of a dictionary that is written to takes memory.
 const DECODER_BYTES: u64 = 72 << 20;
 
 impl Default for Level {

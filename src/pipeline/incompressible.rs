@@ -9,8 +9,8 @@
 //!   previous byte. The conditional entropy of a byte given those bits bounds the gain. It is estimated on samples from
 //!   the whole block, one region at a time, since LZMA's probabilities adapt from region to region.
 //! * **Nearby repeats.** Words of four bytes that repeat within the samples, as the headers of packets and records do.
-//! * **Distant repeats.** Words that repeat anywhere in the block. Testing every word would take longer than the rest of
-//!   sealing, so only words whose hash begins with some zeros are tested. All occurrences of such a word are tested,
+//! * **Distant repeats.** Words that repeat anywhere in the block. Testing every word would take longer than the rest
+//!   of sealing, so only words whose hash begins with some zeros are tested. All occurrences of such a word are tested,
 //!   which a selection by position could not ensure.
 //!
 //! A block of random bytes, which passes through all three tests, takes 1 ms (measured on one x86-64 core).
@@ -29,7 +29,8 @@ const SAMPLES_PER_REGION: usize = 32;
 /// The bits of the previous byte that LZMA uses as context (its parameter `lc`, 3 in all presets).
 const CONTEXT_BITS: u32 = 3;
 
-/// Data with fewer bits of entropy per byte is skewed. For random bytes the estimate is 8.00, with a spread below 0.002.
+/// Data with fewer bits of entropy per byte is skewed. For random bytes the estimate is 8.00, with a spread below
+/// 0.002.
 const NOISE_BITS: f64 = 7.96;
 
 /// In noise at most one word in this many is a repeat, in the samples and in the block. A repeated word saves from a
@@ -40,8 +41,8 @@ const WORDS_PER_REPEAT: usize = 256;
 /// The test for distant repeats uses words whose hash begins with this many zero bits.
 const SELECTED_BITS: u32 = 6;
 
-/// The table of seen words has 2 to this power of slots: twice the words that are tested in a full block. It fits in the
-/// second-level cache of a Raspberry Pi.
+/// The table of seen words has 2 to this power of slots: twice the words that are tested in a full block. It fits in
+/// the second-level cache of a Raspberry Pi.
 const SLOT_BITS: u32 = 15;
 
 /// Whether LZMA would gain less than 1 % on this block.
@@ -267,7 +268,8 @@ mod tests {
         }
     }
 
-    /// Goal: short, frequent repeats such as packet headers are found. Method: the same four bytes in each 100 of noise.
+    /// Goal: short, frequent repeats such as packet headers are found. Method: the same four bytes in each 100 of
+    /// noise.
     #[test]
     fn headers_in_noise_are_found() {
         for seed in 0..10 {
@@ -279,8 +281,8 @@ mod tests {
         }
     }
 
-    /// Goal: dependence on the previous byte is found, for all the bits that LZMA uses. Method: the top bit of every other
-    /// byte is the parity of the previous byte's top three bits; fewer of these bits predict nothing.
+    /// Goal: dependence on the previous byte is found, for all the bits that LZMA uses. Method: the top bit of every
+    /// other byte is the parity of the previous byte's top three bits; fewer of these bits predict nothing.
     #[test]
     fn dependence_on_the_previous_byte_is_found() {
         let mut block = random(BLOCK_BYTES, 1);
@@ -292,8 +294,8 @@ mod tests {
         assert!(len < BLOCK_BYTES * 995 / 1000, "{len}");
     }
 
-    /// Goal: differences between regions are not averaged out. Method: each quarter uses half of all values, and together
-    /// they use all values evenly.
+    /// Goal: differences between regions are not averaged out. Method: each quarter uses half of all values, and
+    /// together they use all values evenly.
     #[test]
     fn regions_are_measured_separately() {
         let mut block = random(BLOCK_BYTES, 1);

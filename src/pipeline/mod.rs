@@ -36,8 +36,8 @@
 //! * **The .xz stream** is one stream with nothing after it. This program writes one block (a term of .xz here) with
 //!   one LZMA2 filter and the CRC64 check. The dictionary has 1 MiB, or 256 KiB at levels 0 and 0e. Incompressible
 //!   blocks are written in stored form (`stored.rs` draws its bytes).
-//! * **The block** has 1,048,576 bytes ([`BLOCK_BYTES`]); the last block of a file has 1 to 1,048,576. An empty file has
-//!   no chunks.
+//! * **The block** has 1,048,576 bytes ([`BLOCK_BYTES`]); the last block of a file has 1 to 1,048,576. An empty file
+//!   has no chunks.
 //!
 //! Sealing one block twice gives two chunks with two ids, since the initialization vector is new each time.
 //!
@@ -99,8 +99,8 @@ pub enum SealError {
     Compress(#[from] CompressError),
 }
 
-/// Why a chunk could not be opened. [`OpenError::WrongHash`] means that this copy is bad and another may be good. The other
-/// variants mean that the bytes are exactly the chunk that the id names, so another copy would fail alike.
+/// Why a chunk could not be opened. [`OpenError::WrongHash`] means that this copy is bad and another may be good. The
+/// other variants mean that the bytes are exactly the chunk that the id names, so another copy would fail alike.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -118,8 +118,8 @@ pub enum OpenError {
     Xz(#[from] XzError),
 }
 
-/// Compresses a block and seals it with `key`. `now_s`, in seconds since 1970, becomes the timestamp of the token, which
-/// no reader checks.
+/// Compresses a block and seals it with `key`. `now_s`, in seconds since 1970, becomes the timestamp of the token,
+/// which no reader checks.
 ///
 /// # Panics
 ///
@@ -165,7 +165,8 @@ mod tests {
         }
     }
 
-    /// Goal: bytes that do not match the id are never decrypted. Method: a valid chunk is opened with the id of another.
+    /// Goal: bytes that do not match the id are never decrypted. Method: a valid chunk is opened with the id of
+    /// another.
     #[test]
     fn the_hash_is_checked_first() {
         let key = Key::generate();
@@ -191,8 +192,8 @@ mod tests {
         assert_eq!(open_chunk(&not_xz, &ChunkId::of(&not_xz), &key), Err(OpenError::Xz(XzError::Malformed)));
     }
 
-    /// Goal: damage is always an error and never a panic. Method: one bit flipped in each byte, and each shorter length,
-    /// opened with the old id and with the id of the damaged bytes.
+    /// Goal: damage is always an error and never a panic. Method: one bit flipped in each byte, and each shorter
+    /// length, opened with the old id and with the id of the damaged bytes.
     #[test]
     fn damage_anywhere_is_an_error() {
         let key = Key::generate();

@@ -16,8 +16,8 @@ pub struct Block {
 
 /// An iterator over the blocks of a reader, in order. It holds one block in memory at a time.
 ///
-/// The reader may return pieces of any size, as pipes do. After the end or an error the iterator returns `None` and does
-/// not read again.
+/// The reader may return pieces of any size, as pipes do. After the end or an error the iterator returns `None` and
+/// does not read again.
 #[derive(Debug)]
 pub struct Blocks<R> {
     reader: R,

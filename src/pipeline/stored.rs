@@ -150,8 +150,8 @@ mod tests {
     use crate::pipeline::compress::decompress;
     use crate::pipeline::incompressible::testing::random;
 
-    /// Goal: liblzma, an independent decoder, reads the stored form of every length. Method: the lengths around each limit
-    /// of the layout, then random lengths.
+    /// Goal: liblzma, an independent decoder, reads the stored form of every length. Method: the lengths around each
+    /// limit of the layout, then random lengths.
     #[test]
     fn liblzma_reads_the_stored_form_of_every_length() {
         let data = random(BLOCK_BYTES, 3);

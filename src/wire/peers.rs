@@ -55,7 +55,7 @@ pub struct CellView {
     /// The number of chunks that it holds, if known.
     #[serde(default)]
     pub chunks: Option<u64>,
-    /// Milliseconds since its last beacon or successful probe.
+    /// Milliseconds since its last beacon. For a static peer, a successful probe counts as a beacon.
     #[serde(default)]
     pub seen_ms: u64,
 }

@@ -1,7 +1,4 @@
-//! What a refusal looks like on the wire: `application/problem+json` (RFC 9457), so that a person with `curl` reads
-//! why, and a program reads which status.
-//!
-//! Pure: no clock, socket, disk or thread.
+//! The body of an error response: `application/problem+json` (RFC 9457), readable by people and programs.
 
 use std::borrow::Cow;
 
@@ -10,34 +7,34 @@ use serde::{Deserialize, Serialize};
 /// The media type of a [`Problem`] (RFC 9457, section 3).
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An answer that is not what was asked for: `{"status":413,"title":"Content Too Large","detail":"…"}`.
+/// The body of an error response: `{"status":413,"title":"Content Too Large","detail":"…"}`.
 ///
-/// The member `type` is left out, which means `about:blank`: the status says all that a program needs.
+/// It has no member `type`, which means `about:blank` (section 4.2.1): programs need only the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The HTTP status, repeated in the body so that a saved answer still tells it.
+    /// The HTTP status, repeated so that a saved body is complete.
     pub status: u16,
-    /// The status in words, the same for every problem of that status.
+    /// The reason phrase of the status.
     #[serde(default)]
     pub title: Cow<'static, str>,
-    /// What was wrong with this request, and what to do about it.
+    /// What is wrong with this request and what to do about it, for people.
     #[serde(default)]
     pub detail: Cow<'static, str>,
 }
 
 impl Problem {
-    /// A problem of this status, with what was wrong in a sentence.
+    /// A problem with this status and explanation.
     pub fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, title: Cow::Borrowed(phrase(status)), detail: detail.into() }
     }
 
-    /// The body of the answer.
+    /// The body of the response.
     pub fn to_json(&self) -> Vec<u8> {
-        // Two strings and a number always have a JSON form; an empty body would only lose the explanation.
+        // A number and two strings always have a JSON form. An empty body would lose only the explanation.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads a body that a cell sent; `None` when it is something else. Unknown members are ignored.
+    /// Reads the body of an error response; `None` if it is not a problem. Unknown members are ignored.
     pub fn from_json(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
@@ -80,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_read_back_as_it_was_written() {
+    fn a_problem_reads_back_as_written() {
         let problem = Problem::new(413, "a \"chunk\" is at most 2 MiB\n");
         assert_eq!(problem.title, "Content Too Large");
         assert_eq!(Problem::from_json(&problem.to_json()), Some(problem));
     }
 
     #[test]
-    fn members_of_others_are_ignored_and_ours_may_be_missing() {
+    fn unknown_members_are_ignored_and_known_ones_may_miss() {
         let problem = Problem::from_json(br#"{"type":"about:blank","status":507,"instance":"/x"}"#).unwrap();
         assert_eq!((problem.status, &*problem.detail), (507, ""));
         assert_eq!(Problem::from_json(b"<html>"), None);

@@ -1,7 +1,7 @@
 //! The routes of a cell's HTTP interface: each path, method, query key and header name stands here once.
 //!
-//! The server parses requests with [`Route::parse`]; the client builds URLs with [`Route::url`]. What each route does is
-//! specified in [`crate::wire`].
+//! The server parses requests with [`Route::parse`]; the client builds URLs with [`Route::url`]. What each route does
+//! is specified in [`crate::wire`].
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! The names and sizes of what is stored: a block is a piece of the user's file, a chunk is that block compressed and
-//! sealed, and a chunk's id is the SHA-256 of its bytes.
+//! Ids and sizes: the block, the chunk and its id, the cell's id.
 //!
-//! Pure: no clock, socket, disk or thread.
+//! A block is a piece of a user's file. A chunk is a block that was compressed and sealed. The id of a chunk is the
+//! SHA-256 of its bytes. This module is pure: it reads no clock, socket or disk.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Bytes of the user's file in one block; only a file's last block may be shorter.
+/// The size of a block in bytes. Only the last block of a file may be shorter.
 pub const BLOCK_BYTES: usize = 1 << 20;
 
-/// The largest chunk a cell accepts, in bytes. A sealed block of any kind is a little over half of this at the most;
-/// the rest is room for chunks that older writers stored as base64 text.
+/// The largest chunk that a cell stores, in bytes. A sealed block has little more than half of this; the rest is for
+/// chunks of earlier versions, which are base64 text.
 pub const MAX_CHUNK_BYTES: usize = 2 << 20;
 
 /// How many copies of a chunk the colony keeps when nothing sets a number: a put without `--copies`, a request without
@@ -25,25 +25,25 @@ pub const DEFAULT_COPIES: u8 = 5;
 /// The most cells that are named, and remembered, as holders of one chunk.
 pub const MAX_HOLDERS: usize = 32;
 
-/// The length of an id when written as text: two hexadecimal digits for each of its 32 bytes.
+/// The length of a chunk id as text: two hexadecimal digits for each of its 32 bytes.
 pub const ID_HEX_LEN: usize = 64;
 
-/// A chunk's name: the SHA-256 (FIPS 180-4) of its bytes, written as 64 lower-case hexadecimal digits.
+/// The id of a chunk: the SHA-256 (FIPS 180-4) of its bytes, as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId([u8; 32]);
 
-/// What is wrong with a text that should be a chunk id.
+/// The text is not a chunk id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a chunk id is {ID_HEX_LEN} lower-case hexadecimal digits")]
+#[error("malformed chunk id: it must be {ID_HEX_LEN} lower-case hexadecimal digits")]
 pub struct MalformedId;
 
 impl ChunkId {
-    /// The id of these bytes.
+    /// Hashes the bytes of a chunk.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The id whose 32 bytes are already known, as when a hash was computed while streaming.
+    /// The id with these 32 bytes, for a hash that was computed while streaming.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -53,12 +53,12 @@ impl ChunkId {
         &self.0
     }
 
-    /// The first byte: the number of the folder, of 256, that holds the chunk on a cell's disk.
+    /// The first byte. It selects one of the 256 folders that hold chunks on a cell's disk.
     pub const fn shard(&self) -> u8 {
         self.0[0]
     }
 
-    /// The first eight digits, for messages to people.
+    /// The first eight digits, for messages.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(8);
@@ -117,28 +117,28 @@ impl<'de> Deserialize<'de> for ChunkId {
     }
 }
 
-/// The name of a cell: a version 4 UUID (RFC 9562), made once and kept in its data folder.
+/// The id of a cell: a version 4 UUID (RFC 9562), created with its data folder and stored there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CellId(Uuid);
 
 impl CellId {
-    /// A new name from 16 random bytes.
+    /// A new id from 16 random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
-    /// The name whose 16 bytes are known.
+    /// The id with these 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The 16 bytes of the name.
+    /// The 16 bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The first eight digits, for messages to people.
+    /// The first eight digits, for messages.
     pub fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(8);
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_sha_256_of_the_bytes_and_reads_back() {
+    fn a_chunk_id_is_the_sha_256_and_reads_back() {
         let id = ChunkId::of(b"abc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(id.to_string(), text);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_64_lower_case_digits_is_refused() {
+    fn only_64_lower_case_digits_are_a_chunk_id() {
         let good = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let upper = good.to_uppercase();
         let long = format!("{good}0");

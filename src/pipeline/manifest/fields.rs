@@ -1,4 +1,4 @@
-//! A manifest while it is being read: keys in any order, chunks in any order, and nothing believed yet.
+//! The reader of a manifest: it collects keys and chunks in any order, and checks them at the end.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use crate::id::{ChunkId, DEFAULT_COPIES};
 use crate::pipeline::manifest::{CHUNK_SIZE, Content, Entry, Manifest, ManifestError, VERSION};
 
-/// A manifest as far as it was read. What is refused for a reason that serde has no word for is told in `refusal`.
+/// A partly read manifest. `error` holds an error that serde's own error type cannot express.
 pub(super) struct Draft {
     max_chunks: usize,
-    pub(super) refusal: Option<ManifestError>,
+    pub(super) error: Option<ManifestError>,
     key: Option<String>,
     size: Option<u64>,
     chunk_size: Option<u64>,
@@ -24,7 +24,7 @@ impl Draft {
     pub(super) fn new(max_chunks: usize) -> Self {
         Self {
             max_chunks,
-            refusal: None,
+            error: None,
             key: None,
             size: None,
             chunk_size: None,
@@ -34,10 +34,10 @@ impl Draft {
         }
     }
 
-    /// Stops reading; the error that goes through serde is never shown.
-    fn refuse<E: de::Error>(&mut self, refusal: ManifestError) -> E {
-        self.refusal = Some(refusal);
-        E::custom("refused")
+    /// Stops reading with this error. The returned error only stops serde and is never shown.
+    fn fail<E: de::Error>(&mut self, error: ManifestError) -> E {
+        self.error = Some(error);
+        E::custom("see `error`")
     }
 
     pub(super) fn finish(self) -> Result<Manifest, ManifestError> {
@@ -70,10 +70,10 @@ impl<'de> Visitor<'de> for &mut Draft {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                // At once, not at the end: what follows may have a shape that only a newer reader knows.
+                // Checked at once: the keys that follow may have another shape in a newer version.
                 "version" => match map.next_value()? {
                     VERSION => {}
-                    found => return Err(self.refuse(ManifestError::Version { found })),
+                    found => return Err(self.fail(ManifestError::Version { found })),
                 },
                 "key" => once(&mut self.key, "key", map.next_value()?)?,
                 "size" => once(&mut self.size, "size", map.next_value()?)?,
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for &mut Draft {
     }
 }
 
-/// The value of `chunks`, on its way into a draft.
+/// Reads the value of `chunks`.
 struct List<'a>(&'a mut Draft);
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -115,7 +115,7 @@ impl<'de> Visitor<'de> for List<'_> {
         let mut listed = Listed::default();
         while let Some(entry) = seq.next_element()? {
             if listed.ids.len() == self.0.max_chunks {
-                return Err(self.0.refuse(ManifestError::TooManyChunks));
+                return Err(self.0.fail(ManifestError::TooManyChunks));
             }
             listed.push(entry);
         }
@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// Refuses a key that comes twice: which of the two was meant cannot be known.
+/// Refuses a key that occurs twice, since either value could be the right one.
 fn once<T, E: de::Error>(slot: &mut Option<T>, key: &'static str, value: T) -> Result<(), E> {
     match slot.replace(value) {
         None => Ok(()),
@@ -131,8 +131,8 @@ fn once<T, E: de::Error>(slot: &mut Option<T>, key: &'static str, value: T) -> R
     }
 }
 
-/// The chunks as they are listed. Nearly always they are in order and `indices` stays empty; otherwise it has the
-/// index of every one.
+/// The chunks in the order of the list. `indices` stays empty while that is the order of the blocks, as it nearly
+/// always is; otherwise it holds the index of each chunk.
 #[derive(Default)]
 struct Listed {
     ids: Vec<ChunkId>,
@@ -141,41 +141,42 @@ struct Listed {
 
 impl Listed {
     fn push(&mut self, Entry { index, id }: Entry) {
-        let place = self.ids.len() as u64;
-        if self.indices.is_empty() && index != place {
-            self.indices.extend(0..place);
+        let position = self.ids.len() as u64;
+        if self.indices.is_empty() && index != position {
+            self.indices.extend(0..position);
         }
-        // The first chunk of a scrambled list lands here with an empty list of indices, which then has one.
-        if index != place || !self.indices.is_empty() {
+        // If the first chunk of the list has another index than 0, `indices` is still empty here.
+        if index != position || !self.indices.is_empty() {
             self.indices.push(index);
         }
         self.ids.push(id);
     }
 
-    /// The ids by index, sorted where they lie.
+    /// The ids in the order of their indices, sorted in place.
     fn in_order(mut self) -> Result<Vec<ChunkId>, ManifestError> {
         let chunks = self.ids.len() as u64;
         for at in 0..self.indices.len() {
-            // Each swap brings one id to its place, so that there are no more swaps than ids.
+            // Each swap moves one id to its final position, so there are at most as many swaps as ids.
             while let Some(&index) = self.indices.get(at)
                 && index != at as u64
             {
-                let home = usize::try_from(index).ok().filter(|&home| home < self.indices.len());
-                let Some(home) = home else { return Err(self.missing(chunks)) };
-                if self.indices.get(home) == Some(&index) {
+                let target = usize::try_from(index).ok().filter(|&target| target < self.indices.len());
+                let Some(target) = target else { return Err(self.missing(chunks)) };
+                if self.indices.get(target) == Some(&index) {
                     return Err(ManifestError::DoubleIndex { index });
                 }
-                self.indices.swap(at, home);
-                self.ids.swap(at, home);
+                self.indices.swap(at, target);
+                self.ids.swap(at, target);
             }
         }
         Ok(self.ids)
     }
 
-    /// An index is past the end, so that one before the end is missing: which?
+    /// The error for a list with an index past its end: the first index that is missing.
     fn missing(mut self, chunks: u64) -> ManifestError {
         self.indices.sort_unstable();
-        let index = (0..).zip(&self.indices).find(|&(place, &index)| place < index).map_or(0, |(place, _)| place);
+        let index =
+            (0..).zip(&self.indices).find(|&(position, &index)| position < index).map_or(0, |(position, _)| position);
         ManifestError::MissingIndex { index, chunks }
     }
 }
@@ -192,7 +193,7 @@ mod tests {
         (0..chunks).map(id).collect()
     }
 
-    /// What becomes of chunks listed with these indices.
+    /// The ids of chunks that are listed with these indices.
     fn in_order(indices: &[u64]) -> Result<Vec<ChunkId>, ManifestError> {
         let mut listed = Listed::default();
         for &index in indices {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_has_exactly_one_chunk() {
+    fn every_block_must_have_exactly_one_chunk() {
         for (indices, missing) in
             [(&[1][..], 0), (&[0, 2], 1), (&[2, 0], 1), (&[1, 2, 3], 0), (&[0, 1, u64::MAX], 2), (&[4, 0, 0], 2)]
         {
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_come_in_order_cost_no_memory_for_their_indices() {
+    fn chunks_in_order_take_no_memory_for_indices() {
         let mut listed = Listed::default();
         for index in 0..1000 {
             listed.push(Entry { index, id: id(index) });

@@ -1,24 +1,58 @@
-//! The manifest: the private recipe that makes a file of chunks again.
+//! The manifest: the private file that lists the chunks of a stored file, with the key that opens them.
 //!
-//! JSON, one object (RFC 8259), written in this order and read in any:
+//! # Format
+//!
+//! One JSON object (RFC 8259) in UTF-8, followed by LF. This program writes it on one line, with the keys in this
+//! order; a reader accepts any order and any white space.
 //!
 //! ```text
-//!  "version"     1
-//!  "key"         the Fernet key, URL-safe base64                       needed by every reader
-//!  "size"        bytes of the file
-//!  "chunk_size"  bytes of a full block
-//!  "copies"      how many copies of each chunk were asked for
-//!  "content"     "tar" where the bytes are a tar stream of a directory; absent for a file
-//!  "chunks"      [{"index": 0, "id": "<64 hex digits>"}, …]            needed by every reader
+//! {"version":1,"key":"cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=","size":1048577,"chunk_size":1048576,"copies":5,
+//!  "chunks":[{"index":0,"id":"ba7816bf…"},{"index":1,"id":"e3b0c442…"}]}
 //! ```
 //!
-//! It holds the key and so must be kept as secret as the file; it holds no name, path, address or time, so that it
-//! tells nothing else to whoever finds it. Unknown keys are passed over, for newer writers; an unknown version or
-//! content is refused, since restoring it by the rules of this one would give a wrong file. Older writers gave what
-//! every reader needs and no more.
+//! | key | required | value | absent |
+//! |---|---|---|---|
+//! | `version` | no | 1 | 1 |
+//! | `key` | yes | the Fernet key: 32 bytes in URL-safe base64, 44 characters | |
+//! | `size` | no | bytes of the restored file | unknown |
+//! | `chunk_size` | no | 1048576, the bytes of a full block | 1048576 |
+//! | `copies` | no | how many copies of each chunk the colony keeps, 1 to 255 | 5 |
+//! | `content` | no | `"tar"`: the restored bytes are the tar stream of a directory | a file |
+//! | `chunks` | yes | a list of `{"index":…,"id":…}` in any order, at most 67,108,864 ([`MAX_CHUNKS`]) | |
 //!
-//! A manifest has a chunk for each mebibyte, and a client's memory must not grow with the file by more than it has to:
-//! ids are kept as 32 bytes each, and the text is never held as a whole, neither when reading nor when writing.
+//! `index` is the number of the block, from 0; each number below the length of the list occurs exactly once. `id` is
+//! the id of its chunk. The restored file is all blocks in the order of `index`. If `size` is present, the number of
+//! chunks is `size` ÷ `chunk_size`, rounded up.
+//!
+//! A reader ignores unknown keys, and refuses a known key that occurs twice. It refuses an unknown `version`, `content`
+//! or `chunk_size`, since it would restore a wrong file. It checks `version` as soon as it reads it, because the keys
+//! after it may have another shape in a newer version.
+//!
+//! Earlier versions wrote `key` and `chunks` only, or all keys but `content`.
+//!
+//! The manifest contains the key, so it must be kept as secret as the file. It contains no name, path, address or time,
+//! and so reveals nothing else.
+//!
+//! # The journal
+//!
+//! While `cellsync-put` runs, a journal beside the future manifest (`NAME.manifest.part`, readable by its user only)
+//! records the key and the id of each sealed block, so that an interrupted put can be resumed. It is text, one JSON
+//! object a line:
+//!
+//! ```text
+//! {"version":1,"key":"<as in the manifest>","source":{…}}      first line: the key, and what identifies the source file
+//! {"index":0,"id":"ba7816bf…"}                                 for each chunk, before its first copy is sent
+//! {"index":1,"id":"e3b0c442…"}
+//! ```
+//!
+//! A line for an `index` replaces earlier ones. Empty and truncated lines are ignored. The journal does not record
+//! which copies were stored; a resumed put asks the cells. The journal is removed once the manifest is complete. Its
+//! code is `client/put/journal.rs`.
+//!
+//! # Memory
+//!
+//! A manifest has one chunk for each MiB of the file. Reading and writing hold 32 bytes for each id, and never the
+//! whole text.
 
 mod fields;
 
@@ -35,20 +69,20 @@ use crate::pipeline::seal::{Key, MalformedKey};
 /// The version that is written, and the only one that is read.
 const VERSION: u64 = 1;
 
-/// What `chunk_size` must say: the size of a full block in bytes.
+/// The only value of `chunk_size`: the size of a full block in bytes.
 const CHUNK_SIZE: u64 = BLOCK_BYTES as u64;
 
-/// The most chunks of one file: 64 TiB of it. Their ids take 2 GiB of memory.
+/// The most chunks of one file, for 64 TiB. Their ids take 2 GiB of memory.
 pub const MAX_CHUNKS: usize = 64 << 20;
 
-/// What a file's chunks are and how to open them.
+/// The chunks of a file and the key that opens them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Opens every chunk.
+    /// The key that opens every chunk.
     pub key: Key,
-    /// Length of the restored bytes; older manifests do not tell.
+    /// The size of the restored bytes; absent in manifests of earlier versions.
     pub size: Option<u64>,
-    /// How many copies of each chunk were asked for; at least 1.
+    /// How many copies of each chunk the colony keeps, at least 1.
     pub copies: u8,
     /// What the restored bytes are.
     pub content: Content,
@@ -59,10 +93,10 @@ pub struct Manifest {
 /// What the restored bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Content {
-    /// A file's own bytes.
+    /// The bytes of a file.
     #[default]
     File,
-    /// A tar stream of a directory.
+    /// The tar stream of a directory.
     Tar,
 }
 
@@ -71,73 +105,73 @@ pub enum Content {
 #[non_exhaustive]
 pub enum ManifestError {
     /// Reading the file failed.
-    #[error("reading the manifest: {0}")]
+    #[error("cannot read the manifest: {0}")]
     Read(#[source] io::Error),
-    /// Writing the file failed; what is there is not a manifest.
-    #[error("writing the manifest: {0}")]
+    /// Writing the file failed. What was written is not a manifest.
+    #[error("cannot write the manifest: {0}")]
     Write(#[source] io::Error),
-    /// The text ends within the manifest.
-    #[error("the manifest is cut short; only a complete copy of it restores the file")]
+    /// The text ends before the manifest does.
+    #[error("the manifest is truncated; use a complete copy of it")]
     Truncated,
-    /// The text is no manifest, or a damaged one.
+    /// The text is not a manifest, or a damaged one.
     #[error("not a CellSync manifest: {0}")]
     Malformed(#[source] serde_json::Error),
-    /// A newer writer made it.
-    #[error("the manifest is of version {found}, and this program reads version {VERSION}; use a newer one")]
+    /// A newer version of the program wrote it.
+    #[error("the manifest has version {found}, and this program reads version {VERSION}; use a newer program")]
     Version {
-        /// The version it states.
+        /// The version of the manifest.
         found: u64,
     },
-    /// It is JSON without what a restore needs.
-    #[error("not a CellSync manifest: it has no {key:?}")]
+    /// A required key is missing.
+    #[error("not a CellSync manifest: it has no key {key:?}")]
     Missing {
-        /// The absent key.
+        /// The missing key.
         key: &'static str,
     },
-    /// The key cannot be one.
+    /// The value of `key` is not a key.
     #[error("damaged manifest: {0}")]
     Key(#[from] MalformedKey),
-    /// A block's chunk is not named.
-    #[error("damaged manifest: of {chunks} chunks none has index {index}")]
+    /// A block has no chunk.
+    #[error("damaged manifest: none of its {chunks} chunks has index {index}")]
     MissingIndex {
         /// The first block without a chunk.
         index: u64,
-        /// How many chunks are listed.
+        /// The number of chunks in the list.
         chunks: u64,
     },
-    /// Two chunks claim the same block.
+    /// A block has two chunks.
     #[error("damaged manifest: two chunks have index {index}")]
     DoubleIndex {
         /// The block.
         index: u64,
     },
-    /// More chunks than any file may have.
-    #[error("a manifest has at most {MAX_CHUNKS} chunks")]
+    /// There are more than [`MAX_CHUNKS`] chunks.
+    #[error("the manifest has more than {MAX_CHUNKS} chunks")]
     TooManyChunks,
-    /// Blocks of a size that is not ours.
-    #[error("the manifest has blocks of {found} bytes, and this program reads blocks of {CHUNK_SIZE}")]
+    /// The blocks have another size.
+    #[error("the manifest has blocks of {found} bytes, and this program reads blocks of {CHUNK_SIZE} bytes")]
     ChunkSize {
-        /// What it states, in bytes.
+        /// The value of `chunk_size`, in bytes.
         found: u64,
     },
-    /// The size and the number of chunks contradict each other.
-    #[error("damaged manifest: {size} bytes cannot be {chunks} chunks of {CHUNK_SIZE}")]
+    /// The size does not match the number of chunks.
+    #[error("damaged manifest: {size} bytes do not make {chunks} chunks of {CHUNK_SIZE} bytes")]
     Size {
-        /// The stated size in bytes.
+        /// The value of `size`, in bytes.
         size: u64,
-        /// How many chunks are listed.
+        /// The number of chunks in the list.
         chunks: u64,
     },
-    /// A number of copies that makes no sense.
-    #[error("damaged manifest: {found} copies; from 1 to 255 can be kept")]
+    /// The number of copies is out of range.
+    #[error("damaged manifest: {found} copies, not 1 to 255")]
     Copies {
-        /// What it states.
+        /// The value of `copies`.
         found: u64,
     },
-    /// The bytes are of a kind this program cannot restore.
-    #[error("the manifest's content is {found:?}, and this program restores files and \"tar\"; use a newer one")]
+    /// The content is of a kind that this program cannot restore.
+    #[error("the manifest has the content {found:?}, and this program restores files and \"tar\"; use a newer program")]
     Content {
-        /// What it states.
+        /// The value of `content`.
         found: String,
     },
 }
@@ -152,8 +186,8 @@ impl Manifest {
         let mut draft = Draft::new(max_chunks);
         let mut json = serde_json::Deserializer::from_reader(io::BufReader::new(reader));
         let read = json.deserialize_map(&mut draft).and_then(|()| json.end());
-        match (draft.refusal.take(), read) {
-            (Some(refusal), _) => Err(refusal),
+        match (draft.error.take(), read) {
+            (Some(error), _) => Err(error),
             (None, Ok(())) => draft.finish(),
             (None, Err(error)) => Err(match error.classify() {
                 Category::Io => ManifestError::Read(error.into()),
@@ -163,7 +197,7 @@ impl Manifest {
         }
     }
 
-    /// Writes the manifest, a line. One that could not be read back is refused before anything is written.
+    /// Writes the manifest. One that [`Manifest::read`] would refuse is an error before anything is written.
     pub fn write(&self, writer: impl Write) -> Result<(), ManifestError> {
         self.check()?;
         let mut writer = io::BufWriter::new(writer);
@@ -171,7 +205,7 @@ impl Manifest {
         writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(ManifestError::Write)
     }
 
-    /// What must hold whether it was read or is to be written.
+    /// Checks what must hold both after reading and before writing.
     fn check(&self) -> Result<(), ManifestError> {
         if self.copies == 0 {
             return Err(ManifestError::Copies { found: 0 });
@@ -230,6 +264,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::id::DEFAULT_COPIES;
 
     const KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
     const MIB: u64 = 1 << 20;
@@ -252,8 +287,8 @@ mod tests {
         Manifest::read(value.to_string().as_bytes())
     }
 
-    /// What reading says after `change` was made to a good manifest of two chunks.
-    fn refused(change: impl FnOnce(&mut Value)) -> ManifestError {
+    /// The error of reading a valid manifest of two chunks after a change to it.
+    fn error_after(change: impl FnOnce(&mut Value)) -> ManifestError {
         let mut value = serde_json::to_value(manifest(2)).unwrap();
         change(&mut value);
         read(&value).unwrap_err()
@@ -266,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_in_the_shape_that_other_programs_read() {
+    fn a_manifest_is_written_in_the_documented_form() {
         let mut manifest = manifest(1);
         let expected = format!(
             "{{\"version\":1,\"key\":\"{KEY}\",\"size\":1048576,\"chunk_size\":1048576,\"copies\":3,\
@@ -279,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn a_written_manifest_reads_back() {
         for (chunks, size) in [(0, 0), (1, 1), (1, MIB), (2, MIB + 1), (300, 300 * MIB - 7)] {
             for content in [Content::File, Content::Tar] {
                 let manifest = Manifest { size: Some(size), content, ..manifest(chunks) };
@@ -289,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn key_and_chunks_are_enough_and_unknown_keys_are_passed_over() {
+    fn key_and_chunks_suffice_and_unknown_keys_are_ignored() {
         let bare = read(&json!({"key": KEY, "chunks": entries(&[0, 1])})).unwrap();
-        assert_eq!(bare, Manifest { size: None, copies: crate::id::DEFAULT_COPIES, ..manifest(2) });
+        assert_eq!(bare, Manifest { size: None, copies: DEFAULT_COPIES, ..manifest(2) });
         let mut value = serde_json::to_value(manifest(2)).unwrap();
         value["novelty"] = json!({"deep": [1, 2, {"er": null}]});
         value["chunks"][1]["novelty"] = json!([]);
@@ -299,9 +334,9 @@ mod tests {
     }
 
     #[test]
-    fn size_and_number_of_chunks_must_agree() {
+    fn size_must_match_the_number_of_chunks() {
         for size in [0, MIB, 2 * MIB + 1, u64::MAX] {
-            match refused(|m| m["size"] = size.into()) {
+            match error_after(|m| m["size"] = size.into()) {
                 ManifestError::Size { size: found, chunks: 2 } => assert_eq!(found, size),
                 other => panic!("{size}: {other}"),
             }
@@ -313,18 +348,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_writer_may_mean_is_refused_by_name() {
-        let error = refused(|m| m["version"] = 2.into());
+    fn values_of_newer_versions_are_error_after() {
+        let error = error_after(|m| m["version"] = 2.into());
         assert!(matches!(error, ManifestError::Version { found: 2 }), "{error}");
-        let error = refused(|m| m["content"] = "zip".into());
+        let error = error_after(|m| m["content"] = "zip".into());
         assert!(matches!(&error, ManifestError::Content { found } if found == "zip"), "{error}");
-        let error = refused(|m| m["chunk_size"] = 4096.into());
+        let error = error_after(|m| m["chunk_size"] = 4096.into());
         assert!(matches!(error, ManifestError::ChunkSize { found: 4096 }), "{error}");
     }
 
-    /// Goal: a manifest of another version is told by its version, not by the first key that has another shape.
+    /// Goal: the error for another version names the version, not the first key that has another shape.
     #[test]
-    fn the_version_is_refused_before_what_follows_it_is_understood() {
+    fn the_version_is_checked_before_later_keys() {
         let text = r#"{"version": 2, "key": {"nonce": 1}, "chunks": "elsewhere"}"#;
         assert!(matches!(Manifest::read(text.as_bytes()), Err(ManifestError::Version { found: 2 })));
     }
@@ -332,17 +367,17 @@ mod tests {
     #[test]
     fn copies_are_one_to_255() {
         for copies in [0, 256, u64::MAX] {
-            let error = refused(|m| m["copies"] = copies.into());
+            let error = error_after(|m| m["copies"] = copies.into());
             assert!(matches!(error, ManifestError::Copies { found } if found == copies), "{error}");
         }
     }
 
     #[test]
-    fn what_a_restore_needs_must_be_there_and_valid() {
-        let without = |key: &str| refused(|m| drop(m.as_object_mut().unwrap().remove(key)));
+    fn required_keys_must_be_present_and_valid() {
+        let without = |key: &str| error_after(|m| drop(m.as_object_mut().unwrap().remove(key)));
         assert!(matches!(without("key"), ManifestError::Missing { key: "key" }));
         assert!(matches!(without("chunks"), ManifestError::Missing { key: "chunks" }));
-        assert!(matches!(refused(|m| m["key"] = "short".into()), ManifestError::Key(MalformedKey)));
+        assert!(matches!(error_after(|m| m["key"] = "short".into()), ManifestError::Key(MalformedKey)));
         for change in [
             (|m| m["chunks"][1]["id"] = "xyz".into()) as fn(&mut Value),
             |m| m["chunks"][1]["id"] = id(1).to_string().to_uppercase().into(),
@@ -351,20 +386,20 @@ mod tests {
             |m| m["chunks"] = json!({}),
             |m| m["size"] = "large".into(),
         ] {
-            let error = refused(change);
+            let error = error_after(change);
             assert!(matches!(error, ManifestError::Malformed(_)), "{error}");
         }
     }
 
     #[test]
-    fn there_is_a_most_of_chunks() {
+    fn the_number_of_chunks_is_limited() {
         let text = written(&manifest(3));
         assert_eq!(Manifest::read_limited(text.as_bytes(), 3).unwrap(), manifest(3));
         assert!(matches!(Manifest::read_limited(text.as_bytes(), 2), Err(ManifestError::TooManyChunks)));
     }
 
     #[test]
-    fn a_cut_manifest_says_so_at_every_length() {
+    fn a_manifest_cut_at_any_length_is_truncated() {
         let text = written(&manifest(2));
         for len in 0..text.trim_end().len() {
             let error = Manifest::read(&text.as_bytes()[..len]).unwrap_err();
@@ -373,18 +408,18 @@ mod tests {
     }
 
     #[test]
-    fn foreign_files_are_refused() {
+    fn other_files_are_error_after() {
         let twice = format!("{{\"key\":\"{KEY}\",\"key\":\"{KEY}\",\"chunks\":[]}}");
         let two = written(&manifest(1)).repeat(2);
-        for foreign in [&b"\x7FELF"[..], b"[]", b"null", b"hello", b"\xFF\xFE", twice.as_bytes(), two.as_bytes()] {
-            let error = Manifest::read(foreign).unwrap_err();
+        for other in [&b"\x7FELF"[..], b"[]", b"null", b"hello", b"\xFF\xFE", twice.as_bytes(), two.as_bytes()] {
+            let error = Manifest::read(other).unwrap_err();
             assert!(matches!(error, ManifestError::Malformed(_)), "{error}");
         }
         assert!(matches!(Manifest::read(&b"{}"[..]), Err(ManifestError::Missing { key: "key" })));
     }
 
     #[test]
-    fn failing_files_are_told_as_such() {
+    fn failing_files_give_their_own_errors() {
         struct Fails;
         impl Read for Fails {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -412,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_in_no_debug_form() {
+    fn the_debug_form_hides_the_key() {
         let debug = format!("{:?}", manifest(1));
         assert!(!debug.contains(&KEY[..10]) && debug.contains("secret"), "{debug}");
     }

@@ -29,7 +29,8 @@ pub struct Settings {
     /// A holder that was never heard since the cell's start counts for so long, in milliseconds: a colony that starts
     /// together is not complete at once.
     pub unheard_ms: u64,
-    /// Bytes that a guard fetches to audit them, a second; 0 for no audits.
+    /// Bytes per second that a guard fetches to audit copies; 0 for no audits. Every other cell audits the other copies
+    /// of its own chunks at an eighth of this rate.
     pub audit_rate: u64,
     /// Time in which every own copy is re-hashed once, in milliseconds.
     pub scrub_period_ms: u64,

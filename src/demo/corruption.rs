@@ -76,28 +76,31 @@ fn follow(
 ) -> Result<(), DemoError> {
     let Some(cell) = colony.cell(victim) else { return Ok(()) };
     let mut live = Live::new();
-    let mut told = 0;
+    let (mut told, mut is_alerted) = (0, false);
     if watch == Watch::Scrub {
         line("no guard will find it soon, here: but each cell looks through its own copies");
     }
     let trouble = format!("cell {victim} has no good copy of chunk {} again", chunk.short());
     Deadline::of_cells(HEALING).wait(scene.stop, &trouble, || {
         if told == 0 {
-            let raiser = raiser(before, &colony.statuses());
-            match (raiser, watch) {
-                (Some(guard), Watch::Guards) => {
+            let statuses = colony.statuses();
+            match raiser(before, &statuses) {
+                Some(finder) => {
+                    let is_guard = statuses.get(&finder).is_some_and(|status| status.beacon.role == Role::Guard);
+                    let role = if is_guard { "guard" } else { "another holder" };
                     live.tell(format_args!(
-                        "{}  cell {guard} (guard) has fetched it, hashed it, and warns all",
+                        "{}  cell {finder} ({role}) has fetched it, hashed it, and warns all",
                         word("ALERT").red()
                     ));
+                    is_alerted = true;
                 }
-                (None, Watch::Guards) => return Ok(None),
-                _ => {}
+                None if watch == Watch::Guards => return Ok(None),
+                None => {}
             }
             told = 1;
         }
         if told == 1 && disks::is_quarantined(cell, chunk) {
-            let by = if watch == Watch::Guards { "looks for itself, and" } else { "came upon it, and" };
+            let by = if is_alerted { "looks for itself, and" } else { "came upon it, and" };
             live.tell(format_args!("{}  cell {victim} {by} sets the bad copy aside", word("QUARANTINE").yellow()));
             told = 2;
         }
@@ -108,7 +111,7 @@ fn follow(
         }
         Ok((told == 3).then_some(()))
     })?;
-    if watch == Watch::Guards {
+    if is_alerted {
         tell("an alert is a hint and never an order: nobody has believed it, all have looked");
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn deceit(scene: &Scene, colony: &Colony) -> Result<Option<(Stored, L
     let Some(dead) = colony.dead().next() else { return Ok(None) };
     scene.stage(Stage::Liar)?;
     if living + 1 < MIN_CELLS_FOR_GUARDS {
-        line("so small a colony has no guard who would notice a liar: none is sent");
+        line("so small a colony has no guard: no liar is sent");
         return Ok(None);
     }
     if living > MAX_DECEIVED {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::house::{Colony, DEADLINE, Ran, Running, Stored, light_blocks, run};
+use crate::house::{Colony, DEADLINE, QUIET, Ran, Running, Stored, light_blocks, run};
 
 fn check(colony: &Colony, stored: &Stored, options: &[&str]) -> Ran {
     run(colony.tool("check").arg(&stored.manifest).args(options))
@@ -154,7 +154,7 @@ fn a_repair_brings_every_chunk_back_to_its_copies_and_a_second_has_nothing_to_do
 /// Goal: only a deep check finds what rots. Method: bits of some copies are flipped on the disks.
 #[test]
 fn a_deep_check_counts_only_copies_that_are_good_and_names_the_bad_ones() {
-    let colony = Colony::start(6);
+    let colony = Colony::start_with(6, &QUIET);
     let stored = colony.put_bytes("file", &light_blocks(5, 20));
     let copies = colony.copies();
     let mut flipped = BTreeSet::new();
@@ -180,7 +180,7 @@ fn a_deep_check_counts_only_copies_that_are_good_and_names_the_bad_ones() {
 /// one of another; a sixth and seventh cell can take what cells that keep their bad files cannot.
 #[test]
 fn a_deep_repair_makes_good_copies_in_place_of_bad_ones() {
-    let colony = Colony::start(7);
+    let colony = Colony::start_with(7, &QUIET);
     let bytes = light_blocks(6, 6);
     let stored = colony.put_bytes("file", &bytes);
     let copies = colony.copies();
@@ -208,7 +208,7 @@ fn a_deep_repair_makes_good_copies_in_place_of_bad_ones() {
 /// are deleted, and that one is flipped.
 #[test]
 fn a_chunk_of_which_there_are_only_bad_copies_is_exit_5_and_not_copied() {
-    let colony = Colony::start(5);
+    let colony = Colony::start_with(5, &QUIET);
     let stored = colony.put_bytes("file", &light_blocks(7, 3));
     let id = &stored.ids[1];
     for cell in &colony.cells[1..] {

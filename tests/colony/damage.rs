@@ -5,13 +5,13 @@ use std::fs;
 
 use cellsync::id::BLOCK_BYTES;
 
-use crate::house::{Colony, light_blocks, run};
+use crate::house::{Colony, QUIET, light_blocks, run};
 
 /// Goal: a bad copy costs nothing but a warning that names its cell. Method: of each of 24 chunks one copy is good, at
 /// random, and four are flipped: there is no way to the file that asks no bad one.
 #[test]
 fn bad_copies_are_passed_over_and_their_cells_named() {
-    let colony = Colony::start(5);
+    let colony = Colony::start_with(5, &QUIET);
     let bytes = light_blocks(1, 24);
     let stored = colony.put_bytes("file", &bytes);
     let mut flipped = BTreeSet::new();
@@ -44,7 +44,7 @@ fn bad_copies_are_passed_over_and_their_cells_named() {
 /// Goal: damage beyond repair is no file. Method: all copies of one chunk are flipped.
 #[test]
 fn a_chunk_with_only_bad_copies_is_exit_5_and_no_file() {
-    let colony = Colony::start(3);
+    let colony = Colony::start_with(3, &QUIET);
     let stored = colony.put_bytes("file", &light_blocks(2, 4));
     for cell in &colony.cells {
         cell.flip(&stored.ids[2]);

@@ -31,7 +31,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Settings of cells that leave each other alone, for tests that wait until nobody is at their doors.
+/// Settings of cells that leave each other alone, for tests that wait until nobody is at their doors, or damage copies
+/// that no other cell may find first.
 pub(crate) const QUIET: [&str; 4] = ["--set", "audit_rate=\"0\"", "--set", "belief_audit_ms=3600000"];
 
 /// A UDP port for one colony. As long as this lives, no other test of this machine takes the same number: the TCP

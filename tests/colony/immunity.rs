@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::net::udp::LOOPBACK_BROADCAST;
+use cellsync::wire::api::CellStatus;
 use cellsync::wire::beacon::{Alert, Datagram, Role};
 
 use super::healing::{quick, within};
-use super::house::{Cell, Colony, light_blocks};
+use super::house::{Cell, Colony, QUIET, light_blocks};
 use super::liar::Liar;
 
 /// Guards that look often, and roles that are taken soon.
@@ -33,10 +34,10 @@ fn is_good(cell: &Cell, id: &str) -> bool {
     fs::read(cell.chunk_file(id)).is_ok_and(|bytes| ChunkId::of(&bytes).to_string() == id)
 }
 
-/// A bit flips on a disk behind the cell's back. A guard reads the copy, warns all; the cell looks at its copy itself,
-/// sets it aside, and gets a good one from another.
+/// A bit flips on a disk behind the cell's back. A guard or another holder reads the copy, warns all; the cell looks at its
+/// copy itself, sets it aside, and gets a good one from another.
 #[test]
-fn a_rotten_copy_is_found_by_a_guard_and_replaced() {
+fn a_rotten_copy_is_found_by_audits_and_replaced() {
     let colony = start(5);
     let stored = colony.put_bytes("file", &light_blocks(11, 6));
     // Not on the guard: it does not audit itself.
@@ -61,10 +62,10 @@ fn guards(colony: &Colony) -> Vec<usize> {
     living.filter(|(_, cell)| role(cell) == Some(Role::Guard)).map(|(number, _)| number).collect()
 }
 
-/// `cellsync scrub` finds what no guard has looked at: here there is none.
+/// `cellsync scrub` finds what no other cell has audited: here none audits.
 #[test]
 fn a_scrub_on_demand_finds_a_rotten_copy() {
-    let colony = start(3);
+    let colony = Colony::start_with(3, &QUIET);
     let stored = colony.put_bytes("file", &light_blocks(12, 6));
     let cell = &colony.cells[1];
     cell.flip(&stored.ids[2]);
@@ -119,6 +120,25 @@ fn forged_alerts_change_nothing_but_counters() {
 fn a_cell_that_serves_bad_bytes_is_isolated_and_its_chunks_heal_elsewhere() {
     let colony = start(7);
     let liar = Liar::start(colony.udp_port());
+    is_found_out(&colony, &liar);
+}
+
+/// The rule by which cells become guards gives this id the highest rank of all: with it the liar is the only guard.
+const HIGHEST_RANK: &str = "ffffffff-ffff-4008-a9de-feb2d37fa1c8";
+
+/// The bad copies of a cell whose id made it the only guard were never found.
+#[test]
+fn a_liar_that_is_the_only_guard_is_isolated_too() {
+    let colony = start(7);
+    let liar = Liar::start_as(HIGHEST_RANK.parse().unwrap(), colony.udp_port());
+    let is_storage = |status: &CellStatus| status.beacon.role == Role::Storage;
+    let ready = || colony.statuses().iter().all(|status| is_storage(status) && status.beacon.cells == Some(8));
+    within("no honest cell is a guard", Duration::from_secs(20), ready);
+    is_found_out(&colony, &liar);
+}
+
+/// Chunks that are put with the liar in the colony come to have five honest copies, and those who see it isolate it.
+fn is_found_out(colony: &Colony, liar: &Liar) {
     let knows = |cell: &Cell| colony.http.peers(&cell.url).unwrap().cells.iter().any(|view| view.node_id == liar.id);
     within("the liar is known", Duration::from_secs(10), || colony.cells.iter().all(knows));
     let stored = colony.put_bytes("file", &light_blocks(14, 40));
@@ -130,8 +150,7 @@ fn a_cell_that_serves_bad_bytes_is_isolated_and_its_chunks_heal_elsewhere() {
     eprintln!("five honest copies after {took:?}; {isolated} cells isolate the liar");
     assert!(isolated >= 3, "{isolated}");
     assert_eq!(colony.get_bytes(&stored.manifest), light_blocks(14, 40));
-    let honest =
-        |status: &cellsync::wire::api::CellStatus| status.activity.isolated.iter().all(|cell| *cell == liar.id);
+    let honest = |status: &CellStatus| status.activity.isolated.iter().all(|cell| *cell == liar.id);
     assert!(colony.statuses().iter().all(honest), "nobody else is isolated");
 }
 

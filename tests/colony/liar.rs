@@ -23,9 +23,13 @@ pub(crate) struct Liar {
 impl Liar {
     /// It lives until it is dropped.
     pub(crate) fn start(udp_port: u16) -> Self {
+        Self::start_as(CellId::from_random(fastrand::u128(..).to_le_bytes()), udp_port)
+    }
+
+    /// The same, with this id.
+    pub(crate) fn start_as(id: CellId, udp_port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let door = listener.local_addr().unwrap();
-        let id = CellId::from_random(fastrand::u128(..).to_le_bytes());
         let beacon = Beacon {
             node_id: id,
             port: door.port(),

@@ -9,16 +9,21 @@ use cellsync::wire::beacon::{Alert, Beacon, Boot, Role, Status};
 use crate::calls::{Nature, bad_hash};
 use crate::network::address;
 use crate::scene::{Scene, each};
+use crate::world::Plan;
 
 const MINUTE: u64 = 60_000;
 
 /// A colony with chunks, in which one cell has begun to lie.
-fn with_liar(plan: crate::world::Plan, nature: Nature) -> (Scene, usize) {
+fn with_liar(plan: Plan, nature: Nature) -> (Scene, usize) {
+    with_liar_of_role(plan, nature, Role::Storage)
+}
+
+/// The same, and the liar has this role.
+fn with_liar_of_role(plan: Plan, nature: Nature, role: Role) -> (Scene, usize) {
     let mut scene = Scene::settled(plan);
     scene.store(200, 5);
-    // Nobody watches the only guard.
-    let storage = scene.world.with_role(Role::Storage);
-    let liar = scene.world.rng.choice(storage).unwrap();
+    let cells = scene.world.with_role(role);
+    let liar = scene.world.rng.choice(cells).unwrap();
     scene.judge.owed_bytes += scene.judge.bytes_without(&scene.world, &[liar]);
     scene.world.hosts[liar].nature = nature;
     scene.judge.impatient = false;
@@ -67,6 +72,36 @@ fn a_cell_that_serves_bad_bytes_is_isolated_and_its_chunks_heal_elsewhere() {
         scene.until(10 * MINUTE, "its chunks are whole elsewhere", |scene| scene.judge.is_whole(&scene.world));
         scene.nothing_moves_for(15 * MINUTE);
         scene.judge.moved_no_more_than_was_lost(&scene.world);
+    });
+}
+
+/// The cell with the highest-ranked id is the only guard of a small colony. No guard audits itself, so its bad copies were
+/// never found.
+#[test]
+fn the_only_guard_is_isolated_too_when_it_serves_bad_bytes() {
+    each("the_only_guard_is_isolated", &[8, 12], 4, |plan| {
+        let (mut scene, liar) = with_liar_of_role(plan, Nature::BadBytes, Role::Guard);
+        assert_eq!(scene.world.with_role(Role::Guard), [liar]);
+        scene.until(60 * MINUTE, "five honest copies of each", |scene| scene.judge.is_whole(&scene.world));
+        scene.nothing_moves_for(15 * MINUTE);
+        scene.judge.moved_no_more_than_was_lost(&scene.world);
+    });
+}
+
+#[test]
+fn audits_of_an_idle_colony_stay_within_their_rates() {
+    each("audits_of_an_idle_colony", &[3, 12], 2, |plan| {
+        let mut scene = Scene::settled(plan);
+        scene.store(200, 5);
+        let (before, seconds) = (scene.world.moved, 600);
+        scene.nothing_moves_for(seconds * 1000);
+        let audited = scene.world.moved.audited - before.audited;
+        let guards = scene.world.with_role(Role::Guard).len() as u64;
+        let others = scene.world.hosts.len() as u64 - guards;
+        let rate = scene.world.plan.settings.audit_rate;
+        let allowed = (guards * rate + others * rate / 8) * seconds;
+        assert!(audited * 10 <= allowed * 11, "{audited} bytes were audited, and {allowed} are allowed");
+        assert!(audited * 10 >= others * rate / 8 * seconds * 9, "{audited} bytes are too few");
     });
 }
 

@@ -1,8 +1,10 @@
-//! Looking at the copies of others: a guard's random audits, the check of every alert, and proof before an extra copy is
-//! given up.
+//! Looking at the copies of others: a guard's random audits, every other cell's audits of its own chunks' holders, the
+//! check of every alert, and proof before an extra copy is given up.
 //!
 //! ```text
 //!  guard:  random cell, random chunk ─▶ fetch, hash ── bad ─▶ strike, ALERT to all
+//!  others: own random chunk, random holder of it ─▶ fetch, hash ─┬─ bad ─▶ strike, ALERT to all
+//!          (at an eighth of a guard's rate)                      └─ missing, twice ─▶ it is no holder any more
 //!  alert:  about our own copy ─▶ re-hash it          about a copy of what we hold too ─▶ fetch it, hash ── bad ─▶ strike
 //!  extra:  store is full ─▶ those who rank before us, one after the other: fetch, hash ── all good ─▶ remove ours
 //! ```
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::cell::context::{TaskIds, View};
+use crate::cell::integrity::co_holders::{Choice, Shared};
 use crate::cell::replicas::map::Holdings;
 use crate::cell::token_bucket::Bucket;
 use crate::cell::{AuditOutcome, AuditTarget, Output, Task, TaskId, rank};
@@ -33,7 +36,7 @@ const AGAIN_MS: u64 = 600_000;
 /// Pairs of cell and chunk that are remembered for that.
 const MAX_RECENT: usize = 2048;
 /// After a cell had nothing to audit, or did not answer, the next is tried after so long, in milliseconds.
-const PAUSE_MS: u64 = 2_000;
+pub(super) const PAUSE_MS: u64 = 2_000;
 /// An extra copy is looked for so often while the store is full, in milliseconds.
 const EXTRA_EVERY_MS: u64 = 5_000;
 /// Chunks looked through for one that has too many copies, at a time.
@@ -43,6 +46,10 @@ const EXTRA_LOOK: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Guard,
+    /// It is a copy of a chunk that we have too.
+    Shared,
+    /// It is such a copy, and was missing when it was audited before.
+    Missed,
     Alert,
     Doubt,
     Extra,
@@ -86,6 +93,7 @@ pub(in crate::cell) struct Audits {
     checks: VecDeque<(CellId, ChunkId, Why)>,
     recent: BTreeMap<(CellId, ChunkId), Time>,
     bucket: Bucket,
+    shared: Shared,
     next_random: Time,
     next_extra: Time,
     extra_cursor: Option<ChunkId>,
@@ -103,6 +111,7 @@ impl Audits {
             checks: VecDeque::new(),
             recent: BTreeMap::new(),
             bucket: Bucket::new(rate.max(MIN_CHECK_RATE)),
+            shared: Shared::new(rate),
             next_random: Time::default(),
             next_extra: Time::default(),
             extra_cursor: None,
@@ -203,6 +212,14 @@ impl Audits {
                 self.look(cell, door, AuditTarget::After(ChunkId::from_bytes(anywhere)), Why::Guard, task_ids, out);
             }
         }
+        if !is_guard
+            && !self.is_busy(Why::Shared)
+            && !self.is_busy(Why::Missed)
+            && let Some(Choice { cell, door, chunk, missed }) = self.shared.choose(view, holdings, rng)
+        {
+            let why = if missed { Why::Missed } else { Why::Shared };
+            self.look(cell, door, AuditTarget::Chunk(chunk), why, task_ids, out);
+        }
         self.advance_extra(view, holdings, task_ids, out);
     }
 
@@ -227,9 +244,17 @@ impl Audits {
     /// Takes in what an audit showed.
     pub(in crate::cell) fn audited(&mut self, now: Time, task_id: TaskId, how: AuditOutcome) -> Option<Finding> {
         let (cell, asked, why) = self.under_way.remove(&task_id)?;
+        let is_shared = matches!(why, Why::Shared | Why::Missed);
         if let AuditOutcome::Good { len, .. } | AuditOutcome::Bad { len, .. } = how {
             self.done += 1;
-            self.bucket.spend(u64::from(len).max(MIN_COST_BYTES));
+            let cost = u64::from(len).max(MIN_COST_BYTES);
+            if is_shared {
+                self.shared.spend(cost);
+            } else {
+                self.bucket.spend(cost);
+            }
+        } else if is_shared {
+            self.shared.pause(now);
         } else if why == Why::Guard {
             self.next_random = now.plus_ms(PAUSE_MS);
         }
@@ -250,7 +275,7 @@ impl Audits {
                 Some(Finding::False(cell, chunk))
             }
             (AuditOutcome::Good { chunk, .. }, Why::Doubt) => Some(Finding::Proved(cell, chunk)),
-            (AuditOutcome::Good { chunk, .. }, Why::Guard) => {
+            (AuditOutcome::Good { chunk, .. }, Why::Guard | Why::Shared | Why::Missed) => {
                 // If it goes bad again, that is news.
                 self.recent.remove(&(cell, chunk));
                 None
@@ -267,7 +292,11 @@ impl Audits {
                 Some(Finding::Extra(chunk))
             }
             (AuditOutcome::Missing, Why::Doubt) => Some(Finding::Lie(cell, asked?)),
-            (AuditOutcome::Missing, Why::Extra | Why::Alert) => {
+            (AuditOutcome::Missing, Why::Shared) => {
+                self.shared.missed(now, cell, asked?);
+                None
+            }
+            (AuditOutcome::Missing, Why::Extra | Why::Alert | Why::Missed) => {
                 self.extra = self.extra.take().filter(|_| why != Why::Extra);
                 Some(Finding::Absent(cell, asked?))
             }

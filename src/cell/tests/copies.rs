@@ -8,7 +8,7 @@ use crate::wire::api::DrainProgress;
 use crate::wire::api::HolderHint;
 use crate::wire::beacon::Alert;
 
-const LEN: u32 = 1 << 20;
+pub(super) const LEN: u32 = 1 << 20;
 
 /// The cell under test among others that are heard each second, while they live.
 pub(super) struct Colony {
@@ -23,8 +23,12 @@ pub(super) struct Colony {
 impl Colony {
     /// Cell 1 is ours; these others live. Nothing is here yet.
     pub(super) fn new(others: &[u8]) -> Self {
+        Self::with(others, Settings::default())
+    }
+
+    pub(super) fn with(others: &[u8], settings: Settings) -> Self {
         let mut colony = Self {
-            world: World::new(&[]),
+            world: World::with(&[], settings),
             alive: others.iter().copied().collect(),
             draining: BTreeSet::new(),
             out: Vec::new(),
@@ -81,6 +85,15 @@ impl Colony {
         }
     }
 
+    /// Gives our cell a name with which it is the guard among these others, and says which.
+    pub(super) fn make_guard(&mut self, others: &[u8]) -> CellId {
+        let others = || others.iter().map(|byte| name(*byte));
+        let mut names = (10..=u8::MAX).map(|n| CellId::from_bytes([n; 16]));
+        let guard = names.find(|id| membership::roles::needed(id, others()) == Role::Guard).unwrap();
+        (self.world.cell.id, self.world.cell.needed) = (guard, Role::Guard);
+        guard
+    }
+
     pub(super) fn hold(&mut self, chunk: ChunkId, holders: &[u8]) {
         let holders = holders.iter().map(|byte| name(*byte)).collect();
         self.give(&Input::Copy(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies: 5, holders }])));
@@ -123,6 +136,17 @@ impl Colony {
         self.out.retain(|o| !matches!(o, Output::Task(Task::QueryHave { .. })));
     }
 
+    /// Answers every audit that is open: these cells have no copy, the others a good one.
+    pub(super) fn audited(&mut self, without: &[u8]) {
+        while let Some((task_id, byte, pick)) = self.audits().first().copied() {
+            self.out.retain(|o| !matches!(o, Output::Task(Task::Audit { task_id: other, .. }) if *other == task_id));
+            let (AuditTarget::Chunk(chunk) | AuditTarget::After(chunk)) = pick;
+            let is_there = !without.contains(&byte);
+            let audited = if is_there { AuditOutcome::Good { chunk, len: LEN } } else { AuditOutcome::Missing };
+            self.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: audited }));
+        }
+    }
+
     /// What the cell does about healing by itself: questions and copies.
     fn is_quiet(&self) -> bool {
         self.asks().is_empty() && self.sends().is_empty()
@@ -150,7 +174,8 @@ fn one_dead_holder_of_five_is_replaced_after_two_minutes_by_who_ranks_first() {
     colony.kill(&[5]);
     colony.pass(119);
     assert!(colony.is_quiet(), "a board may be rebooting: {:?}", colony.asks());
-    colony.pass(2);
+    // A death is noticed and a round begun at the next wake, a second later at most.
+    colony.pass(3);
     let asked: Vec<u8> = colony.asks().iter().map(|(_, byte, _)| *byte).collect();
     assert_eq!(asked, [2, 3, 4, 6, 7], "all that live are asked before a byte moves");
     assert!(colony.sends().is_empty());
@@ -547,7 +572,8 @@ fn the_slow_scrub_looks_at_each_copy_once_in_its_period() {
 #[test]
 fn an_extra_copy_goes_only_when_room_is_short_and_enough_others_have_proved_theirs() {
     let others = [2, 3, 4, 5, 6];
-    let mut colony = Colony::new(&others);
+    // Without audits of other chunks.
+    let mut colony = Colony::with(&others, Settings { audit_rate: 0, ..Settings::default() });
     let last = chunk_with_rank(5, &others);
     let not_last = chunk_with_rank(4, &others);
     for chunk in [last, not_last] {
@@ -584,12 +610,7 @@ fn an_extra_copy_goes_only_when_room_is_short_and_enough_others_have_proved_thei
 #[test]
 fn a_guard_finds_a_bad_copy_tells_all_and_notes_it_itself() {
     let mut colony = Colony::new(&[2, 3, 4, 5]);
-    // Until a name is found with which our cell is the guard.
-    let guard = (10..=u8::MAX)
-        .map(|n| CellId::from_bytes([n; 16]))
-        .find(|id| membership::roles::needed(id, [2, 3, 4, 5].map(name).into_iter()) == Role::Guard);
-    colony.world.cell.id = guard.unwrap();
-    colony.world.cell.needed = Role::Guard;
+    let guard = colony.make_guard(&[2, 3, 4, 5]);
     colony.alive.insert(6);
     colony.pass(30);
     assert_eq!(colony.world.cell.beacon(colony.world.now).role, Role::Guard);
@@ -600,7 +621,7 @@ fn a_guard_finds_a_bad_copy_tells_all_and_notes_it_itself() {
     let told = colony.out.iter().find_map(|o| {
         if let Output::Task(Task::SendAlert { alert, to }) = o { Some((*alert, to.len())) } else { None }
     });
-    assert_eq!(told, Some((Alert { node_id: guard.unwrap(), culprit: name(culprit), chunk, found }, 5)));
+    assert_eq!(told, Some((Alert { node_id: guard, culprit: name(culprit), chunk, found }, 5)));
     assert!(colony.events().contains(&&Event::BadCopy { culprit: name(culprit), chunk }));
 }
 

@@ -160,11 +160,7 @@ fn a_cell_that_claims_what_it_cannot_give_is_not_believed_twice() {
     let mut healed = BTreeSet::new();
     for _ in 0..600 {
         colony.pass(1);
-        while let Some((task_id, byte, _)) = colony.audits().first().copied() {
-            assert_eq!(byte, 5);
-            colony.out.retain(|o| !matches!(o, Output::Task(Task::Audit { task_id: other, .. }) if *other == task_id));
-            colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Missing }));
-        }
+        colony.audited(&[5]);
         for (task_id, byte, ids) in colony.asks() {
             let has = |id: &ChunkId| byte != 6 || healed.contains(id);
             colony
@@ -200,12 +196,7 @@ fn alerts_about_a_chunk_that_a_cell_never_had_are_no_strikes() {
         }
         for _ in 0..700 {
             colony.pass(1);
-            while let Some((task_id, ..)) = colony.audits().first().copied() {
-                colony
-                    .out
-                    .retain(|o| !matches!(o, Output::Task(Task::Audit { task_id: other, .. }) if *other == task_id));
-                colony.give(&Input::Copy(CopyInput::AuditDone { task_id, outcome: AuditOutcome::Missing }));
-            }
+            colony.audited(&[6]);
             colony.answer(&[2, 3, 4, 5]);
         }
     }
@@ -301,11 +292,7 @@ fn forged_alerts_do_not_silence_true_ones() {
 #[test]
 fn a_bad_chunk_that_stays_bad_is_noted_once_and_not_looked_at_without_end() {
     let mut colony = Colony::new(&[2, 3, 4, 5]);
-    let others = [2, 3, 4, 5].map(name);
-    let guard = (10..=u8::MAX)
-        .map(|n| CellId::from_bytes([n; 16]))
-        .find(|id| membership::roles::needed(id, others.into_iter()) == Role::Guard);
-    (colony.world.cell.id, colony.world.cell.needed) = (guard.unwrap(), Role::Guard);
+    colony.make_guard(&[2, 3, 4, 5]);
     colony.pass(10);
     let (mut kept, mut looked) = (0, 0);
     for _ in 0..600 {

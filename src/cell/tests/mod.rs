@@ -1,5 +1,6 @@
 //! Behaviours of one cell, told step by step: inputs at given moments, outputs looked at. No clock runs here.
 
+mod audits;
 mod copies;
 mod hostile;
 
@@ -46,8 +47,12 @@ struct World {
 
 impl World {
     fn new(peers: &[&str]) -> Self {
+        Self::with(peers, Settings::default())
+    }
+
+    fn with(peers: &[&str], settings: Settings) -> Self {
         let doors: Vec<String> = peers.iter().map(|&door| door.to_owned()).collect();
-        let cell = Cell::new(name(1), Boot(100), 8001, &doors, Settings::default(), &SavedState::default(), 42);
+        let cell = Cell::new(name(1), Boot(100), 8001, &doors, settings, &SavedState::default(), 42);
         Self { cell, now: Time(5), wake_at: Time(5), store: StoreStats { chunks: 3, free_bytes: 7, full: false } }
     }
 

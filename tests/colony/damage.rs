@@ -5,7 +5,7 @@ use std::fs;
 
 use cellsync::id::BLOCK_BYTES;
 
-use crate::house::{Colony, QUIET, light_blocks, run};
+use crate::house::{Colony, QUIET, assert_facts, light_blocks, run};
 
 /// Goal: a bad copy costs nothing but a warning that names its cell. Method: of each of 24 chunks one copy is good, at
 /// random, and four are flipped: there is no way to the file that asks no bad one.
@@ -33,12 +33,12 @@ fn bad_copies_are_passed_over_and_their_cells_named() {
         assert!(flipped.iter().any(|(chunk, url)| chunk == id && cell.contains(url)), "{copy}: that copy is good");
         let first = copy["index"].as_u64().unwrap() * BLOCK_BYTES as u64;
         let line = got.stderr.lines().find(|line| line.contains(cell) && line.contains(&id[..8])).expect("it is told");
-        assert!(line.contains("one copy was bad") && line.contains(&format!("(bytes {first}-")), "{line}");
+        assert!(line.contains(&format!("{first}-")), "{line}");
     }
     assert_eq!(got.stderr.lines().count(), bad.len());
     // The same is seen when nothing is written.
     let checked = run(colony.get().arg(&stored.manifest).arg("--check")).succeeded();
-    assert!(checked.text().contains("passed over") && checked.text().contains("can be restored"), "{}", checked.text());
+    assert_facts(checked.text(), &["restored", "bad"]);
 }
 
 /// Goal: damage beyond repair is no file. Method: all copies of one chunk are flipped.
@@ -51,10 +51,10 @@ fn a_chunk_with_only_bad_copies_is_exit_5_and_no_file() {
     }
     let mut get = colony.get();
     get.arg(&stored.manifest).args(["-o", "restored"]);
-    let failed = run(&mut get).fails_in_one_line(5, &["bytes 2097152-3145727", "damaged", "all copies"]);
+    let failed = run(&mut get).fails_in_one_line(5, &["2097152-3145727"]);
     assert!(colony.cells.iter().all(|cell| failed.stderr.contains(&cell.url)), "{}", failed.stderr);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
-    run(colony.get().arg(&stored.manifest).arg("--check")).fails_in_one_line(5, &["damaged"]);
+    run(colony.get().arg(&stored.manifest).arg("--check")).fails_in_one_line(5, &["2097152-3145727"]);
 }
 
 /// Goal: what is missing is said by its bytes, and is no file. Method: one chunk's file is deleted on all cells; then
@@ -73,8 +73,8 @@ fn a_chunk_that_is_nowhere_is_exit_4_and_its_bytes_are_named() {
     remove(1);
     let mut get = colony.get();
     get.arg(&stored.manifest).args(["-o", "restored"]);
-    run(&mut get).fails_in_one_line(4, &["1 of 5 chunks", "none of the 3 cells", "bytes 1048576-2097151 "]);
+    run(&mut get).fails_in_one_line(4, &["1 of 5", "3", "1048576-2097151"]);
     remove(4);
-    run(&mut get).fails_in_one_line(4, &["2 of 5 chunks", "bytes 1048576-2097151, 4194304-4194311 "]);
+    run(&mut get).fails_in_one_line(4, &["2 of 5", "1048576-2097151", "4194304-4194311"]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }

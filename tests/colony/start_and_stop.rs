@@ -29,13 +29,14 @@ fn a_cell_that_cannot_start_says_why_in_one_line() {
     let (folder, port) = (tempfile::tempdir().unwrap(), UdpPort::free());
     let data = folder.path().join("data");
 
-    run(&mut usual(&data, &port)).fails_in_one_line(1, &["not a cell's folder", "--init"]);
+    let path = data.to_str().unwrap();
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &[path, "--init"]);
     assert!(!data.exists(), "a disk that is not mounted is not written to");
     fs::create_dir(&data).unwrap();
-    run(&mut usual(&data, &port)).fails_in_one_line(1, &["not a cell's folder", "mount", "--init"]);
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &[path, "mount", "--init"]);
     assert!(fs::read_dir(&data).unwrap().next().is_none());
     fs::write(data.join("photo.jpg"), b"x").unwrap();
-    run(usual(&data, &port).arg("--init")).fails_in_one_line(1, &["not empty"]);
+    run(usual(&data, &port).arg("--init")).fails_in_one_line(1, &[path, "empty"]);
     fs::remove_file(data.join("photo.jpg")).unwrap();
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -45,7 +46,7 @@ fn a_cell_that_cannot_start_says_why_in_one_line() {
     run(command.arg("--data").arg(&data)).fails_in_one_line(1, &[&address, "in use", "--listen"]);
 
     let _cell = Cell::start(&data, port.number, &[]);
-    run(&mut usual(&data, &port)).fails_in_one_line(1, &["in use by another process"]);
+    run(&mut usual(&data, &port)).fails_in_one_line(1, &[path, "in use"]);
 }
 
 /// Goal: settings that cannot be meant are found before anything happens. Method: files and options with mistakes.
@@ -65,8 +66,8 @@ fn settings_that_cannot_be_meant_are_one_line_and_exit_2() {
         ]);
         run(&mut command)
     };
-    with("loopback = true\ncolour = \"blue\"\n").fails_in_one_line(2, &["node.toml, line 2", "colour"]);
-    with("udp_port = 0\n").fails_in_one_line(2, &["udp_port", "fixed port"]);
+    with("loopback = true\ncolour = \"blue\"\n").fails_in_one_line(2, &["node.toml", "2", "colour"]);
+    with("udp_port = 0\n").fails_in_one_line(2, &["udp_port"]);
     fs::remove_file(&config).unwrap();
     for words in [
         &["--config", "/nowhere/node.toml"][..],
@@ -180,13 +181,13 @@ fn a_data_folder_is_made_without_starting_a_cell_and_stays_the_same_cells() {
     assert_eq!((made.code, made.stderr.as_str()), (0, ""));
     let said = String::from_utf8(made.stdout).unwrap();
     let id = said.split(' ').nth(1).unwrap();
-    assert!(said.contains("lives in"), "{said}");
+    assert!(said.contains(data.to_str().unwrap()), "{said}");
     assert_eq!(run(usual(&data, &port).arg("--init-only")).stdout, said.as_bytes());
     assert_eq!(Cell::start(&data, port.number, &[]).id, id);
 
     fs::create_dir(folder.path().join("other")).unwrap();
     fs::write(folder.path().join("other/photo.jpg"), b"x").unwrap();
-    run(usual(&folder.path().join("other"), &port).arg("--init-only")).fails_in_one_line(1, &["not empty"]);
+    run(usual(&folder.path().join("other"), &port).arg("--init-only")).fails_in_one_line(1, &["/other", "empty"]);
 }
 
 /// What the cell tells its service manager until the given word comes.
@@ -260,14 +261,14 @@ fn a_cell_does_not_start_on_a_folder_of_another_user() {
     fs::create_dir(&data).unwrap();
     chown(&data, Some(4242), Some(4242)).unwrap();
     for word in ["--init", "--init-only"] {
-        run(usual(&data, &port).arg(word)).fails_in_one_line(1, &["belongs to user 4242", "this is user 0", "runuser"]);
+        run(usual(&data, &port).arg(word)).fails_in_one_line(1, &["4242", "0", "runuser"]);
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "nothing was written");
     }
     chown(&data, Some(0), Some(0)).unwrap();
     run(usual(&data, &port).arg("--init-only"));
     for name in ["tmp", "chunks", "."] {
         chown(data.join(name), Some(4242), Some(4242)).unwrap();
-        run(&mut usual(&data, &port)).fails_in_one_line(1, &["belongs to user 4242"]);
+        run(&mut usual(&data, &port)).fails_in_one_line(1, &["4242"]);
         chown(data.join(name), Some(0), Some(0)).unwrap();
     }
     Cell::start(&data, port.number, &[]);

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::cli::error::CommandError;
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{colony_scope, copies, failed, path_or_dash, say, say_json, stop_on_interrupt};
-use crate::client::{BadCopy, CheckOptions, CheckReport, ClientError, KnownCell, Verdict};
+use crate::client::{BadCopy, CellName, CheckOptions, CheckReport, KnownCell, Verdict};
 use crate::human;
 
 const NAME: &str = "cellsync check";
@@ -70,13 +71,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if said == ExitCode::SUCCESS { ExitCode::from(report.verdict().exit_code()) } else { said }
 }
 
-fn look(args: &Args, bar: &Bar) -> Result<CheckReport, ClientError> {
+fn look(args: &Args, bar: &Bar) -> Result<CheckReport, CommandError> {
     let options = CheckOptions {
         deep: args.deep,
         copies: copies(args.copies)?,
         scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
-    crate::client::check(&args.manifest, &options, bar, &stop_on_interrupt())
+    Ok(crate::client::check(&args.manifest, &options, bar, &stop_on_interrupt())?)
 }
 
 fn in_words(report: &CheckReport, manifest: &Path, deep: bool) -> String {
@@ -110,7 +111,7 @@ fn in_words(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         );
     }
     if !report.unheard.is_empty() {
-        text += &format!("not counted, since they did not answer: {}\n", report.unheard.join(", "));
+        text += &format!("not counted, since they did not answer: {}\n", names(&report.unheard).join(", "));
     }
     text + &verdict(report, manifest, deep) + "\n"
 }
@@ -167,7 +168,7 @@ impl Serialize for AsJson<'_> {
         map.serialize_entry("on_all_cells", &report.on_all_cells())?;
         map.serialize_entry("by_copies", report.by_copies())?;
         map.serialize_entry("cells", &report.cells().map(cell_as_json).collect::<Vec<_>>())?;
-        map.serialize_entry("unheard", &report.unheard)?;
+        map.serialize_entry("unheard", &names(&report.unheard))?;
         map.serialize_entry("bad_copies", &Each(|| report.bad_copies.iter().map(bad_as_json)))?;
         map.serialize_entry(
             "chunks",
@@ -201,7 +202,11 @@ fn cell_as_json(cell: &KnownCell) -> serde_json::Value {
     serde_json::json!({ "node_id": cell.id, "url": cell.url, "role": cell.role, "status": cell.status })
 }
 
+pub(super) fn names(cells: &[CellName]) -> Vec<String> {
+    cells.iter().map(CellName::to_string).collect()
+}
+
 /// As get tells it.
 pub(super) fn bad_as_json(copy: &BadCopy) -> serde_json::Value {
-    serde_json::json!({ "chunk": copy.chunk, "index": copy.index, "cell": copy.cell, "found": copy.found })
+    serde_json::json!({ "chunk": copy.chunk, "index": copy.index, "cell": copy.cell.to_string(), "found": copy.found })
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
+use crate::cli::error::ArgumentError;
 use crate::cli::{FAILED, complain, failed, stop_on_interrupt};
-use crate::client::ClientError;
 use crate::demo::{ChaosOptions, Options};
 
 const NAME: &str = "cellsync demo";
@@ -46,7 +46,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> ExitCode {
     let options = match options(args) {
         Ok(options) => options,
-        Err(error) => return failed(NAME, &error),
+        Err(error) => return failed(NAME, &error.into()),
     };
     match crate::demo::run(&options, &stop_on_interrupt()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,24 +57,23 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-fn options(args: Args) -> Result<Options, ClientError> {
-    let usage = |what: String| Err(ClientError::Usage(what));
+fn options(args: Args) -> Result<Options, ArgumentError> {
     let cells = args.cells.unwrap_or(DEFAULT_CELLS);
     if !(1..=MAX_CELLS).contains(&cells) {
-        return usage(format!("--cells is a number from 1 to {MAX_CELLS}"));
+        return Err(ArgumentError::OutOfRange { option: "--cells", max: MAX_CELLS as u64 });
     }
     let chaos = match (args.chaos, args.seed) {
         (Some(seconds), _) if !(1..=MAX_CHAOS_SECONDS).contains(&seconds) => {
-            return usage(format!("--chaos is a number of seconds from 1 to {MAX_CHAOS_SECONDS}"));
+            return Err(ArgumentError::OutOfRange { option: "--chaos", max: MAX_CHAOS_SECONDS });
         }
-        (None, Some(_)) => return usage("--seed is for --chaos, which has an order of events".into()),
+        (None, Some(_)) => return Err(ArgumentError::Requires { option: "--seed", required: "--chaos" }),
         (seconds, seed) => seconds.map(|seconds| ChaosOptions { seconds, seed }),
     };
     if args.step && !std::io::stdin().is_terminal() {
-        return usage("--step waits for Enter, and standard input is no terminal".into());
+        return Err(ArgumentError::NoTerminal);
     }
     if let Some(path) = args.file.as_ref().filter(|path| path.exists() && !path.is_file()) {
-        return usage(format!("{} is not a file; the demo stores one file", path.display()));
+        return Err(ArgumentError::NotAFile { path: path.clone() });
     }
     Ok(Options { file: args.file, cells, step: args.step, chaos, keep: args.keep })
 }

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
+use crate::cli::error::CommandError;
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{cell_selector, colony_scope, failed, say, stop_on_interrupt};
+use crate::client::KnownCell;
 use crate::client::find_cell;
-use crate::client::{ClientError, KnownCell};
 use crate::human;
 use crate::net::client::{Http, Timeouts};
 use crate::wire::api::DrainProgress;
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn drain(args: &Args) -> Result<String, ClientError> {
+fn drain(args: &Args) -> Result<String, CommandError> {
     let scope = colony_scope(&args.node, args.udp_port, args.loopback)?;
     let http = Http::new(Timeouts::PROBE, 1, 4);
     let cell = find_cell(&http, &scope, &cell_selector(&args.cell)?)?;
@@ -64,7 +65,7 @@ fn drain(args: &Args) -> Result<String, ClientError> {
     let bar = Bar::new(NAME, Direction::Count("copies are elsewhere"), false);
     let drained = crate::client::drain(&http, &cell, !args.no_wait, &bar, &stop_on_interrupt());
     bar.clear();
-    drained.map(|drain| in_words(&cell, &drain))
+    Ok(in_words(&cell, &drained?))
 }
 
 fn in_words(cell: &KnownCell, drain: &DrainProgress) -> String {

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use crate::cli::check::bad_as_json;
+use crate::cli::error::{ArgumentError, CommandError};
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{colony_scope, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
-use crate::client::{ClientError, GetOptions, GetReport, Target, default_output_path};
+use crate::client::{GetOptions, GetReport, Target, default_output_path};
 use crate::human;
 
 const NAME: &str = "cellsync-get";
@@ -81,7 +82,7 @@ pub fn get() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(GetReport, Target), ClientError> {
+fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
     let options = GetOptions {
         jobs: jobs(args.jobs)?,
@@ -94,19 +95,18 @@ fn run(args: &Args) -> Result<(GetReport, Target), ClientError> {
     Ok((report?, target))
 }
 
-fn target(args: &Args) -> Result<Target, ClientError> {
-    let usage = |what: &str| Err(ClientError::Usage(what.into()));
+fn target(args: &Args) -> Result<Target, ArgumentError> {
     match &args.output {
-        Some(_) if args.check => usage("--check writes nothing: it does not go with -o"),
+        Some(_) if args.check => Err(ArgumentError::Exclusive { one: "--check", other: "-o" }),
         _ if args.check => Ok(Target::Nothing),
         Some(path) if path == Path::new("-") && args.json => {
-            usage("--json does not go with -o -: both are for standard output")
+            Err(ArgumentError::Exclusive { one: "--json", other: "-o -" })
         }
         Some(path) if path == Path::new("-") => Ok(Target::StandardOutput),
         Some(path) => Ok(Target::Path(path.clone())),
         None => match default_output_path(&args.manifest) {
             Some(path) => Ok(Target::Path(path)),
-            None => usage(&format!("{} does not end in .manifest: say where to with -o", args.manifest.display())),
+            None => Err(ArgumentError::UnnamedOutput { manifest: args.manifest.clone() }),
         },
     }
 }

@@ -8,6 +8,7 @@ mod check;
 #[cfg(all(target_os = "linux", feature = "demo"))]
 mod demo;
 mod drain;
+mod error;
 mod get;
 #[cfg(target_os = "linux")]
 mod node;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
 
 use argh::CommandInfoWithArgs;
 
-use crate::client::{CellSelector, ClientError, ColonyScope, MAX_JOBS, StopSignal, default_jobs};
+use crate::cli::error::{ArgumentError, CommandError};
+use crate::client::{CellSelector, ColonyScope, MAX_JOBS, StopSignal, default_jobs};
 use crate::config::DEFAULT_UDP_PORT;
 use crate::store::MAX_HOLDERS;
 
@@ -120,19 +122,19 @@ fn one_line(text: &str) -> String {
 }
 
 /// Says what went wrong, in one line, and gives the exit code.
-fn failed(name: &str, error: &ClientError) -> ExitCode {
+fn failed(name: &str, error: &CommandError) -> ExitCode {
     complain(name, &error.to_string());
     ExitCode::from(error.exit_code())
 }
 
 /// Where the colony is, as the options say.
-fn colony_scope(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<ColonyScope, ClientError> {
+fn colony_scope(nodes: &[String], udp_port: Option<u16>, loopback: bool) -> Result<ColonyScope, ArgumentError> {
     let udp_port = udp_port.unwrap_or(DEFAULT_UDP_PORT);
     if udp_port == 0 {
-        return Err(ClientError::Usage("--udp-port is a number from 1 to 65535".into()));
+        return Err(ArgumentError::OutOfRange { option: "--udp-port", max: u16::MAX.into() });
     }
     let nodes = nodes.iter().map(|node| url_of(&node.replace(DASH, "-")));
-    let wrong = |node| ClientError::Usage(format!("--node {node}: http://HOST:PORT is needed"));
+    let wrong = |value| ArgumentError::NodeUrl { value };
     let nodes = nodes.collect::<Result<_, _>>().map_err(wrong)?;
     Ok(ColonyScope { nodes, udp_port, loopback })
 }
@@ -147,34 +149,34 @@ fn url_of(word: &str) -> Result<String, String> {
 }
 
 /// Which cell is meant.
-fn cell_selector(word: &str) -> Result<CellSelector, ClientError> {
+fn cell_selector(word: &str) -> Result<CellSelector, ArgumentError> {
     if let Some(id) = CellSelector::from_id_prefix(word) {
         return Ok(id);
     }
     let has_port = word.contains(':');
-    url_of(word).ok().filter(|_| has_port).map(CellSelector::Url).ok_or_else(|| {
-        ClientError::Usage(format!(
-            "{word} names no cell: a URL, HOST:PORT or the first digits of an id (four at least) are needed"
-        ))
-    })
+    url_of(word)
+        .ok()
+        .filter(|_| has_port)
+        .map(CellSelector::Url)
+        .ok_or_else(|| ArgumentError::CellSelector { word: word.to_owned() })
 }
 
 /// How many copies, if that is told.
-fn copies(asked: Option<u8>) -> Result<Option<u8>, ClientError> {
+fn copies(asked: Option<u8>) -> Result<Option<u8>, ArgumentError> {
     match asked {
         Some(copies) if copies == 0 || usize::from(copies) > MAX_HOLDERS => {
-            Err(ClientError::Usage(format!("--copies is a number from 1 to {MAX_HOLDERS}")))
+            Err(ArgumentError::OutOfRange { option: "--copies", max: MAX_HOLDERS as u64 })
         }
         asked => Ok(asked),
     }
 }
 
 /// The number of workers.
-fn jobs(asked: Option<usize>) -> Result<usize, ClientError> {
+fn jobs(asked: Option<usize>) -> Result<usize, ArgumentError> {
     match asked {
         None => Ok(default_jobs()),
         Some(jobs @ 1..=MAX_JOBS) => Ok(jobs),
-        Some(_) => Err(ClientError::Usage(format!("--jobs is a number from 1 to {MAX_JOBS}"))),
+        Some(_) => Err(ArgumentError::OutOfRange { option: "--jobs", max: MAX_JOBS as u64 }),
     }
 }
 

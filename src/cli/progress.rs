@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::client::Progress;
+use crate::client::{Notice, Progress};
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy)]
@@ -89,13 +89,9 @@ impl Progress for Bar {
         }
     }
 
-    fn notice(&self, text: &str) {
-        if !self.quiet {
-            self.warning(text);
+    fn notice(&self, notice: &Notice) {
+        if notice.is_warning() || !self.quiet {
+            self.drawn.suspend(|| crate::cli::complain(self.name, &notice.to_string()));
         }
-    }
-
-    fn warning(&self, text: &str) {
-        self.drawn.suspend(|| crate::cli::complain(self.name, text));
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
+use crate::cli::error::{ArgumentError, CommandError};
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{colony_scope, copies, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
-use crate::client::{ClientError, PutOptions, PutReport, Source, default_manifest_path};
+use crate::client::{PutOptions, PutReport, Source, default_manifest_path};
 use crate::human;
 use crate::pipeline::Level;
 use crate::wire::api::DEFAULT_COPIES;
@@ -87,20 +88,18 @@ pub fn put() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(PutReport, PathBuf), ClientError> {
+fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
     let copies = copies(args.copies)?.unwrap_or(DEFAULT_COPIES);
     if args.min_copies.is_some_and(|least| least == 0 || least > copies) {
-        return Err(ClientError::Usage(format!("--min-copies is a number from 1 to {copies}, the copies wanted")));
+        return Err(ArgumentError::MinCopies { copies }.into());
     }
     let source = Source::named(&args.path)?;
     let manifest = match &args.output {
         Some(path) if path == Path::new("-") => {
-            return Err(ClientError::Usage("the manifest goes to a file: -o FILE, not -o -".into()));
+            return Err(ArgumentError::ManifestToStandardOutput.into());
         }
         Some(path) => path.clone(),
-        None => default_manifest_path(&source).ok_or_else(|| {
-            ClientError::Usage("standard input has no name: say where the manifest goes with -o FILE".into())
-        })?,
+        None => default_manifest_path(&source).ok_or(ArgumentError::UnnamedSource)?,
     };
     let options = PutOptions {
         copies,

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::check::bad_as_json;
+use crate::cli::check::{bad_as_json, names};
+use crate::cli::error::CommandError;
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{colony_scope, copies, failed, path_or_dash, say, say_json, stop_on_interrupt};
-use crate::client::{CheckOptions, ClientError, RepairReport};
+use crate::client::{CheckOptions, RepairReport};
 use crate::human;
 
 const NAME: &str = "cellsync repair";
@@ -66,18 +67,18 @@ pub(super) fn run(args: &Args) -> ExitCode {
         say(NAME, &format!("{}\n", in_words(&report, &args.manifest)))
     };
     match report.failure() {
-        Some(error) => failed(NAME, &error),
+        Some(error) => failed(NAME, &error.into()),
         None => said,
     }
 }
 
-fn repair(args: &Args, bar: &Bar) -> Result<RepairReport, ClientError> {
+fn repair(args: &Args, bar: &Bar) -> Result<RepairReport, CommandError> {
     let options = CheckOptions {
         deep: args.deep,
         copies: copies(args.copies)?,
         scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
     };
-    crate::client::repair(&args.manifest, &options, bar, &stop_on_interrupt())
+    Ok(crate::client::repair(&args.manifest, &options, bar, &stop_on_interrupt())?)
 }
 
 fn in_words(report: &RepairReport, manifest: &Path) -> String {
@@ -111,7 +112,7 @@ fn as_json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
         "missing": report.missing,
         "corrupt": report.corrupt,
         "bad_copies": report.bad_copies.iter().map(bad_as_json).collect::<Vec<_>>(),
-        "unheard": report.unheard,
+        "unheard": names(&report.unheard),
         "cells": report.cells,
         "requests": report.requests,
     })

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
+use crate::cli::error::CommandError;
 use crate::cli::progress::{Bar, Direction};
 use crate::cli::{FAILED, cell_selector, colony_scope, complain, failed, say, stop_on_interrupt};
 use crate::client::{ClientError, ScrubOutcome};
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn scrub(args: &Args) -> Result<Vec<ScrubOutcome>, ClientError> {
+fn scrub(args: &Args) -> Result<Vec<ScrubOutcome>, CommandError> {
     let scope = colony_scope(&args.node, args.udp_port, args.loopback)?;
     let http = Http::new(Timeouts::PROBE, 1, 64);
     let cells = match &args.cell {
@@ -61,12 +62,12 @@ fn scrub(args: &Args) -> Result<Vec<ScrubOutcome>, ClientError> {
         None => find_cells(&http, &scope, usize::MAX)?,
     };
     if cells.is_empty() {
-        return Err(ClientError::no_cells(&scope));
+        return Err(ClientError::NoCells { scope }.into());
     }
     let bar = Bar::new(NAME, Direction::Count("copies"), false);
     let scrubbed = crate::client::scrub(&http, &cells, !args.no_wait, &bar, &stop_on_interrupt());
     bar.clear();
-    scrubbed
+    Ok(scrubbed?)
 }
 
 fn tell(cells: &[ScrubOutcome], begun: bool) -> ExitCode {
@@ -108,7 +109,7 @@ fn in_words(ScrubOutcome { cell, result }: &ScrubOutcome, begun: bool) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::KnownCell;
+    use crate::client::{CellName, KnownCell};
     use crate::wire::api::ScrubProgress;
     use crate::wire::beacon::{Role, Status};
 
@@ -121,7 +122,7 @@ mod tests {
     fn each_cell_is_a_line_and_bad_copies_are_an_exit_code() {
         let found = |bad| scrubbed(Ok(ScrubProgress { done: 40, total: 40, bad, unread: 0, finished: true }));
         let unsure = || scrubbed(Ok(ScrubProgress { done: 40, total: 40, bad: 0, unread: 3, finished: true }));
-        let gone = || scrubbed(Err(ClientError::Cell("gone".into())));
+        let gone = || scrubbed(Err(ClientError::ScrubLost { cell: CellName { id: None, url: "http://a".into() } }));
         assert_eq!(in_words(&found(0), false).unwrap(), "cell http://a: 40 copies looked at, all good\n");
         assert_eq!(in_words(&found(2), false).unwrap(), "cell http://a: 40 copies looked at, 2 bad and set aside\n");
         assert_eq!(in_words(&found(2), true).unwrap(), "cell http://a: 40 copies are looked at from now on\n");

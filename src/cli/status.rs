@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 
+use crate::cli::error::CommandError;
 use crate::cli::{colony_scope, failed, say};
 use crate::client::find_cells;
 use crate::client::{ClientError, ColonyScope, query_cells};
@@ -38,7 +39,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    match colony_scope(&args.node, args.udp_port, args.loopback).and_then(|scope| look(&scope)) {
+    match colony_scope(&args.node, args.udp_port, args.loopback)
+        .map_err(CommandError::from)
+        .and_then(|scope| look(&scope))
+    {
         Ok(cells) if args.json => {
             let cells = serde_json::json!({ "cells": cells });
             say(NAME, &format!("{cells}\n"))
@@ -58,7 +62,7 @@ struct Row {
 }
 
 /// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
-fn look(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
+fn look(scope: &ColonyScope) -> Result<Vec<Row>, CommandError> {
     let http = Http::new(Timeouts::PROBE, 1, 16);
     let found = find_cells(&http, scope, usize::MAX)?;
     // Those that do not answer are left out.
@@ -80,7 +84,7 @@ fn look(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
         })
         .collect();
     if cells.is_empty() {
-        return Err(ClientError::no_cells(scope));
+        return Err(ClientError::NoCells { scope: scope.clone() }.into());
     }
     for cell in found.iter().take(MAX_ASKED) {
         for view in http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default() {

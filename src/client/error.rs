@@ -1,34 +1,56 @@
 //! Why a client failed.
+//!
+//! The variants carry facts, and `Display` makes one line of them: what happened, what state it left, what to do. The
+//! names of options are not known here; `cli` adds them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::client::ColonyScope;
 use crate::client::byte_ranges::ByteRanges;
-use crate::pipeline::{ManifestError, SealError};
+use crate::client::discover::colony::{self, CellName, ColonyScope};
+use crate::client::put::availability::{CellAvailability, cells_accepting};
+use crate::human;
+use crate::id::ChunkId;
+use crate::net::client::CallError;
+use crate::pipeline::{ManifestError, OpenError, SealError};
 
-/// Why a client could not do what it was asked. Each is one line for the user.
+/// Candidates listed in the message about a cell id that is unknown or ambiguous. Others are only counted.
+const MAX_CANDIDATES_LISTED: usize = 8;
+
+/// Why a client failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The command cannot be meant as it was given.
-    #[error("{0}")]
-    Usage(String),
-    /// A file could not be read or written.
-    #[error("{doing}: {source}")]
+    /// What was asked for is not possible. Nothing was done.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// A file system operation failed.
+    #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was being done, with the path.
-        doing: String,
-        /// What the system said.
+        /// The operation.
+        action: FileAction,
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The source was written to while it was being stored.
-    #[error("{} changed while it was being stored; run the same command again", path.display())]
+    /// A file ended before the size that it had at the beginning.
+    #[error("cannot read {}: it ended after {read} of {expected} bytes", path.display())]
+    SourceTruncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes up to the end that was found.
+        read: u64,
+        /// Its size at the beginning, in bytes.
+        expected: u64,
+    },
+    /// The source was written to while it was stored. There is no manifest.
+    #[error("{} changed while it was stored; run the same command again", path.display())]
     SourceChanged {
         /// The source.
         path: PathBuf,
     },
-    /// The manifest cannot be used.
+    /// The manifest is not usable.
     #[error("{}: {source}", path.display())]
     Manifest {
         /// The manifest.
@@ -36,83 +58,453 @@ pub enum ClientError {
         /// What is wrong with it.
         source: ManifestError,
     },
-    /// The compressor failed.
+    /// All chunks are stored, but the manifest could not get its name. It was saved under another one.
+    #[error("cannot write {}: {source}; the manifest was saved as {}", path.display(), saved_as.display())]
+    ManifestSavedElsewhere {
+        /// The name that it could not get.
+        path: PathBuf,
+        /// The name that it has.
+        saved_as: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// Another process stores the same source.
+    #[error("{} is in use: another cellsync-put is storing the same file; wait until it ends", path.display())]
+    JournalInUse {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// A block could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The network interfaces or sockets of this machine failed.
+    #[error("cannot search the network for cells: {0}")]
+    Discovery(#[source] io::Error),
     /// No cell was found.
-    #[error("{0}")]
-    NoCells(String),
-    /// A cell did not do what it was asked.
-    #[error("{0}")]
-    Cell(String),
-    /// There are cells, but too few that take chunks.
-    #[error("{0}")]
-    TooFew(String),
-    /// Some chunks are on no cell that answers.
+    #[error("{}; is cellsync-node running there?", no_cell_responds(scope))]
+    NoCells {
+        /// Where they were searched for.
+        scope: ColonyScope,
+    },
+    /// Cells were found, and none of them responds over HTTP.
+    #[error("{found} cells were found, and none responds over HTTP; check the firewall")]
+    NoCellResponds {
+        /// Cells that were found.
+        found: usize,
+    },
+    /// A call to a cell failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The cell does not support an operation.
+    #[error("the version of cell {cell} does not support {operation}; install a newer one there")]
+    Unsupported {
+        /// The cell.
+        cell: CellName,
+        /// What it was asked for.
+        operation: Operation,
+    },
+    /// The cell that was draining is gone.
     #[error(
-        "{chunks} of {of} chunks are on none of the {cells} cells that answer: bytes {missing} are missing; \
-         start the cells that hold them and try again"
+        "cell {cell} is gone before its drain was complete ({source}); {left} of its {total} copies may exist nowhere \
+         else: start it again, and the drain continues"
+    )]
+    DrainInterrupted {
+        /// The cell.
+        cell: CellName,
+        /// Copies that were not handed off when the cell was last seen.
+        left: u64,
+        /// All of its copies.
+        total: u64,
+        /// How it failed.
+        source: Box<CallError>,
+    },
+    /// Somebody cancelled the drain.
+    #[error("cell {cell} is not draining any more: the drain was cancelled")]
+    DrainCancelled {
+        /// The cell.
+        cell: CellName,
+    },
+    /// The cell that was scrubbing is gone.
+    #[error("cell {cell} is gone before its scrub was complete ({source})")]
+    ScrubInterrupted {
+        /// The cell.
+        cell: CellName,
+        /// How it failed.
+        source: Box<CallError>,
+    },
+    /// The cell restarted, and a scrub does not survive that.
+    #[error("cell {cell} restarted, which ended its scrub; run the same command again")]
+    ScrubLost {
+        /// The cell.
+        cell: CellName,
+    },
+    /// Too few cells accept chunks. Nothing was stored.
+    #[error(
+        "{}, and {} of each chunk are required ({cells}); add cells or free space",
+        cells_accepting(cells.accepting()), human::copies(*required)
+    )]
+    TooFewCells {
+        /// The cells.
+        cells: CellAvailability,
+        /// Copies required of each chunk.
+        required: usize,
+    },
+    /// Some chunk has too few copies, and no cell accepts another one.
+    #[error("a chunk has {} of the {required} required ({cells}); add cells or free space", human::copies(*made))]
+    TooFewCopies {
+        /// The cells.
+        cells: CellAvailability,
+        /// Copies required of each chunk.
+        required: usize,
+        /// Copies that the chunk has.
+        made: usize,
+    },
+    /// A repair made what copies it could, and some chunks have too few.
+    #[error(
+        "{short} of {chunks} chunks still have fewer than {} ({cells}); add cells or free space, and repair again",
+        human::copies(*wanted)
+    )]
+    StillShort {
+        /// Chunks with too few copies.
+        short: usize,
+        /// Chunks of the file.
+        chunks: usize,
+        /// Copies wanted of each chunk.
+        wanted: usize,
+        /// The cells.
+        cells: CellAvailability,
+    },
+    /// Some chunks are on no cell that responds.
+    #[error(
+        "{missing} of {chunks} chunks are on none of the {cells} cells that respond: bytes {bytes} are missing; start \
+         the cells that hold them and try again"
     )]
     Missing {
-        /// How many chunks are missing.
+        /// Chunks without a copy.
+        missing: usize,
+        /// Chunks of the file.
         chunks: usize,
-        /// Of how many.
-        of: usize,
-        /// Cells that answered.
+        /// Cells that responded.
         cells: usize,
-        /// The bytes of the file that are in them.
-        missing: ByteRanges,
+        /// The bytes of the file that are in the missing chunks.
+        bytes: ByteRanges,
     },
-    /// What came from the colony is not what was put there.
-    #[error("bytes {bytes} are damaged: {what}")]
+    /// The colony does not have the bytes that were put there.
+    #[error("bytes {bytes} are damaged: {damage}")]
     Corrupt {
         /// The bytes of the file that are damaged.
         bytes: ByteRanges,
-        /// What is wrong, and where.
-        what: String,
+        /// What is wrong.
+        damage: Damage,
     },
-    /// The user stopped it.
-    #[error("{0}")]
-    Stopped(String),
+    /// The user stopped the work.
+    #[error("stopped")]
+    Stopped,
+    /// The user stopped waiting for a drain.
+    #[error("stopped waiting; cell {cell} continues to drain")]
+    StoppedDrainWait {
+        /// The cell.
+        cell: CellName,
+    },
+    /// The user stopped waiting for a scrub.
+    #[error("stopped waiting; the cells continue to scrub")]
+    StoppedScrubWait,
+    /// The user stopped a repair.
+    #[error("stopped; {made_copies} copies were made; run the same command again to continue")]
+    StoppedRepair {
+        /// Copies made until then.
+        made_copies: u64,
+    },
+    /// A worker thread panicked.
+    #[error("internal error: a worker thread ended unexpectedly")]
+    WorkerPanicked,
+    /// A put failed in the middle, and its journal is kept: the same command continues it.
+    #[error("{cause}; {} keeps the progress", journal.display())]
+    Resumable {
+        /// Why it failed.
+        cause: Box<Self>,
+        /// The journal.
+        journal: PathBuf,
+    },
 }
 
 impl ClientError {
-    /// The exit code that scripts can rely on.
+    /// The exit code for scripts.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::NoCells(_) | Self::TooFew(_) => 3,
+            Self::NoCells { .. }
+            | Self::NoCellResponds { .. }
+            | Self::TooFewCells { .. }
+            | Self::TooFewCopies { .. }
+            | Self::StillShort { .. } => 3,
             Self::Missing { .. } => 4,
             Self::Corrupt { .. } => 5,
-            _ => 1,
+            Self::Resumable { cause, .. } => cause.exit_code(),
+            Self::File { .. }
+            | Self::SourceTruncated { .. }
+            | Self::SourceChanged { .. }
+            | Self::Manifest { .. }
+            | Self::ManifestSavedElsewhere { .. }
+            | Self::JournalInUse { .. }
+            | Self::Seal(_)
+            | Self::Discovery(_)
+            | Self::Call(_)
+            | Self::Unsupported { .. }
+            | Self::DrainInterrupted { .. }
+            | Self::DrainCancelled { .. }
+            | Self::ScrubInterrupted { .. }
+            | Self::ScrubLost { .. }
+            | Self::Stopped
+            | Self::StoppedDrainWait { .. }
+            | Self::StoppedScrubWait
+            | Self::StoppedRepair { .. }
+            | Self::WorkerPanicked => 1,
         }
     }
 
-    pub(in crate::client) fn file(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let doing = format!("{doing} {}", path.display());
-        move |source| Self::File { doing, source }
+    /// Makes an error of a failed file system operation: `.map_err(ClientError::file(FileAction::Read, path))`.
+    pub(in crate::client) fn file(action: FileAction, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source }
     }
 
-    /// No cell was found in this scope.
-    pub fn no_cells(scope: &ColonyScope) -> Self {
-        Self::NoCells(if scope.nodes.is_empty() {
-            let network = if scope.loopback { "on this machine" } else { "on this network" };
-            format!(
-                "no cell answers {network} (UDP port {}); is cellsync-node running? Where broadcast does not reach, name a cell with --node http://HOST:PORT",
-                scope.udp_port
-            )
-        } else {
-            format!("no cell answers at {}; is cellsync-node running there?", scope.nodes.join(", "))
-        })
-    }
-
-    /// `found` cells sent a beacon, and none of them answers over HTTP.
+    /// No cell responds, though `found` of them were found.
     pub(in crate::client) fn none_responding(scope: &ColonyScope, found: usize) -> Self {
         match found {
-            0 => Self::no_cells(scope),
-            _ => Self::NoCells(format!(
-                "{found} cells are heard, and none of them answers over HTTP; is a firewall between?"
-            )),
+            0 => Self::NoCells { scope: scope.clone() },
+            _ => Self::NoCellResponds { found },
         }
+    }
+
+    /// The cell refused an operation, perhaps because its version does not support it.
+    pub(in crate::client) fn refused(cell: CellName, operation: Operation, error: CallError) -> Self {
+        match error {
+            CallError::Refused { status: 404 | 405 | 501, .. } => Self::Unsupported { cell, operation },
+            error => Self::Call(error),
+        }
+    }
+}
+
+fn no_cell_responds(scope: &ColonyScope) -> String {
+    match (&scope.nodes[..], scope.loopback) {
+        ([], true) => format!("no cell responds on this machine (UDP port {})", scope.udp_port),
+        ([], false) => format!("no cell responds on this network (UDP port {})", scope.udp_port),
+        (nodes, _) => format!("no cell responds at {}", nodes.join(", ")),
+    }
+}
+
+/// A file system operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAction {
+    /// Reading a file or a directory.
+    Read,
+    /// Writing a file.
+    Write,
+    /// Writing the contents of a tar stream to a directory.
+    Unpack,
+    /// Removing a file.
+    Remove,
+}
+
+impl std::fmt::Display for FileAction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "cannot read",
+            Self::Write => "cannot write",
+            Self::Unpack => "cannot unpack to",
+            Self::Remove => "cannot remove",
+        })
+    }
+}
+
+/// What a cell is asked to do to its copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// To hand them off.
+    Drain,
+    /// To re-hash them.
+    Scrub,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Drain => "drain",
+            Self::Scrub => "scrub",
+        })
+    }
+}
+
+/// What is wrong with bytes that came from the colony.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// All copies of a chunk that were found are bad.
+    #[error("all copies found of chunk {} are bad, those on {}{}", chunk.short(), colony::list(cells), more_copies(*more))]
+    AllCopiesBad {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The cells that hold the copies.
+        cells: Vec<CellName>,
+        /// Were more copies made than were found?
+        more: bool,
+    },
+    /// All copies of several chunks that were found are bad.
+    #[error("all copies found of {corrupt} of {chunks} chunks are bad{}", more_copies(true))]
+    ChunksWithoutGoodCopy {
+        /// Chunks with bad copies only.
+        corrupt: usize,
+        /// Chunks of the file.
+        chunks: usize,
+    },
+    /// The chunk is the one that was put, and cannot be opened.
+    #[error(transparent)]
+    Unopenable(#[from] OpenError),
+    /// A block in the middle of the file is too short.
+    #[error("block {index} has {bytes} bytes")]
+    ShortBlock {
+        /// The position of the block.
+        index: usize,
+        /// Its size.
+        bytes: usize,
+    },
+    /// The blocks together do not have the size that the manifest states.
+    #[error("the manifest states {expected} bytes")]
+    WrongSize {
+        /// The size that the manifest states.
+        expected: u64,
+    },
+}
+
+fn more_copies(more: bool) -> &'static str {
+    if more { "; if other cells that hold it are switched off, start them and try again" } else { "" }
+}
+
+/// What was asked for is not possible.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// The manifest exists. It may hold the only key of an earlier upload.
+    #[error("{} exists, and holds the key of an earlier upload", path.display())]
+    ManifestExists {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// The path of the manifest is a directory.
+    #[error("{} is a directory, and the manifest is a file", path.display())]
+    ManifestIsDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The manifest would overwrite the source.
+    #[error("{} is the file to store, and cannot be its own manifest", path.display())]
+    ManifestIsSource {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The manifest would be inside the directory that is stored.
+    #[error("the manifest {} would be inside the directory that is stored", path.display())]
+    ManifestInSource {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something else is where the journal must be.
+    #[error("{} exists and is not a regular file; move it away", path.display())]
+    JournalNotRegular {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The journal has a version that this program does not read.
+    #[error(
+        "{} was written by another version of cellsync-put; finish the upload with that version, or remove the file to \
+         start anew",
+        path.display()
+    )]
+    JournalVersion {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The source has more blocks than this machine can count.
+    #[error("the source is too large for this machine")]
+    SourceTooLarge,
+    /// The output would overwrite the manifest.
+    #[error("{} is the manifest itself", path.display())]
+    OutputIsManifest {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The output exists.
+    #[error("{} exists", path.display())]
+    OutputExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The output exists and is not a regular file.
+    #[error("{} exists and is not a regular file", path.display())]
+    OutputNotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path of the output names a directory, and a file is restored.
+    #[error("{} names a directory, and the manifest is of a file", path.display())]
+    OutputNamesDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory is restored, and its path exists.
+    #[error("{} exists, and a directory does not overwrite anything; move it away", path.display())]
+    OutputDirectoryExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// No cell has an id that begins so.
+    #[error("no cell has an id that begins with {prefix}; there are {}", candidates(cells))]
+    UnknownCell {
+        /// The first digits of the id.
+        prefix: String,
+        /// All cells.
+        cells: Vec<CellName>,
+    },
+    /// Several cells have ids that begin so.
+    #[error("the ids of several cells begin with {prefix}: {}; give more digits", candidates(cells))]
+    AmbiguousCell {
+        /// The first digits of the id.
+        prefix: String,
+        /// Those cells.
+        cells: Vec<CellName>,
+    },
+}
+
+/// Cells with their whole ids, from which a user can choose.
+fn candidates(cells: &[CellName]) -> String {
+    let name = |cell: &CellName| match cell.id {
+        Some(id) => format!("{id} ({})", cell.url),
+        None => cell.url.clone(),
+    };
+    let names: Vec<_> = cells.iter().take(MAX_CANDIDATES_LISTED).map(name).collect();
+    match cells.len().saturating_sub(MAX_CANDIDATES_LISTED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumable_error_keeps_the_exit_code_of_its_cause() {
+        let cause = ClientError::TooFewCopies { cells: CellAvailability::default(), required: 5, made: 2 };
+        let error = ClientError::Resumable { cause: Box::new(cause), journal: "file.manifest.part".into() };
+        assert_eq!(error.exit_code(), 3);
+        let text = error.to_string();
+        assert!(text.contains("2 copies of the 5 required") && text.contains("file.manifest.part keeps"), "{text}");
+    }
+
+    #[test]
+    fn a_message_lists_few_candidates_and_counts_the_others() {
+        let cells: Vec<CellName> = (0..20).map(|n| CellName { id: None, url: format!("http://{n}") }).collect();
+        let error = UsageError::UnknownCell { prefix: "ffff".into(), cells };
+        assert!(error.to_string().ends_with("http://7 and 12 more"), "{error}");
     }
 }

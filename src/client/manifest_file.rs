@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::client::Source;
+use crate::client::error::{ClientError, FileAction, UsageError};
 use crate::client::put::journal::journal_path;
-use crate::client::{ClientError, Source};
 use crate::pipeline::{Key, Manifest};
 
 /// The name of the manifest of this source, beside it: `photo.raw.manifest`.
@@ -24,16 +25,13 @@ pub fn default_manifest_path(source: &Source) -> Option<PathBuf> {
 
 /// Reads a manifest.
 pub(super) fn read(path: &Path) -> Result<Manifest, ClientError> {
-    let file = File::open(path).map_err(ClientError::file("cannot read", path))?;
+    let file = File::open(path).map_err(ClientError::file(FileAction::Read, path))?;
     Manifest::read(file).map_err(|source| ClientError::Manifest { path: path.to_owned(), source })
 }
 
 /// What to say when a manifest must not be written over.
 pub(super) fn exists(manifest: &Path) -> ClientError {
-    ClientError::Usage(format!(
-        "{} exists, and with it the key of an earlier upload; use --force to write over it, or -o FILE for another name",
-        manifest.display()
-    ))
+    UsageError::ManifestExists { path: manifest.to_owned() }.into()
 }
 
 /// May a manifest be written under this name? It may if there is none, by force, or if the one there has this very
@@ -51,12 +49,10 @@ fn is_written(manifest: &Path, key: &Key) -> bool {
 /// Found out before hours of work, not after.
 pub(super) fn check(source: &Source, manifest: &Path, force: bool) -> Result<(), ClientError> {
     if crate::client::get::output::names_a_directory(manifest) {
-        let what = format!("{} is a directory; the manifest is a file: name it with -o FILE", manifest.display());
-        return Err(ClientError::Usage(what));
+        return Err(UsageError::ManifestIsDirectory { path: manifest.to_owned() }.into());
     }
     if crate::client::get::output::are_one(source.path(), manifest) {
-        let what = format!("{} is what is to be stored; give the manifest another name with -o", manifest.display());
-        return Err(ClientError::Usage(what));
+        return Err(UsageError::ManifestIsSource { path: manifest.to_owned() }.into());
     }
     // With a journal there, its key decides; see below.
     if !may_write(manifest, force, None) && !journal_path(manifest).exists() {
@@ -67,11 +63,7 @@ pub(super) fn check(source: &Source, manifest: &Path, force: bool) -> Result<(),
         if let (Ok(root), Ok(folder)) = (root, folder)
             && folder.starts_with(&root)
         {
-            let what = format!(
-                "{} would be inside the directory that is stored; choose a place outside with -o",
-                manifest.display()
-            );
-            return Err(ClientError::Usage(what));
+            return Err(UsageError::ManifestInSource { path: manifest.to_owned() }.into());
         }
     }
     temporary(manifest).map(drop)
@@ -81,7 +73,7 @@ fn temporary(manifest: &Path) -> Result<tempfile::NamedTempFile, ClientError> {
     // Made private by the library: nobody else reads the key.
     let made =
         tempfile::Builder::new().prefix(".cellsync-").tempfile_in(crate::client::get::output::folder_of(manifest));
-    made.map_err(ClientError::file("cannot write", manifest))
+    made.map_err(ClientError::file(FileAction::Write, manifest))
 }
 
 /// Writes a manifest under its name, whole and safe.
@@ -90,15 +82,14 @@ pub(super) fn write(manifest: &Manifest, path: &Path, force: bool) -> Result<(),
     let mut file = temporary(path)?;
     manifest.write(&mut file).map_err(wrong)?;
     let synced = file.flush().and_then(|()| file.as_file().sync_all());
-    synced.map_err(ClientError::file("cannot write", path))?;
+    synced.map_err(ClientError::file(FileAction::Write, path))?;
     if force || is_written(path, &manifest.key) {
-        file.persist(path).map_err(|error| ClientError::file("cannot write", path)(error.error))?;
+        file.persist(path).map_err(|error| ClientError::file(FileAction::Write, path)(error.error))?;
     } else if let Err(error) = file.persist_noclobber(path) {
         // Another program has taken the name meanwhile. This manifest holds the only key: it is kept where it is.
-        let (_, kept) = error.file.keep().map_err(|error| ClientError::file("cannot write", path)(error.error))?;
-        let doing =
-            format!("the manifest is kept as {}, since it cannot be written to {}", kept.display(), path.display());
-        return Err(ClientError::File { doing, source: error.error });
+        let (_, saved_as) =
+            error.file.keep().map_err(|error| ClientError::file(FileAction::Write, path)(error.error))?;
+        return Err(ClientError::ManifestSavedElsewhere { path: path.to_owned(), saved_as, source: error.error });
     }
     crate::client::get::output::sync_folder(path);
     Ok(())

@@ -12,23 +12,26 @@
 //! decisions (`placer`, `holders`) are pure; threads, sockets and files are around them. Nothing here prints: what a
 //! user may want to see goes to a [`Progress`].
 
+mod bad_copy;
 mod byte_ranges;
 mod discover;
 mod error;
 mod get;
 mod maintain;
 mod manifest_file;
+mod notice;
 mod progress;
 mod put;
 #[cfg(test)]
 mod test_server;
 mod workers;
 
+pub use crate::client::bad_copy::BadCopy;
 pub use crate::client::byte_ranges::{ByteRange, ByteRanges};
-pub use crate::client::discover::find_cells::{ColonyScope, KnownCell, find_cells};
+pub use crate::client::discover::colony::{CellName, ColonyScope, KnownCell};
+pub use crate::client::discover::find_cells::find_cells;
 pub use crate::client::discover::select_cell::{CellSelector, find_cell};
-pub use crate::client::error::ClientError;
-pub use crate::client::get::download::BadCopy;
+pub use crate::client::error::{ClientError, Damage, FileAction, Operation, UsageError};
 pub use crate::client::get::output::Target;
 pub use crate::client::get::{GetOptions, GetReport, default_output_path, get};
 pub use crate::client::maintain::check::{CheckOptions, CheckReport, Verdict, check};
@@ -36,7 +39,9 @@ pub use crate::client::maintain::drain::{drain, undrain};
 pub use crate::client::maintain::repair::{RepairReport, repair};
 pub use crate::client::maintain::scrub::{ScrubOutcome, scrub};
 pub use crate::client::manifest_file::default_manifest_path;
+pub use crate::client::notice::Notice;
 pub use crate::client::progress::{Progress, StopSignal};
+pub use crate::client::put::availability::{CellAvailability, Rejection};
 pub use crate::client::put::journal::journal_path;
 pub use crate::client::put::source::Source;
 pub use crate::client::put::{PutOptions, PutReport, put};

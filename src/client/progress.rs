@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::client::notice::Notice;
+
 /// Receives what a client reports while it works. All calls come from the thread that called the client.
 pub trait Progress {
     /// The amount of work, if it is known: for put and get in bytes of the user's file, for the other commands in
@@ -11,12 +13,8 @@ pub trait Progress {
     /// Work done since the last call: `plain` in the unit of [`Self::total`], and the `sealed` bytes that were stored or
     /// fetched for it.
     fn advance(&self, plain: u64, sealed: u64);
-    /// Something that the user may like to know. The work continues.
-    fn notice(&self, text: &str);
-    /// Something that the user must know: the result is less than was asked for.
-    fn warning(&self, text: &str) {
-        self.notice(text);
-    }
+    /// Something that a user may want to know. The work continues.
+    fn notice(&self, notice: &Notice);
 }
 
 /// A flag with which the user stops a running client. All clones share one flag.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{KnownCell, Progress};
+use crate::client::{KnownCell, Notice, Progress};
 use crate::id::CellId;
 use crate::wire::beacon::{Role, Status};
 
@@ -54,7 +54,7 @@ pub(super) struct Quiet;
 impl Progress for Quiet {
     fn total(&self, _: Option<u64>) {}
     fn advance(&self, _: u64, _: u64) {}
-    fn notice(&self, _: &str) {}
+    fn notice(&self, _: &Notice) {}
 }
 
 /// One request on one connection, as HTTP/1.0 has it.

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use console::{Style, Term, style};
 
-use crate::client::Progress;
+use crate::client::{Notice, Progress};
 use crate::human;
 use crate::id::BLOCK_BYTES;
 
@@ -165,9 +165,9 @@ impl Progress for Teller {
         }
     }
 
-    fn notice(&self, text: &str) {
+    fn notice(&self, notice: &Notice) {
         if !self.is_silent {
-            warn(text);
+            warn(&notice.to_string());
         }
     }
 }

@@ -13,13 +13,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::client::ClientError;
-use crate::id::CellId;
+use crate::client::discover::colony::{ColonyScope, KnownCell};
+use crate::client::error::ClientError;
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 use crate::net::udp;
 use crate::wire::api::{CellView, Presence};
-use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES, Role, Status};
+use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES, Status};
 
 /// A probe that brought nothing is repeated after these times from the first, in milliseconds: datagrams get lost.
 const PROBE_AGAIN_MS: [u64; 3] = [100, 300, 1000];
@@ -40,46 +40,12 @@ const GIVE_UP: Duration = Duration::from_millis(3400);
 /// Beacons of older cells come within a second of each other.
 const BEACONS: Duration = Duration::from_millis(1200);
 
-/// Where to look for cells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColonyScope {
-    /// Doors of cells to start from, as `http://HOST:PORT`. When there are any, nothing is broadcast.
-    pub nodes: Vec<String>,
-    /// UDP port of the colony.
-    pub udp_port: u16,
-    /// Look on the loopback interface only.
-    pub loopback: bool,
-}
-
-/// A cell that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownCell {
-    /// Its door, as `http://HOST:PORT`.
-    pub url: String,
-    /// Its name; older servers do not tell.
-    pub id: Option<CellId>,
-    /// What it does.
-    pub role: Role,
-    /// Whether it takes chunks.
-    pub status: Status,
-    /// Bytes it may still take, if it told.
-    pub free_bytes: Option<u64>,
-}
-
-impl KnownCell {
-    /// How the cell is called in messages.
-    pub fn name(&self) -> String {
-        self.id.map_or_else(|| self.url.clone(), |id| format!("{} ({})", id.short(), self.url))
-    }
-}
-
 /// Finds the active cells; none if nobody answers. Each is named once. When `wanted` of them have been found, and all
 /// say that there are no others, no time is spent on looking for more.
 pub fn find_cells(http: &Http, scope: &ColonyScope, wanted: usize) -> Result<Vec<KnownCell>, ClientError> {
     let http = &http.with_timeouts(Timeouts::PROBE);
     let mut found = if scope.nodes.is_empty() {
-        probe(http, scope, wanted)
-            .map_err(|source| ClientError::File { doing: "cannot look for cells".into(), source })?
+        probe(http, scope, wanted).map_err(ClientError::Discovery)?
     } else {
         ask(http, &scope.nodes)
     };
@@ -138,18 +104,13 @@ impl Found {
     /// A URL and nothing else, as older servers tell of their peers.
     fn named(&mut self, url: &str) {
         if let Some(address) = resolve(url) {
-            self.0.entry(address).or_insert_with(|| stranger(url));
+            self.0.entry(address).or_insert_with(|| KnownCell::at(url));
         }
     }
 
     fn into_cells(self) -> Vec<KnownCell> {
         self.0.into_values().collect()
     }
-}
-
-fn stranger(url: &str) -> KnownCell {
-    let url = url.trim_end_matches('/').to_owned();
-    KnownCell { url, id: None, role: Role::Stem, status: Status::Active, free_bytes: None }
 }
 
 fn resolve(url: &str) -> Option<SocketAddr> {
@@ -172,13 +133,13 @@ fn ask(http: &Http, nodes: &[String]) -> Vec<KnownCell> {
                     role: status.beacon.role,
                     status: status.beacon.status,
                     free_bytes: status.beacon.free,
-                    ..stranger(url)
+                    ..KnownCell::at(url)
                 },
             ),
             // An older server has no such path; it is a cell all the same, if it knows what a chunk is. A router's
             // web page, which has an answer to everything, is none.
             Err(error) if !error.is_unreachable() && !claims_anything(http, url) => {
-                found.insert(address, stranger(url));
+                found.insert(address, KnownCell::at(url));
             }
             Err(_) => continue,
         }
@@ -302,6 +263,8 @@ fn receive_some(socket: &UdpSocket) -> Vec<(SocketAddr, Beacon)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::CellId;
+    use crate::wire::beacon::Role;
 
     #[test]
     fn a_url_without_a_port_means_80_and_one_without_http_means_nothing() {
@@ -316,7 +279,7 @@ mod tests {
     #[test]
     fn a_cell_that_is_reached_by_two_addresses_is_one_cell() {
         let mut found = Found::default();
-        let cell = |url: &str| KnownCell { id: Some(CellId::from_bytes([1; 16])), ..stranger(url) };
+        let cell = |url: &str| KnownCell { id: Some(CellId::from_bytes([1; 16])), ..KnownCell::at(url) };
         found.insert("127.0.0.1:1".parse().unwrap(), cell("http://127.0.0.1:1"));
         found.insert("127.0.0.2:1".parse().unwrap(), cell("http://127.0.0.2:1"));
         found.named("http://127.0.0.1:1/");

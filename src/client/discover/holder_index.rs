@@ -3,7 +3,6 @@
 use crate::client::KnownCell;
 use crate::client::discover::query::Answer;
 use crate::id::ChunkId;
-use crate::wire::beacon::Status;
 
 /// Weight of the newest measurement in a cell's average.
 const NEWEST: f64 = 0.3;
@@ -134,7 +133,7 @@ impl HolderIndex {
     /// How many of the cells will stay. Copies on the others do not count as copies that a chunk has: they are handed
     /// on or lost.
     pub(in crate::client) fn staying(&self) -> usize {
-        self.cells().filter(|cell| stays(cell)).count()
+        self.cells().filter(|cell| cell.stays()).count()
     }
 
     /// The holders of this chunk, by number.
@@ -144,7 +143,7 @@ impl HolderIndex {
 
     /// How many copies this chunk has on cells that will stay.
     pub(in crate::client) fn staying_copies(&self, index: usize) -> usize {
-        self.holding(index).filter(|(_, cell)| stays(cell)).count()
+        self.holding(index).filter(|(_, cell)| cell.stays()).count()
     }
 
     /// The chunks that a cell has, ascending.
@@ -196,11 +195,6 @@ impl HolderIndex {
     }
 }
 
-/// Will the cell be there for long, as far as it knows?
-pub(in crate::client) fn stays(cell: &KnownCell) -> bool {
-    !matches!(cell.status, Status::Draining | Status::Leaving)
-}
-
 #[cfg(test)]
 pub(in crate::client) mod testing {
     use super::*;
@@ -223,7 +217,7 @@ pub(in crate::client) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::beacon::Role;
+    use crate::wire::beacon::{Role, Status};
 
     fn holders(paces: &[f64], chunks: usize) -> HolderIndex {
         let ids: Vec<ChunkId> = (0..chunks).map(|n| ChunkId::of(&n.to_le_bytes())).collect();

@@ -1,5 +1,6 @@
 //! Finding the cells of a colony, one of them that the user named, and the holders of chunks.
 
+pub(super) mod colony;
 pub(super) mod find_cells;
 pub(super) mod holder_index;
 pub(super) mod query;

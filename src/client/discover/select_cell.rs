@@ -1,14 +1,13 @@
 //! One cell, as a user names it.
 
+use crate::client::discover::colony::{ColonyScope, KnownCell};
 use crate::client::discover::find_cells::find_cells;
-use crate::client::{ClientError, ColonyScope, KnownCell};
+use crate::client::error::{ClientError, UsageError};
 use crate::net::client::{CallError, Http};
 use crate::wire::beacon::{Role, Status};
 
 /// Fewer digits of an id name nobody: they would soon be another's too.
 const MIN_DIGITS: usize = 4;
-/// Cells that are told by name when none is the one that was meant.
-const MAX_TOLD: usize = 8;
 
 /// How a cell is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub fn find_cell(http: &Http, scope: &ColonyScope, selector: &CellSelector) -> R
         CellSelector::Url(url) => at_door(http, url),
         CellSelector::IdPrefix(digits) => {
             let cells = find_cells(http, scope, usize::MAX)?;
-            if cells.is_empty() { Err(ClientError::no_cells(scope)) } else { choose(cells, digits) }
+            if cells.is_empty() { Err(ClientError::none_responding(scope, 0)) } else { Ok(choose(cells, digits)?) }
         }
     }
 }
@@ -51,33 +50,22 @@ fn at_door(http: &Http, url: &str) -> Result<KnownCell, ClientError> {
         Err(CallError::Refused { .. }) => {
             Ok(KnownCell { url, id: None, role: Role::Stem, status: Status::Active, free_bytes: None })
         }
-        Err(error) => Err(ClientError::Cell(error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn choose(cells: Vec<KnownCell>, digits: &str) -> Result<KnownCell, ClientError> {
+fn choose(cells: Vec<KnownCell>, digits: &str) -> Result<KnownCell, UsageError> {
     let begins = |cell: &KnownCell| cell.id.is_some_and(|id| id.to_string().replace('-', "").starts_with(digits));
-    let (mut meant, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(begins);
-    match (meant.pop(), meant.is_empty()) {
+    let (mut matching, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(begins);
+    let (prefix, names) = (digits.to_owned(), |cells: &[KnownCell]| cells.iter().map(KnownCell::name).collect());
+    match (matching.pop(), matching.is_empty()) {
         (Some(cell), true) => Ok(cell),
         (Some(cell), false) => {
-            meant.push(cell);
-            let what = format!("the ids of several cells begin with {digits}: {}; give more digits", told(&meant));
-            Err(ClientError::Usage(what))
+            matching.push(cell);
+            Err(UsageError::AmbiguousCell { prefix, cells: names(&matching) })
         }
-        (None, _) => Err(ClientError::Usage(format!("no cell's id begins with {digits}; there are {}", told(&others)))),
+        (None, _) => Err(UsageError::UnknownCell { prefix, cells: names(&others) }),
     }
-}
-
-/// As many digits as it takes to tell them apart would be many: ids are told whole.
-fn told(cells: &[KnownCell]) -> String {
-    let name = |cell: &KnownCell| match cell.id {
-        Some(id) => format!("{id} ({})", cell.url),
-        None => cell.url.clone(),
-    };
-    let names: Vec<_> = cells.iter().take(MAX_TOLD).map(name).collect();
-    let more = cells.len().saturating_sub(MAX_TOLD);
-    if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
 }
 
 #[cfg(test)]
@@ -113,13 +101,9 @@ mod tests {
         assert_eq!(choose(cells(&[A, B]), "3365a925").unwrap().id.unwrap().to_string(), A);
         assert_eq!(choose(cells(&[A, B]), "3365a92f0000").unwrap().id.unwrap().to_string(), B);
         let several = choose(cells(&[A, B]), "3365").unwrap_err();
-        assert_eq!(several.exit_code(), 2);
         assert!(several.to_string().contains(A) && several.to_string().contains(B), "{several}");
         let none = choose(cells(&[A, B]), "ffff").unwrap_err().to_string();
-        assert!(none.contains("no cell's id begins with ffff") && none.contains(A), "{none}");
-        let many: Vec<String> = (0..20).map(|n| format!("{n:08x}-0000-4000-8000-000000000001")).collect();
-        let many = choose(cells(&many.iter().map(String::as_str).collect::<Vec<_>>()), "ffff").unwrap_err();
-        assert!(many.to_string().ends_with("and 12 more"), "{many}");
+        assert!(none.contains("begins with ffff") && none.contains(A), "{none}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::client::KnownCell;
 use crate::client::discover::holder_index::HolderIndex;
+use crate::client::{BadCopy, CellName, KnownCell};
 use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
@@ -22,19 +22,6 @@ use crate::wire::api::DEFAULT_HOPS;
 pub(in crate::client) struct Job {
     pub(in crate::client) index: usize,
     pub(in crate::client) id: ChunkId,
-}
-
-/// A copy that is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadCopy {
-    /// The chunk.
-    pub chunk: ChunkId,
-    /// The number of its block.
-    pub index: usize,
-    /// The cell that has it.
-    pub cell: String,
-    /// What its bytes hash to, if they were seen here; if not, the cell itself found it bad, and set it aside.
-    pub found: Option<ChunkId>,
 }
 
 /// How a job ended.
@@ -104,7 +91,7 @@ pub(in crate::client) fn search<T>(
     http: &Http,
     entries: Vec<KnownCell>,
     id: &ChunkId,
-    mut take: impl FnMut(Vec<u8>, String) -> T,
+    mut take: impl FnMut(Vec<u8>, CellName) -> T,
 ) -> Option<T> {
     entries.into_iter().find_map(|cell| {
         let bytes = http.get_chunk(&cell.url, id, DEFAULT_HOPS, None).ok()??;
@@ -151,7 +138,7 @@ impl Worker {
     }
 
     /// Nothing is used before it is verified. `None` if another copy may be better.
-    fn open(&self, job: Job, bytes: &[u8], cell: String, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
+    fn open(&self, job: Job, bytes: &[u8], cell: CellName, bad: &mut Vec<BadCopy>) -> Option<Outcome> {
         match open_chunk(bytes, &job.id, &self.key) {
             Ok(block) => Some(Outcome::Block { bytes: block, sealed: bytes.len() as u64 }),
             Err(OpenError::WrongHash { found }) => {

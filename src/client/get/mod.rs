@@ -14,9 +14,12 @@ use std::time::{Duration, Instant};
 use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::query::{Wait, ask_all};
-use crate::client::get::download::{BadCopy, Crew, Done, Job, Outcome, search};
+use crate::client::get::download::{Crew, Done, Job, Outcome, search};
 use crate::client::get::output::{Output, Target};
-use crate::client::{ByteRange, ByteRanges, ClientError, ColonyScope, Progress, StopSignal, manifest_file};
+use crate::client::{
+    BadCopy, ByteRange, ByteRanges, CellName, ClientError, ColonyScope, Damage, Notice, Progress, StopSignal,
+    UsageError, manifest_file,
+};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
@@ -71,8 +74,7 @@ pub fn get(
     if let Target::Path(path) = target
         && output::are_one(manifest, path)
     {
-        let what = format!("{} is the manifest itself; choose another name with -o", path.display());
-        return Err(ClientError::Usage(what));
+        return Err(UsageError::OutputIsManifest { path: path.clone() }.into());
     }
     let manifest = manifest_file::read(manifest)?;
     let mut output = Output::open(target, manifest.content, options.force)?;
@@ -128,9 +130,9 @@ impl Get<'_> {
             let crew = Crew::start(&self.http, &self.manifest.key, holders, workers(self.options));
             self.fetch_in_order(&crew, output, stop)?;
         }
-        if self.manifest.size.is_some_and(|size| size != self.report.size) {
-            let what = format!("the manifest tells of {} bytes", self.manifest.size.unwrap_or_default());
-            return Err(ClientError::Corrupt { bytes: ByteRange { start: 0, end: self.report.size }.into(), what });
+        if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
+            let bytes = ByteRange { start: 0, end: self.report.size }.into();
+            return Err(ClientError::Corrupt { bytes, damage: Damage::WrongSize { expected } });
         }
         self.report.requests = self.http.requests();
         Ok(self.report)
@@ -159,10 +161,10 @@ impl Get<'_> {
 
     fn missing(&self, indices: &[usize], cells: usize) -> ClientError {
         ClientError::Missing {
-            chunks: indices.len(),
-            of: self.manifest.chunks.len(),
+            missing: indices.len(),
+            chunks: self.manifest.chunks.len(),
             cells,
-            missing: ByteRanges::of_blocks(indices, self.manifest.size),
+            bytes: ByteRanges::of_blocks(indices, self.manifest.size),
         }
     }
 
@@ -174,7 +176,7 @@ impl Get<'_> {
         let (mut asked, mut written) = (0, 0);
         while written < ids.len() {
             if stop.is_set() {
-                return Err(ClientError::Stopped("stopped".into()));
+                return Err(ClientError::Stopped);
             }
             while let Some(&id) = ids.get(asked).filter(|_| asked < written + window) {
                 crew.fetch(Job { index: asked, id });
@@ -188,7 +190,7 @@ impl Get<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(ClientError::Stopped("a worker ended by itself".into()));
+                    return Err(ClientError::WorkerPanicked);
                 }
             }
             while let Some(bytes) = waiting.remove(&written) {
@@ -217,7 +219,7 @@ impl Get<'_> {
                 self.progress.advance(block.len() as u64, sealed);
                 Ok(Some((job.index, block)))
             }
-            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), what: error.to_string() }),
+            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
             Outcome::Lost if self.looks < self.most_looks(job.index) => {
                 self.look_again(crew, stop);
                 crew.fetch(job);
@@ -233,11 +235,8 @@ impl Get<'_> {
     }
 
     fn tell_of_bad_copies(&self, index: usize, bytes: ByteRange) {
-        for BadCopy { chunk, cell, .. } in self.bad_copies(index) {
-            let chunk = chunk.short();
-            self.progress.notice(&format!(
-                "one copy was bad: chunk {chunk} (bytes {bytes}) from cell {cell}; a good one was used"
-            ));
+        for copy in self.bad_copies(index) {
+            self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
         }
     }
 
@@ -264,16 +263,13 @@ impl Get<'_> {
 
     /// No good copy.
     fn lost(&self, job: Job, bytes: ByteRange) -> ClientError {
-        let bad: Vec<_> = self.bad_copies(job.index).map(|copy| copy.cell.as_str()).collect();
-        if bad.is_empty() {
+        let cells: Vec<CellName> = self.bad_copies(job.index).map(|copy| copy.cell.clone()).collect();
+        if cells.is_empty() {
             return self.missing(&[job.index], self.report.cells);
         }
-        let mut what =
-            format!("all copies of chunk {} that are found are bad, those of {}", job.id.short(), bad.join(", "));
-        if bad.len() < usize::from(self.manifest.copies) {
-            what += "; if cells are switched off that have others, start them and try again";
-        }
-        ClientError::Corrupt { bytes: bytes.into(), what }
+        let more = cells.len() < usize::from(self.manifest.copies);
+        let damage = Damage::AllCopiesBad { chunk: job.id, cells, more };
+        ClientError::Corrupt { bytes: bytes.into(), damage }
     }
 
     /// Only the last block may be short.
@@ -281,7 +277,7 @@ impl Get<'_> {
         if len == BLOCK_BYTES || index + 1 == self.manifest.chunks.len() {
             return Ok(());
         }
-        let what = format!("block {index} has {len} bytes");
-        Err(ClientError::Corrupt { bytes: ByteRange::of_block(index, self.manifest.size).into(), what })
+        let bytes = ByteRange::of_block(index, self.manifest.size).into();
+        Err(ClientError::Corrupt { bytes, damage: Damage::ShortBlock { index, bytes: len } })
     }
 }

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use tempfile::{NamedTempFile, TempDir};
 use walkdir::WalkDir;
 
-use crate::client::ClientError;
+use crate::client::error::{ClientError, FileAction, UsageError};
 use crate::pipeline::Content;
 
 /// Where the user wants it.
@@ -114,10 +114,10 @@ impl Output {
             Self::Standard => io::stdout()
                 .lock()
                 .write_all(bytes)
-                .map_err(ClientError::file("cannot write", Path::new("standard output"))),
-            Self::File { file, path, .. } => file.write_all(bytes).map_err(ClientError::file("cannot write", path)),
+                .map_err(ClientError::file(FileAction::Write, Path::new("standard output"))),
+            Self::File { file, path, .. } => file.write_all(bytes).map_err(ClientError::file(FileAction::Write, path)),
             Self::Directory { unpacking, path } => {
-                unpacking.write(bytes).map_err(ClientError::file("cannot unpack to", path))
+                unpacking.write(bytes).map_err(ClientError::file(FileAction::Unpack, path))
             }
         }
     }
@@ -127,10 +127,10 @@ impl Output {
         match self {
             Self::Nothing => Ok(()),
             Self::Standard => {
-                io::stdout().lock().flush().map_err(ClientError::file("cannot write", Path::new("standard output")))
+                io::stdout().lock().flush().map_err(ClientError::file(FileAction::Write, Path::new("standard output")))
             }
             Self::File { file, path, force } => {
-                let wrong = |error| ClientError::file("cannot write", &path)(error);
+                let wrong = |error| ClientError::file(FileAction::Write, &path)(error);
                 file.as_file().sync_all().map_err(wrong)?;
                 if force {
                     file.persist(&path).map_err(|error| wrong(error.error))?;
@@ -142,7 +142,7 @@ impl Output {
                 Ok(())
             }
             Self::Directory { mut unpacking, path } => {
-                let wrong = |error| ClientError::file("cannot unpack to", &path)(error);
+                let wrong = |error| ClientError::file(FileAction::Unpack, &path)(error);
                 unpacking.end().map_err(wrong)?;
                 if let Some(dir) = unpacking.dir.take() {
                     sync_all_in(dir.path()).and_then(|()| fs::rename(dir.path(), &path)).map_err(wrong)?;
@@ -219,18 +219,13 @@ fn unpack(reader: impl Read, root: &Path) -> io::Result<()> {
 fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
-            let what = format!(
-                "{} is there and not a regular file; choose another name with -o, or -o - and a redirection",
-                path.display()
-            );
-            return Err(ClientError::Usage(what));
+            return Err(UsageError::OutputNotRegular { path: path.to_owned() }.into());
         }
         Err(_) if names_a_directory(path) => {
-            let what = format!("{} is a directory's name, and this is a file: name it with -o PATH", path.display());
-            return Err(ClientError::Usage(what));
+            return Err(UsageError::OutputNamesDirectory { path: path.to_owned() }.into());
         }
         Ok(_) if !force => {
-            return Err(ClientError::Usage(format!("{} exists; use --force to write over it", path.display())));
+            return Err(UsageError::OutputExists { path: path.to_owned() }.into());
         }
         _ => {}
     }
@@ -242,19 +237,15 @@ fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
         Ok(metadata) => metadata.permissions(),
         Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666),
     });
-    let file = builder.tempfile_in(folder_of(path)).map_err(ClientError::file("cannot write", path))?;
+    let file = builder.tempfile_in(folder_of(path)).map_err(ClientError::file(FileAction::Write, path))?;
     Ok(Output::File { file, path: path.to_owned(), force })
 }
 
 fn open_directory(path: &Path) -> Result<Output, ClientError> {
     if fs::symlink_metadata(path).is_ok() {
-        let what = format!(
-            "{} exists; a directory is not written over: move it away, or choose another name with -o",
-            path.display()
-        );
-        return Err(ClientError::Usage(what));
+        return Err(UsageError::OutputDirectoryExists { path: path.to_owned() }.into());
     }
-    let wrong = |error| ClientError::file("cannot write", path)(error);
+    let wrong = |error| ClientError::file(FileAction::Write, path)(error);
     let dir = tempfile::Builder::new().prefix(".cellsync-").tempdir_in(folder_of(path)).map_err(wrong)?;
     Ok(Output::Directory { unpacking: Unpacking::start(dir).map_err(wrong)?, path: path.to_owned() })
 }

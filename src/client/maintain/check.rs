@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::client::get::download::BadCopy;
 use crate::client::maintain::copy_counts::CopyCounts;
 use crate::client::maintain::survey::Survey;
-use crate::client::{ByteRange, ByteRanges, ClientError, ColonyScope, KnownCell, Progress, StopSignal, manifest_file};
+use crate::client::{
+    BadCopy, ByteRange, ByteRanges, CellName, ClientError, ColonyScope, KnownCell, Progress, StopSignal, manifest_file,
+};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 
@@ -82,7 +83,7 @@ pub struct CheckReport {
     /// Copies that are bad.
     pub bad_copies: Vec<BadCopy>,
     /// Cells that are there and did not answer, or not to the end: what they hold is not counted.
-    pub unheard: Vec<String>,
+    pub unheard: Vec<CellName>,
     /// Requests made.
     pub requests: u64,
     chunks: Vec<ChunkId>,

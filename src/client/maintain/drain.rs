@@ -1,8 +1,9 @@
 //! Telling a cell to hand its copies on, and waiting until it may be unplugged.
 
+use crate::client::error::{ClientError, Operation};
 use crate::client::maintain::poll::{Missed, wait};
-use crate::client::{ClientError, KnownCell, Progress, StopSignal};
-use crate::net::client::{CallError, Http};
+use crate::client::{KnownCell, Notice, Progress, StopSignal};
+use crate::net::client::Http;
 use crate::wire::api::{DrainProgress, Presence};
 use crate::wire::beacon::Status;
 
@@ -14,7 +15,7 @@ pub fn drain(
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<DrainProgress, ClientError> {
-    let mut now = http.drain(&cell.url).map_err(|error| refusal(cell, &error, "drained"))?;
+    let mut now = http.drain(&cell.url).map_err(|error| ClientError::refused(cell.name(), Operation::Drain, error))?;
     if !waits {
         return Ok(now);
     }
@@ -25,13 +26,11 @@ pub fn drain(
         progress.advance(gone.saturating_sub(shown), 0);
         shown = shown.max(gone);
         if now.stuck > 0 && !told_stuck {
-            progress.warning(&stuck(http, cell, now.stuck));
+            progress.notice(&stuck(http, cell, now.stuck));
             told_stuck = true;
         }
         if !wait(stop) {
-            let name = cell.name();
-            let undo = format!("cellsync drain {} --undo", cell.url);
-            return Err(ClientError::Stopped(format!("stopped waiting; cell {name} goes on; {undo} makes it stay")));
+            return Err(ClientError::StoppedDrainWait { cell: cell.name() });
         }
         match http.status(&cell.url).map(|status| status.activity.drain) {
             Ok(Some(drain)) => {
@@ -39,14 +38,11 @@ pub fn drain(
                 now = drain;
             }
             Ok(None) if missed.silent() => {
-                let what = "is not being drained any more: it was told to stay";
-                return Err(ClientError::Cell(format!("cell {} {what}", cell.name())));
+                return Err(ClientError::DrainCancelled { cell: cell.name() });
             }
             Err(error) if missed.unheard() => {
-                let (name, left, total) = (cell.name(), now.left, now.total);
-                return Err(ClientError::Cell(format!(
-                    "cell {name} is gone before it was done ({error}); {left} of its {total} copies may be nowhere else: start it again, and it goes on"
-                )));
+                let (cell, left, total) = (cell.name(), now.left, now.total);
+                return Err(ClientError::DrainInterrupted { cell, left, total, source: Box::new(error) });
             }
             Ok(None) | Err(_) => {}
         }
@@ -57,37 +53,16 @@ pub fn drain(
 
 /// Tells the cell to stay.
 pub fn undrain(http: &Http, cell: &KnownCell) -> Result<(), ClientError> {
-    http.undrain(&cell.url).map_err(|error| refusal(cell, &error, "drained"))
+    http.undrain(&cell.url).map_err(|error| ClientError::refused(cell.name(), Operation::Drain, error))
 }
 
-/// Why the cell does not do it.
-pub(in crate::client) fn refusal(cell: &KnownCell, error: &CallError, what: &str) -> ClientError {
-    ClientError::Cell(match error {
-        CallError::Refused { status: 404 | 405 | 501, .. } => {
-            format!("cell {} is of a version that cannot be {what}; install a newer one there", cell.name())
-        }
-        _ => error.to_string(),
-    })
-}
-
-/// Why copies stay where they are, and what to do.
-fn stuck(http: &Http, cell: &KnownCell, copies: u64) -> String {
-    let others = http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default();
-    let statuses: Vec<Status> =
-        others.iter().filter(|other| other.state == Presence::Active).map(|other| other.status).collect();
-    stuck_in_words(copies, &statuses)
-}
-
-fn stuck_in_words(copies: u64, others: &[Status]) -> String {
-    let count = |status| others.iter().filter(|other| **other == status).count();
-    let (takers, full) = (count(Status::Active), count(Status::Full));
-    let there = match (others.len(), takers) {
-        (0, _) => "there is no other cell".to_owned(),
-        (all, takers) if full > 0 => format!("of {all} other cells {takers} take chunks and {full} have no room"),
-        (all, takers) => format!("of {all} other cells {takers} take chunks, and those have what they may have"),
-    };
-    let copies = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
-    format!("{copies} can go nowhere now: {there}; add a cell or make room; still waiting")
+/// Why copies stay where they are: what the other cells can take.
+fn stuck(http: &Http, cell: &KnownCell, copies: u64) -> Notice {
+    let peers = http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default();
+    let active: Vec<Status> =
+        peers.iter().filter(|peer| peer.state == Presence::Active).map(|peer| peer.status).collect();
+    let count = |status| active.iter().filter(|other| **other == status).count();
+    Notice::DrainStuck { copies, others: active.len(), accepting: count(Status::Active), full: count(Status::Full) }
 }
 
 #[cfg(test)]
@@ -109,8 +84,8 @@ mod tests {
         fn advance(&self, plain: u64, _: u64) {
             *self.done.borrow_mut() += plain;
         }
-        fn notice(&self, text: &str) {
-            self.lines.borrow_mut().push(text.to_owned());
+        fn notice(&self, notice: &Notice) {
+            self.lines.borrow_mut().push(notice.to_string());
         }
     }
 
@@ -152,7 +127,7 @@ mod tests {
         assert_eq!(*heard.done.borrow(), 200);
         let lines = heard.lines.borrow();
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].starts_with("7 copies can go nowhere now: there is no other cell; add a cell"), "{lines:?}");
+        assert!(lines[0].starts_with("7 copies have no destination: there is no other cell; add a cell"), "{lines:?}");
     }
 
     #[test]
@@ -168,8 +143,7 @@ mod tests {
         let stop = StopSignal::default();
         stop.set();
         let stopped = drain(&http(), &cell_at(&fake.url), true, &Heard::default(), &stop).unwrap_err();
-        let words = stopped.to_string();
-        assert!(words.contains("goes on") && words.contains(&format!("cellsync drain {} --undo", fake.url)), "{words}");
+        assert!(matches!(stopped, ClientError::StoppedDrainWait { cell } if cell.url == fake.url));
         assert_eq!(fake.asked(), ["POST /drain"], "nothing is undone by itself");
     }
 
@@ -181,31 +155,20 @@ mod tests {
             ("GET /status", &[(200, life(90, 0)), (503, String::new())]),
         ]);
         let error = drain(&http(), &cell_at(&gone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
-        assert!(error.to_string().contains("90 of its 200 copies may be nowhere else"), "{error}");
+        assert!(matches!(error, ClientError::DrainInterrupted { left: 90, total: 200, .. }), "{error}");
         let undone =
             Fake::start(&[("POST /drain", &[posted]), ("GET /status", &[(200, status(&serde_json::json!({})))])]);
         let error = drain(&http(), &cell_at(&undone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
-        assert!(error.to_string().contains("told to stay"), "{error}");
+        assert!(matches!(error, ClientError::DrainCancelled { .. }), "{error}");
     }
 
     #[test]
     fn a_cell_that_cannot_be_drained_is_said_to_be_old() {
         let old = Fake::start(&[]);
         let error = drain(&http(), &cell_at(&old.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
-        assert!(error.to_string().contains("version that cannot be drained"), "{error}");
+        assert!(matches!(error, ClientError::Unsupported { operation: Operation::Drain, .. }), "{error}");
         assert_eq!((error.exit_code(), undrain(&http(), &cell_at(&old.url)).is_err()), (1, true));
         let new = Fake::start(&[("DELETE /drain", &[(200, String::new())])]);
         undrain(&http(), &cell_at(&new.url)).unwrap();
-    }
-
-    #[test]
-    fn why_copies_are_stuck_is_told_by_the_other_cells() {
-        let (active, full) = (Status::Active, Status::Full);
-        let told = stuck_in_words(12, &[active, full, full]);
-        assert!(
-            told.starts_with("12 copies can go nowhere now: of 3 other cells 1 take chunks and 2 have no room"),
-            "{told}"
-        );
-        assert!(stuck_in_words(1, &[active; 4]).contains("of 4 other cells 4 take chunks, and those have"));
     }
 }

@@ -17,13 +17,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::holder_index::{HolderIndex, stays};
-use crate::client::get::download::{BadCopy, search};
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::get::download::search;
 use crate::client::maintain::check::CheckOptions;
 use crate::client::maintain::survey::Survey;
 use crate::client::maintain::verify::is_unreadable;
 use crate::client::put::placer::{Copies, Failure, Next, Placer};
-use crate::client::{ByteRange, ByteRanges, ClientError, KnownCell, Progress, StopSignal, manifest_file};
+use crate::client::{
+    BadCopy, ByteRange, ByteRanges, CellAvailability, CellName, ClientError, Damage, KnownCell, Notice, Progress,
+    StopSignal, manifest_file,
+};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::Manifest;
@@ -60,34 +63,31 @@ pub struct RepairReport {
     /// Copies that were found to be bad.
     pub bad_copies: Vec<BadCopy>,
     /// Cells that are there and did not answer, or not to the end.
-    pub unheard: Vec<String>,
+    pub unheard: Vec<CellName>,
     /// Cells that answered.
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
-    /// Why there are not copies enough, if there are not.
-    pub complaints: String,
+    /// The cells, by whether they accept chunks.
+    pub availability: CellAvailability,
 }
 
 impl RepairReport {
     /// What could not be done, with the exit code for it.
     pub fn failure(&self) -> Option<ClientError> {
         if self.missing > 0 {
-            let (chunks, of, cells) = (self.missing, self.chunks, self.cells);
-            return Some(ClientError::Missing { chunks, of, cells, missing: self.missing_bytes.clone() });
+            let (missing, chunks, cells, bytes) = (self.missing, self.chunks, self.cells, self.missing_bytes.clone());
+            return Some(ClientError::Missing { missing, chunks, cells, bytes });
         }
         if self.corrupt > 0 {
-            let what = format!(
-                "of {} of {} chunks all copies that are found are bad; if cells are switched off that have others, start them and try again",
-                self.corrupt, self.chunks
-            );
-            return Some(ClientError::Corrupt { bytes: self.corrupt_bytes.clone(), what });
+            let damage = Damage::ChunksWithoutGoodCopy { corrupt: self.corrupt, chunks: self.chunks };
+            return Some(ClientError::Corrupt { bytes: self.corrupt_bytes.clone(), damage });
         }
-        (self.still_short > 0).then(|| {
-            ClientError::TooFew(format!(
-                "{} of {} chunks still have fewer than {} copies ({}); add cells or make room, and run it again",
-                self.still_short, self.chunks, self.wanted, self.complaints
-            ))
+        (self.still_short > 0).then(|| ClientError::StillShort {
+            short: self.still_short,
+            chunks: self.chunks,
+            wanted: self.wanted,
+            cells: self.availability.clone(),
         })
     }
 }
@@ -117,8 +117,7 @@ pub fn repair(
         work.tell_of(copy);
     }
     if !work.report.unheard.is_empty() {
-        let cells = work.report.unheard.join(", ");
-        progress.warning(&format!("not all cells answered; what is on {cells} is not counted"));
+        progress.notice(&Notice::UnresponsiveCells { cells: work.report.unheard.clone() });
     }
 
     let lost: BTreeSet<usize> = work.missing.iter().chain(&work.corrupt).copied().collect();
@@ -138,17 +137,9 @@ pub fn repair(
     work.report.bad_copies = bad;
     work.run(&start(&shared), stop)?;
     let mut report = work.finish();
-    report.complaints = complaints(&lock(&shared.state).placer, report.cells);
+    report.availability = lock(&shared.state).placer.availability();
     report.requests = shared.http.requests();
     Ok(report)
-}
-
-fn complaints(placer: &Placer, cells: usize) -> String {
-    if placer.willing() < cells {
-        placer.complaints()
-    } else {
-        format!("{cells} {}", if cells == 1 { "cell takes chunks" } else { "cells take chunks" })
-    }
 }
 
 /// The weakest first: what they have left may go next. A chunk that stands in several places is one.
@@ -165,7 +156,7 @@ enum Told {
     /// A copy was made, of so many bytes.
     Made(u64),
     Bad(BadCopy),
-    Notice(String),
+    Notice(Notice),
     /// A chunk is done with: how many copies it has now; `None` if no good one was found.
     Done {
         index: usize,
@@ -186,9 +177,7 @@ impl Work<'_> {
     fn run(&mut self, told: &Receiver<Told>, stop: &StopSignal) -> Result<(), ClientError> {
         loop {
             if stop.is_set() {
-                let made = self.report.made_copies;
-                let what = format!("stopped; {made} copies were made; run the same command again to go on");
-                return Err(ClientError::Stopped(what));
+                return Err(ClientError::StoppedRepair { made_copies: self.report.made_copies });
             }
             match told.recv_timeout(STOP_LOOK) {
                 Ok(Told::Made(bytes)) => {
@@ -199,7 +188,7 @@ impl Work<'_> {
                     self.tell_of(&copy);
                     self.report.bad_copies.push(copy);
                 }
-                Ok(Told::Notice(text)) => self.progress.notice(&text),
+                Ok(Told::Notice(notice)) => self.progress.notice(&notice),
                 Ok(Told::Done { index, copies }) => {
                     self.progress.advance(1, 0);
                     let of_it = |copy: &BadCopy| copy.index == index;
@@ -218,8 +207,7 @@ impl Work<'_> {
 
     fn tell_of(&self, copy: &BadCopy) {
         let bytes = ByteRange::of_block(copy.index, self.size);
-        let chunk = copy.chunk.short();
-        self.progress.notice(&format!("one copy was bad: chunk {chunk} (bytes {bytes}) on cell {}", copy.cell));
+        self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
     }
 
     fn finish(mut self) -> RepairReport {
@@ -246,7 +234,7 @@ struct State {
     holders: HolderIndex,
     placer: Placer,
     /// Bad copies that are still where they were: which chunk, and on which cell.
-    spoilt: BTreeSet<(ChunkId, String)>,
+    spoilt: BTreeSet<(ChunkId, CellName)>,
 }
 
 fn start(shared: &Arc<Shared>) -> Receiver<Told> {
@@ -345,7 +333,7 @@ impl Worker {
     /// The copies that there are, in the numbers of the placer.
     fn copies(&self, index: usize, id: &ChunkId) -> Copies {
         let state = self.state();
-        let counting = state.holders.holding(index).filter(|(_, cell)| stays(cell));
+        let counting = state.holders.holding(index).filter(|(_, cell)| cell.stays());
         let mut copies = Copies::held_by(counting.filter_map(|(_, cell)| state.placer.number_of(&cell.url)).collect());
         for cell in state.holders.cells().filter(|cell| state.spoilt.contains(&(*id, cell.name()))) {
             if let Some(number) = state.placer.number_of(&cell.url) {
@@ -380,7 +368,7 @@ impl Worker {
             Err(error) => {
                 let given_up = self.state().placer.failed(copies, number, Failure::of(&error));
                 if given_up {
-                    self.say(Told::Notice(format!("{error}; it is not asked any more for now")));
+                    self.say(Told::Notice(Notice::CellSkipped { error }));
                 }
             }
         }
@@ -463,7 +451,7 @@ mod tests {
         let report = repaired(&[&good], false);
         let failure = report.failure().unwrap();
         assert_eq!(failure.exit_code(), 3);
-        assert!(failure.to_string().contains("8 of 8 chunks still have fewer than 2 copies (1 cell takes chunks)"));
+        assert!(failure.to_string().contains("8 of 8 chunks still have fewer than 2 copies (1 cell found)"));
         let report = repaired(&[&server(3, false, bytes)], false);
         assert_eq!((report.missing, report.failure().unwrap().exit_code()), (CHUNKS, 4));
     }

@@ -1,8 +1,8 @@
 //! Having cells re-hash all of their copies now, and waiting until they have.
 
-use crate::client::maintain::drain::refusal;
+use crate::client::error::{ClientError, Operation};
 use crate::client::maintain::poll::{Missed, wait};
-use crate::client::{ClientError, KnownCell, Progress, StopSignal, query_cells};
+use crate::client::{KnownCell, Progress, StopSignal, query_cells};
 use crate::net::client::Http;
 use crate::wire::api::ScrubProgress;
 
@@ -35,7 +35,9 @@ pub fn scrub(
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<Vec<ScrubOutcome>, ClientError> {
-    let told = query_cells(cells, |cell| http.scrub(&cell.url).map_err(|error| refusal(cell, &error, "scrubbed")));
+    let told = query_cells(cells, |cell| {
+        http.scrub(&cell.url).map_err(|error| ClientError::refused(cell.name(), Operation::Scrub, error))
+    });
     let mut watched: Vec<Watched> = cells
         .iter()
         .zip(told)
@@ -55,7 +57,7 @@ pub fn scrub(
             return Ok(watched.into_iter().map(|one| one.scrubbed).collect());
         }
         if !wait(stop) {
-            return Err(ClientError::Stopped("stopped waiting; the cells go on by themselves".into()));
+            return Err(ClientError::StoppedScrubWait);
         }
         look(http, &mut watched);
     }
@@ -66,22 +68,20 @@ fn look(http: &Http, watched: &mut [Watched]) {
     let cells: Vec<KnownCell> = waiting.iter().map(|one| one.scrubbed.cell.clone()).collect();
     let looks = query_cells(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
     for (one, look) in waiting.into_iter().zip(looks) {
-        let name = one.scrubbed.cell.name();
-        let why = match look {
+        let cell = one.scrubbed.cell.name();
+        let error = match look {
             Ok(Some(scrub)) => {
                 one.missed.heard();
                 one.ended = scrub.finished;
                 one.scrubbed.result = Ok(scrub);
                 continue;
             }
-            Ok(None) if one.missed.silent() => {
-                format!("cell {name} does not scrub any more: it was started anew; run the same command again")
-            }
-            Err(error) if one.missed.unheard() => format!("cell {name} is gone before it was done ({error})"),
+            Ok(None) if one.missed.silent() => ClientError::ScrubLost { cell },
+            Err(error) if one.missed.unheard() => ClientError::ScrubInterrupted { cell, source: Box::new(error) },
             Ok(None) | Err(_) => continue,
         };
         one.ended = true;
-        one.scrubbed.result = Err(ClientError::Cell(why));
+        one.scrubbed.result = Err(error);
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
         let scrubbed = scrub(&http, &cells, true, &Quiet, &StopSignal::default()).unwrap();
         let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
         assert_eq!((of(0).unwrap(), of(1).unwrap()), ((40, 2), (40, 0)));
-        assert!(of(2).unwrap_err().to_string().contains("version that cannot be scrubbed"));
+        assert!(matches!(of(2), Err(ClientError::Unsupported { operation: Operation::Scrub, .. })));
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         ]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
         let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &StopSignal::default()).unwrap();
-        assert!(scrubbed[0].result.as_ref().unwrap_err().to_string().contains("started anew"));
+        assert!(matches!(scrubbed[0].result, Err(ClientError::ScrubLost { .. })));
         let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &StopSignal::default()).unwrap();
         assert_eq!(begun[0].result.as_ref().unwrap().total, 40);
     }

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::query::{Wait, ask_all};
-use crate::client::get::download::{BadCopy, search};
+use crate::client::get::download::search;
 use crate::client::maintain::check::CheckOptions;
 use crate::client::maintain::copy_counts::{CopyCounts, tally};
 use crate::client::maintain::verify::verify;
-use crate::client::{ClientError, KnownCell, Progress, StopSignal};
+use crate::client::{BadCopy, CellName, ClientError, KnownCell, Progress, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 
@@ -26,7 +26,7 @@ pub(in crate::client) struct Survey {
     /// Copies that were found to be bad.
     pub(in crate::client) bad: Vec<BadCopy>,
     /// Cells that are there and did not answer, or not to the end.
-    pub(in crate::client) unheard: Vec<String>,
+    pub(in crate::client) unheard: Vec<CellName>,
 }
 
 impl Survey {
@@ -41,10 +41,10 @@ impl Survey {
         let cells = find_cells(http, &options.scope, usize::MAX)?;
         let answers = ask_all(&http.with_timeouts(Timeouts::FETCH), &cells, ids, Wait::ForAll(stop));
         if stop.is_set() {
-            return Err(ClientError::Stopped("stopped".into()));
+            return Err(ClientError::Stopped);
         }
         let unheard = cells.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_none_or(|it| !it.whole));
-        let mut unheard: Vec<String> = unheard.map(|(cell, _)| cell.name()).collect();
+        let mut unheard: Vec<CellName> = unheard.map(|(cell, _)| cell.name()).collect();
         let mut holders = HolderIndex::new(&cells, answers, ids.len());
         if holders.answering() == 0 {
             return Err(ClientError::none_responding(&options.scope, cells.len()));

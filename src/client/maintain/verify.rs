@@ -11,8 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::get::download::BadCopy;
-use crate::client::{ClientError, KnownCell, Progress, StopSignal};
+use crate::client::{BadCopy, CellName, ClientError, KnownCell, Notice, Progress, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
 use crate::sync::lock;
@@ -61,16 +60,16 @@ pub(in crate::client) fn verify(
     ids: &[ChunkId],
     progress: &dyn Progress,
     stop: &StopSignal,
-) -> Result<(Vec<BadCopy>, Vec<String>), ClientError> {
+) -> Result<(Vec<BadCopy>, Vec<CellName>), ClientError> {
     let cells: Vec<KnownCell> = holders.cells().cloned().collect();
     let copies: usize = (0..ids.len()).map(|index| holders.count(index)).sum();
     progress.total(Some(copies as u64));
     let told = start(http, holders, &cells, ids, stop);
     let (mut bad, mut unheard) = (Vec::new(), Vec::new());
-    let name = |cell: usize| cells.get(cell).map(KnownCell::name).unwrap_or_default();
+    let name = |cell: usize| cells.get(cell).map(KnownCell::name);
     loop {
         if stop.is_set() {
-            return Err(ClientError::Stopped("stopped".into()));
+            return Err(ClientError::Stopped);
         }
         match told.recv_timeout(STOP_LOOK) {
             Ok(Told::Found { cell, findings }) => {
@@ -79,8 +78,8 @@ pub(in crate::client) fn verify(
                     if finding != Finding::Good {
                         holders.lose(cell, index);
                     }
-                    if let (Finding::Bad(found), Some(&chunk)) = (finding, ids.get(index)) {
-                        bad.push(BadCopy { chunk, index, cell: name(cell), found });
+                    if let (Finding::Bad(found), Some(&chunk), Some(cell)) = (finding, ids.get(index), name(cell)) {
+                        bad.push(BadCopy { chunk, index, cell, found });
                     }
                 }
             }
@@ -90,8 +89,8 @@ pub(in crate::client) fn verify(
                 for index in left {
                     holders.lose(cell, index);
                 }
-                progress.notice(&format!("{error}; its copies could not be verified and are not counted"));
-                unheard.push(name(cell));
+                progress.notice(&Notice::CopiesUnverified { error });
+                unheard.extend(name(cell));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

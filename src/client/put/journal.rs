@@ -11,12 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::ClientError;
+use crate::client::error::{ClientError, FileAction, UsageError};
 use crate::client::put::source::Fingerprint;
 use crate::id::ChunkId;
 use crate::pipeline::Key;
@@ -66,24 +66,20 @@ impl Journal {
     ) -> Result<(Self, Option<Earlier>), ClientError> {
         let path = journal_path(manifest);
         if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_file()) {
-            return Err(ClientError::Usage(format!("{} is there and no regular file; move it away", path.display())));
+            return Err(UsageError::JournalNotRegular { path }.into());
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let wrong = |error| ClientError::file("cannot write", &path)(error);
+        let wrong = |error| ClientError::file(FileAction::Write, &path)(error);
         let file = options.open(&path).map_err(wrong)?;
         // One that was there may have been open to others, by a careless copy.
         #[cfg(unix)]
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(wrong)?;
         // Not every file system can lock; on one that cannot, going on without is what its users expect.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let source = io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "it is in use: another cellsync-put is storing the same file; wait for it",
-            );
-            return Err(wrong(source));
+            return Err(ClientError::JournalInUse { path });
         }
         let mut journal = Self { path, file };
         let earlier = journal.read(source)?;
@@ -93,15 +89,11 @@ impl Journal {
     fn read(&mut self, source: &Fingerprint) -> Result<Option<Earlier>, ClientError> {
         let mut lines = BufReader::new(&mut self.file).lines();
         let Some(head) = lines.next() else { return Ok(None) };
-        let head = head.map_err(ClientError::file("cannot read", &self.path))?;
+        let head = head.map_err(ClientError::file(FileAction::Read, &self.path))?;
         // One that was cut off in its first line says nothing.
         let Ok(head) = serde_json::from_str::<Head>(&head) else { return Ok(None) };
         if head.version != VERSION {
-            let what = format!(
-                "{} was written by another version of cellsync-put: finish it with that one, or remove it to begin anew",
-                self.path.display()
-            );
-            return Err(ClientError::Usage(what));
+            return Err(UsageError::JournalVersion { path: self.path.clone() }.into());
         }
         if head.source != *source {
             return Ok(None);
@@ -109,7 +101,7 @@ impl Journal {
         let Ok(key) = head.key.parse() else { return Ok(None) };
         let mut ids = BTreeMap::new();
         for line in lines {
-            let line = line.map_err(ClientError::file("cannot read", &self.path))?;
+            let line = line.map_err(ClientError::file(FileAction::Read, &self.path))?;
             // What was cut off is passed over.
             if let Ok(Line { index, id }) = serde_json::from_str(&line) {
                 ids.insert(index, id);
@@ -127,24 +119,24 @@ impl Journal {
         let text = serde_json::to_string(&head).unwrap_or_default() + "\n";
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         let written = emptied.and_then(|_| self.file.write_all(text.as_bytes()));
-        written.map_err(ClientError::file("cannot write", &self.path))
+        written.map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
     /// Goes on behind what is there. Nothing of it is written again, so that being cut off now loses none of it.
     pub(in crate::client) fn go_on(&mut self) -> Result<(), ClientError> {
         // Ends a line that was cut off; it is passed over when it is read, and so is an empty one.
         let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(b"\n"));
-        written.map_err(ClientError::file("cannot write", &self.path))
+        written.map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
     /// Notes under which id a block was sealed. Call it before the first copy is sent.
     pub(in crate::client) fn note(&mut self, index: usize, id: ChunkId) -> Result<(), ClientError> {
-        self.file.write_all(line(index, id).as_bytes()).map_err(ClientError::file("cannot write", &self.path))
+        self.file.write_all(line(index, id).as_bytes()).map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
     /// Removes the journal: its manifest is whole.
     pub(in crate::client) fn finish(self) -> Result<(), ClientError> {
-        fs::remove_file(&self.path).map_err(ClientError::file("cannot remove", &self.path))
+        fs::remove_file(&self.path).map_err(ClientError::file(FileAction::Remove, &self.path))
     }
 }
 
@@ -226,7 +218,7 @@ mod tests {
             let mode = fs::metadata(&journal.path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        assert!(matches!(Journal::open(&fixture.manifest(), &fixture.source), Err(ClientError::File { .. })));
+        assert!(matches!(Journal::open(&fixture.manifest(), &fixture.source), Err(ClientError::JournalInUse { .. })));
         journal.finish().unwrap();
         #[cfg(unix)]
         {

@@ -6,6 +6,7 @@
 // A shell: it looks at the clock so as not to look for lost cells too often.
 #![allow(clippy::disallowed_methods)]
 
+pub(super) mod availability;
 pub(super) mod in_flight;
 pub(super) mod journal;
 pub(super) mod ledger;
@@ -28,7 +29,7 @@ use crate::client::put::ledger::Ledger;
 use crate::client::put::placer::{Copies, Failure, Next, Placer};
 use crate::client::put::source::Fingerprint;
 use crate::client::put::upload::{Crew, Event, Job, Work};
-use crate::client::{ClientError, ColonyScope, KnownCell, Progress, Source, StopSignal, manifest_file};
+use crate::client::{ClientError, ColonyScope, KnownCell, Notice, Progress, Source, StopSignal, manifest_file};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{CallError, Http, PutHints, Timeouts};
 use crate::pipeline::{Key, Level, Manifest, SealedChunk};
@@ -102,10 +103,10 @@ pub fn put(
     let http = Http::new(Timeouts::STORE, senders, 4 * senders);
     let cells = find_cells(&http, &options.scope, options.copies.into())?;
     if cells.is_empty() {
-        return Err(ClientError::no_cells(&options.scope));
+        return Err(ClientError::none_responding(&options.scope, 0));
     }
     let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
-    warn_of_few(&placer, options, progress)?;
+    check_availability(&placer, options, progress)?;
 
     let mut put = Put {
         http,
@@ -139,7 +140,10 @@ pub fn put(
         }
         put.journal = Some(journal);
     }
-    let size = put.run(source, &key, stop).map_err(|error| how_to_go_on(error, manifest, put.journal.is_some()))?;
+    let size = put.run(source, &key, stop).map_err(|error| match &put.journal {
+        Some(_) => resumable(error, manifest),
+        None => error,
+    })?;
     let resized = |print: &Fingerprint| matches!(source, Source::File(_)) && print.size != size;
     if source.fingerprint()? != fingerprint || fingerprint.as_ref().is_some_and(resized) {
         return Err(ClientError::SourceChanged { path: source.path().to_owned() });
@@ -147,49 +151,28 @@ pub fn put(
     put.finish(source, key, size, manifest)
 }
 
-fn warn_of_few(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -> Result<(), ClientError> {
-    let (willing, enough) = (placer.willing(), placer.enough());
-    if willing < enough {
-        let hint = if options.min_copies.is_none() && willing > 0 {
-            format!("add cells, make room, or accept fewer copies with --min-copies {willing}")
-        } else {
-            "add cells or make room".to_owned()
-        };
-        let what = format!("{} and {} ({}); {hint}", take(willing), wanted(enough), placer.complaints());
-        return Err(ClientError::TooFew(what));
+fn check_availability(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -> Result<(), ClientError> {
+    let (cells, required) = (placer.availability(), placer.enough());
+    let accepting = cells.accepting();
+    if accepting < required {
+        return Err(ClientError::TooFewCells { cells, required });
     }
-    if willing < usize::from(options.copies) {
-        progress.warning(&format!(
-            "only {}: each chunk gets {} instead of {}",
-            take(willing),
-            copies(willing),
-            options.copies
-        ));
+    if accepting < usize::from(options.copies) {
+        progress.notice(&Notice::FewerCopies { accepting, wanted: options.copies });
     }
     Ok(())
 }
 
-fn take(cells: usize) -> String {
-    if cells == 1 { "1 cell takes chunks".to_owned() } else { format!("{cells} cells take chunks") }
-}
-
-fn copies(number: usize) -> String {
-    if number == 1 { "1 copy".to_owned() } else { format!("{number} copies") }
-}
-
-fn wanted(number: usize) -> String {
-    format!("{} {} wanted", copies(number), if number == 1 { "is" } else { "are" })
-}
-
-fn how_to_go_on(error: ClientError, manifest: &Path, has_journal: bool) -> ClientError {
-    if !has_journal {
-        return error;
-    }
-    let how = format!("{} keeps what is done; run the same command again to go on", journal_path(manifest).display());
-    match error {
-        ClientError::Stopped(what) => ClientError::Stopped(format!("{what}; {how}")),
-        ClientError::TooFew(what) => ClientError::TooFew(format!("{what}; {how}")),
-        ClientError::NoCells(what) => ClientError::NoCells(format!("{what}; {how}")),
+/// Names the journal in errors after which the same command continues the put.
+fn resumable(cause: ClientError, manifest: &Path) -> ClientError {
+    match cause {
+        ClientError::Stopped
+        | ClientError::WorkerPanicked
+        | ClientError::TooFewCells { .. }
+        | ClientError::TooFewCopies { .. }
+        | ClientError::NoCells { .. } => {
+            ClientError::Resumable { cause: Box::new(cause), journal: journal_path(manifest) }
+        }
         other => other,
     }
 }
@@ -242,7 +225,7 @@ impl Put<'_> {
         let there = self.ledger.finished() + self.earlier.len();
         self.report.resumed_chunks = there;
         if there > 0 {
-            self.progress.notice(&format!("going on: {there} chunks are in the colony already"));
+            self.progress.notice(&Notice::PutResumed { chunks: there });
         }
     }
 
@@ -298,7 +281,7 @@ impl Put<'_> {
         let mut looks = 0;
         loop {
             if stop.is_set() {
-                return Err(ClientError::Stopped("stopped".into()));
+                return Err(ClientError::Stopped);
             }
             if self.under_way.len() < MAX_EARLIER_UNDER_WAY
                 && let Some(incomplete) = self.earlier.pop_front()
@@ -344,7 +327,7 @@ impl Put<'_> {
                 Ok(Event::Failed(error)) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(ClientError::Stopped("a worker ended by itself".into()));
+                    return Err(ClientError::WorkerPanicked);
                 }
             }
         }
@@ -403,7 +386,7 @@ impl Put<'_> {
             Err(error) => {
                 let failure = Failure::of(&error);
                 if self.placer.failed(&mut under_way.copies, cell, failure) {
-                    self.progress.notice(&format!("{error}; it is not asked any more for now"));
+                    self.progress.notice(&Notice::CellSkipped { error });
                 }
             }
         }
@@ -429,13 +412,8 @@ impl Put<'_> {
         for index in stuck {
             let Some(under_way) = self.under_way.get(&index) else { continue };
             if !self.placer.settle(&under_way.copies) {
-                let (wanted, got) = (copies(self.placer.enough()), under_way.copies.done.len());
-                let what = format!(
-                    "the colony cannot take {wanted} of each chunk now ({}); add cells or make room, or accept fewer with --min-copies {}",
-                    self.placer.complaints(),
-                    got.max(1)
-                );
-                return Err(ClientError::TooFew(what));
+                let (cells, required) = (self.placer.availability(), self.placer.enough());
+                return Err(ClientError::TooFewCopies { cells, required, made: under_way.copies.done.len() });
             }
             self.done_with(index, crew);
         }

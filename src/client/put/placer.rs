@@ -1,9 +1,8 @@
 //! Who gets which copy, and when a chunk has enough of them. Pure decisions; the uploads are made by others.
 
-use std::collections::BTreeMap;
-
 use crate::cell::placement::{Candidate, order};
 use crate::client::KnownCell;
+use crate::client::put::availability::{CellAvailability, Rejection};
 use crate::id::CellId;
 use crate::net::client::CallError;
 use crate::wire::beacon::Status;
@@ -12,36 +11,23 @@ use crate::wire::beacon::Status;
 const MAX_FAILURES: u32 = 3;
 
 /// How an upload failed, as far as it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::client) enum Failure {
     /// The cell does not answer.
     Unreachable,
     /// It took too long: the cell or the link is slow.
     Slow,
-    /// The cell answered that it will not have the chunk; in words for people.
-    Refused(String),
+    /// The cell answered that it will not have the chunk.
+    Refused(Rejection),
 }
 
 impl Failure {
     pub(in crate::client) fn of(error: &CallError) -> Self {
         match error {
-            CallError::Refused { status, .. } => {
-                Self::Refused(format!("answered {status} ({})", refusal_in_a_word(*status)))
-            }
             CallError::Unreachable { .. } if error.is_slow() => Self::Slow,
             CallError::Unreachable { .. } => Self::Unreachable,
-            other => Self::Refused(other.to_string()),
+            CallError::Refused { .. } | CallError::InvalidResponse { .. } => Self::Refused(Rejection::of(error)),
         }
-    }
-}
-
-fn refusal_in_a_word(status: u16) -> &'static str {
-    match status {
-        507 => "no room",
-        503 => "not now",
-        422 => "bytes damaged on the way",
-        429 => "too many requests",
-        other => crate::wire::problem::phrase(other),
     }
 }
 
@@ -49,7 +35,7 @@ fn refusal_in_a_word(status: u16) -> &'static str {
 enum Standing {
     Good,
     Down,
-    Refusing(String),
+    Refusing(Rejection),
 }
 
 #[derive(Debug, Clone)]
@@ -122,8 +108,7 @@ impl Placer {
             let standing = match known.status {
                 Status::Active => Standing::Good,
                 Status::Leaving => Standing::Down,
-                Status::Full => Standing::Refusing("reported no room (full)".to_owned()),
-                other => Standing::Refusing(format!("reported {other}")),
+                other => Standing::Refusing(Rejection::Reported(other)),
             };
             let cell = Cell { known, standing, failures: 0 };
             // A cell that has moved is the same cell: it must not hold a chunk twice.
@@ -243,19 +228,13 @@ impl Placer {
         copies.pending.is_empty() && copies.done.len() >= self.enough
     }
 
-    /// Why there are not enough cells: `3 of 5 cells do not answer, 1 answered 507 (no room)`.
-    pub(in crate::client) fn complaints(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for cell in &self.cells {
-            match &cell.standing {
-                Standing::Good => {}
-                Standing::Down => *counts.entry("did not answer").or_default() += 1,
-                Standing::Refusing(why) => *counts.entry(why).or_default() += 1,
-            }
-        }
-        let total = self.cells.len();
-        let told: Vec<_> = counts.iter().map(|(why, count)| format!("{count} of {total} {why}")).collect();
-        if told.is_empty() { format!("{total} found") } else { told.join(", ") }
+    /// The cells, by whether they accept chunks.
+    pub(in crate::client) fn availability(&self) -> CellAvailability {
+        CellAvailability::count(self.cells.iter().map(|cell| match cell.standing {
+            Standing::Good => None,
+            Standing::Down => Some(Rejection::Unresponsive),
+            Standing::Refusing(rejection) => Some(rejection),
+        }))
     }
 }
 
@@ -310,7 +289,7 @@ mod tests {
             let storage = chosen.iter().filter(|&&number| number % 3 == 1).count();
             assert_eq!((chosen.len(), storage), (5, 3), "{chosen:?}");
             // One that fails is replaced by a storage cell only if there is one.
-            placer.failed(&mut copies, chosen[0], Failure::Refused("busy".into()));
+            placer.failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(503)));
             placer.cells.iter_mut().for_each(|cell| cell.failures = 0);
             assert_ne!(send(&mut placer, &mut copies)[0] % 3, 1);
         }
@@ -344,8 +323,7 @@ mod tests {
         let mut placer = Placer::new(cells(5), 5, None, 1);
         let mut copies = Copies::default();
         let chosen = send(&mut placer, &mut copies);
-        let why = "answered 507 (no room)".to_owned();
-        placer.failed(&mut copies, chosen[0], Failure::Refused(why));
+        placer.failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(507)));
         for &cell in &chosen[1..] {
             placer.succeeded(&mut copies, cell);
         }
@@ -403,14 +381,14 @@ mod tests {
         cells[3].status = Status::Full;
         let mut placer = Placer::new(cells, 5, None, 1);
         assert_eq!((placer.living(), placer.willing()), (4, 3));
-        let why = || Failure::Refused("answered 507 (no room)".into());
+        let why = || Failure::Refused(Rejection::Refused(507));
         assert!(!placer.failed(&mut Copies::default(), 0, why()));
         assert!(!placer.failed(&mut Copies::default(), 0, why()));
         assert!(placer.failed(&mut Copies::default(), 0, why()));
         assert!(placer.failed(&mut Copies::default(), 1, Failure::Unreachable));
         assert_eq!(
-            placer.complaints(),
-            "1 of 4 answered 507 (no room), 1 of 4 did not answer, 1 of 4 reported no room (full)"
+            placer.availability().rejections,
+            [(Rejection::Refused(507), 1), (Rejection::Unresponsive, 1), (Rejection::Reported(Status::Full), 1)]
         );
     }
 

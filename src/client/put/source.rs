@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use crate::client::ClientError;
+use crate::client::error::{ClientError, FileAction, UsageError};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::pipeline::{Block, Blocks, Content};
 
@@ -43,7 +43,7 @@ impl Source {
         if path == Path::new("-") {
             return Ok(Self::StandardInput);
         }
-        let metadata = fs::metadata(path).map_err(ClientError::file("cannot read", path))?;
+        let metadata = fs::metadata(path).map_err(ClientError::file(FileAction::Read, path))?;
         if metadata.is_dir() { Ok(Self::Directory(path.to_owned())) } else { Ok(Self::File(path.to_owned())) }
     }
 
@@ -59,13 +59,13 @@ impl Source {
         match self {
             Self::StandardInput => Ok(None),
             Self::File(path) => {
-                let metadata = fs::metadata(path).map_err(ClientError::file("cannot read", path))?;
+                let metadata = fs::metadata(path).map_err(ClientError::file(FileAction::Read, path))?;
                 // A pipe or a device has no bytes to come back to.
                 let file = Fingerprint { size: metadata.len(), modified_ns: modified_ns(&metadata), entries: None };
                 Ok(metadata.is_file().then_some(file))
             }
             Self::Directory(path) => {
-                directory_fingerprint(path).map(Some).map_err(ClientError::file("cannot read", path))
+                directory_fingerprint(path).map(Some).map_err(ClientError::file(FileAction::Read, path))
             }
         }
     }
@@ -84,7 +84,7 @@ impl Source {
         needed: &dyn Fn(usize) -> bool,
         take: &mut dyn FnMut(Block) -> bool,
     ) -> Result<Option<(usize, u64)>, ClientError> {
-        let wrong = |error| ClientError::file("cannot read", self.path())(error);
+        let wrong = |error| ClientError::file(FileAction::Read, self.path())(error);
         match self {
             Self::StandardInput => read_stream(io::stdin().lock(), needed, take).map_err(wrong),
             Self::File(path) => {
@@ -94,7 +94,7 @@ impl Source {
                 if !metadata.is_file() || metadata.len() == 0 {
                     return read_stream(file, needed, take).map_err(wrong);
                 }
-                read_file(&mut file, needed, take).map_err(wrong)
+                read_file(path, &mut file, needed, take)
             }
             Self::Directory(path) => {
                 let (reader, writer) = io::pipe().map_err(wrong)?;
@@ -149,12 +149,14 @@ fn read_stream(
 /// As [`read_stream`], but blocks that are not needed are not read. A file that ends before its length, as one does
 /// that is being cut short, is an error.
 fn read_file(
+    path: &Path,
     file: &mut File,
     needed: &dyn Fn(usize) -> bool,
     take: &mut dyn FnMut(Block) -> bool,
-) -> io::Result<Option<(usize, u64)>> {
-    let len = file.metadata()?.len();
-    let blocks = usize::try_from(len.div_ceil(BLOCK_BYTES as u64)).map_err(io::Error::other)?;
+) -> Result<Option<(usize, u64)>, ClientError> {
+    let wrong = |error| ClientError::file(FileAction::Read, path)(error);
+    let len = file.metadata().map_err(wrong)?.len();
+    let blocks = usize::try_from(len.div_ceil(BLOCK_BYTES as u64)).map_err(|_| UsageError::SourceTooLarge)?;
     let mut at = 0;
     while at < blocks {
         if !needed(at) {
@@ -164,10 +166,10 @@ fn read_file(
         let start = at as u64 * BLOCK_BYTES as u64;
         let run = (at..blocks).take_while(|&index| needed(index)).count();
         let end = (start + run as u64 * BLOCK_BYTES as u64).min(len);
-        file.seek(SeekFrom::Start(start))?;
+        file.seek(SeekFrom::Start(start)).map_err(wrong)?;
         let mut got = 0;
         for block in Blocks::starting_at(file.take(end - start), at as u64) {
-            let block = block?;
+            let block = block.map_err(wrong)?;
             got += block.bytes.len() as u64;
             if got < end - start && block.bytes.len() < BLOCK_BYTES {
                 break;
@@ -177,8 +179,7 @@ fn read_file(
             }
         }
         if got < end - start {
-            let what = format!("it ended after {} of {len} bytes", start + got);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            return Err(ClientError::SourceTruncated { path: path.to_owned(), read: start + got, expected: len });
         }
         at += run;
     }
@@ -312,7 +313,7 @@ mod tests {
                 File::options().write(true).open(&path).unwrap().set_len(left as u64).unwrap();
                 true
             });
-            assert!(matches!(cut, Err(ClientError::File { .. })), "{left}: {cut:?}, {blocks} blocks");
+            assert!(matches!(cut, Err(ClientError::SourceTruncated { .. })), "{left}: {cut:?}, {blocks} blocks");
         }
     }
 

@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::client::{ClientError, Source};
+use crate::client::Source;
+use crate::client::error::{ClientError, UsageError};
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::{Block, Key, Level, SealedChunk, seal_block};
 use crate::sync::lock;
@@ -136,7 +137,7 @@ fn seal_all(blocks: &Shared<Block>, places: &Shared<()>, event: &Sender<Event>, 
         let told = match (usize::try_from(block.index), seal_block(&block.bytes, key, level, now_s)) {
             (Ok(index), Ok(chunk)) => Event::Sealed { index, plain: block.bytes.len() as u64, chunk: Arc::new(chunk) },
             (_, Err(error)) => Event::Failed(error.into()),
-            (Err(_), _) => Event::Failed(ClientError::Usage("the source is larger than this machine can count".into())),
+            (Err(_), _) => Event::Failed(UsageError::SourceTooLarge.into()),
         };
         if event.send(told).is_err() {
             return;

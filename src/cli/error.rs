@@ -1,0 +1,169 @@
+//! Why a command failed, and what the user can do with its options.
+
+use std::path::PathBuf;
+
+use crate::client::{ClientError, UsageError};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// The arguments are invalid. Nothing was done.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
+    /// The client failed.
+    #[error("{source}{}", advice(source))]
+    Client {
+        /// Its error.
+        #[from]
+        source: ClientError,
+    },
+}
+
+impl CommandError {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Arguments(_) => super::USAGE,
+            Self::Client { source } => source.exit_code(),
+        }
+    }
+}
+
+/// Invalid arguments.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArgumentError {
+    /// The number is out of range.
+    #[error("{option} must be a number from 1 to {max}")]
+    OutOfRange {
+        /// The option.
+        option: &'static str,
+        /// The largest number that is valid.
+        max: u64,
+    },
+    /// More copies required than wanted.
+    #[error("--min-copies must be a number from 1 to {copies}, the number of copies")]
+    MinCopies {
+        /// Copies wanted.
+        copies: u8,
+    },
+    /// Not the URL of a cell.
+    #[error("--node {value}: must be http://HOST:PORT")]
+    NodeUrl {
+        /// The value.
+        value: String,
+    },
+    /// Neither a URL nor an id.
+    #[error("{word} names no cell; use its URL, HOST:PORT, or the first digits of its id, four at least")]
+    CellSelector {
+        /// The word.
+        word: String,
+    },
+    /// The manifest is a file.
+    #[error("the manifest cannot go to standard output; name a file with -o FILE")]
+    ManifestToStandardOutput,
+    /// There is no name from which the name of the manifest could be made.
+    #[error("the source has no name; name the manifest with -o FILE")]
+    UnnamedSource,
+    /// There is no name from which the name of the output could be made.
+    #[error("{} does not end in .manifest; name the output with -o PATH", manifest.display())]
+    UnnamedOutput {
+        /// The manifest.
+        manifest: PathBuf,
+    },
+    /// Options that exclude each other.
+    #[error("{one} cannot be combined with {other}")]
+    Exclusive {
+        /// One option.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// The option is of use only with another one.
+    #[error("{option} requires {required}")]
+    Requires {
+        /// The option.
+        option: &'static str,
+        /// The option that it requires.
+        required: &'static str,
+    },
+    /// There is nobody to press Enter.
+    #[error("--step requires that standard input is a terminal")]
+    NoTerminal,
+    /// Not a regular file.
+    #[error("{} is not a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The options that help after this error, as the rest of its sentence.
+fn advice(error: &ClientError) -> String {
+    match error {
+        ClientError::Usage(error) => advice_on_usage(error).to_owned(),
+        ClientError::NoCells { scope } if scope.nodes.is_empty() => {
+            "; if broadcast does not reach the cells, name one with --node http://HOST:PORT".to_owned()
+        }
+        ClientError::TooFewCells { cells, .. } if cells.accepting() > 0 => {
+            format!(", or accept fewer copies with --min-copies {}", cells.accepting())
+        }
+        ClientError::TooFewCopies { made, .. } if *made > 0 => {
+            format!(", or accept fewer copies with --min-copies {made}")
+        }
+        ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
+        ClientError::Resumable { cause, .. } => {
+            let also = advice(cause);
+            format!("; run the same command again to continue{also}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn advice_on_usage(error: &UsageError) -> &'static str {
+    match error {
+        UsageError::ManifestExists { .. } => "; use --force to overwrite it, or -o FILE for another name",
+        UsageError::ManifestIsDirectory { .. }
+        | UsageError::ManifestIsSource { .. }
+        | UsageError::ManifestInSource { .. } => "; name another file with -o FILE",
+        UsageError::OutputExists { .. } => "; use --force to overwrite it, or -o PATH for another name",
+        UsageError::OutputIsManifest { .. }
+        | UsageError::OutputNotRegular { .. }
+        | UsageError::OutputNamesDirectory { .. }
+        | UsageError::OutputDirectoryExists { .. } => "; choose another name with -o PATH",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{CellAvailability, ColonyScope};
+
+    fn text(error: impl Into<ClientError>) -> String {
+        CommandError::from(error.into()).to_string()
+    }
+
+    #[test]
+    fn an_existing_manifest_is_overwritten_by_force_only() {
+        let path = PathBuf::from("file.manifest");
+        let said = text(UsageError::ManifestExists { path });
+        assert!(said.starts_with("file.manifest exists") && said.contains("--force"), "{said}");
+    }
+
+    #[test]
+    fn cells_can_be_named_only_if_none_were() {
+        let scope = ColonyScope { nodes: Vec::new(), udp_port: 5000, loopback: false };
+        let said = text(ClientError::NoCells { scope: scope.clone() });
+        assert!(said.contains("UDP port 5000") && said.contains("--node http://HOST:PORT"), "{said}");
+        let said = text(ClientError::NoCells { scope: ColonyScope { nodes: vec!["http://a:1".into()], ..scope } });
+        assert!(said.contains("http://a:1") && !said.contains("--node"), "{said}");
+    }
+
+    #[test]
+    fn a_resumable_put_names_the_journal_and_the_way_on() {
+        let cause = ClientError::TooFewCopies { cells: CellAvailability::default(), required: 5, made: 2 };
+        let said = text(ClientError::Resumable { cause: Box::new(cause), journal: "f.manifest.part".into() });
+        for fact in ["2 copies of the 5", "f.manifest.part", "run the same command again", "--min-copies 2"] {
+            assert!(said.contains(fact), "{fact}: {said}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A colony as a client sees it: where to search for its cells, and the cells that were found.
+
+use std::fmt;
+
+use crate::id::CellId;
+use crate::wire::beacon::{Role, Status};
+
+/// Where to search for the cells of a colony.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColonyScope {
+    /// URLs of cells, as `http://HOST:PORT`. These cells are asked for the others, and nothing is broadcast. If there
+    /// are none, the cells are found by broadcast.
+    pub nodes: Vec<String>,
+    /// UDP port of the colony.
+    pub udp_port: u16,
+    /// Broadcast on the loopback interface only.
+    pub loopback: bool,
+}
+
+/// A cell that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCell {
+    /// Its URL, as `http://HOST:PORT`.
+    pub url: String,
+    /// Its id. Servers of the first version have none.
+    pub id: Option<CellId>,
+    /// Its role in the colony.
+    pub role: Role,
+    /// Whether it accepts chunks.
+    pub status: Status,
+    /// Bytes that it can still accept, if it reported them.
+    pub free_bytes: Option<u64>,
+}
+
+impl KnownCell {
+    /// A cell of which nothing but the URL is known.
+    pub(in crate::client) fn at(url: &str) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
+        Self { url, id: None, role: Role::Stem, status: Status::Active, free_bytes: None }
+    }
+
+    /// The name of the cell in messages.
+    pub fn name(&self) -> CellName {
+        CellName { id: self.id, url: self.url.clone() }
+    }
+
+    /// Will the cell stay in the colony, as far as it knows? Copies on a cell that leaves do not count: they are handed
+    /// off or lost.
+    pub(in crate::client) fn stays(&self) -> bool {
+        !matches!(self.status, Status::Draining | Status::Leaving)
+    }
+}
+
+/// The name of a cell in messages. Shown as `5f2a9c01 (http://HOST:PORT)`, or as the URL if the id is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CellName {
+    /// The id, if the cell has one.
+    pub id: Option<CellId>,
+    /// The URL.
+    pub url: String,
+}
+
+impl fmt::Display for CellName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{} ({})", id.short(), self.url),
+            None => f.write_str(&self.url),
+        }
+    }
+}
+
+/// The names of several cells in a message: `5f2a9c01 (http://a:8080), http://b:8080`.
+pub(in crate::client) fn list(cells: &[CellName]) -> String {
+    cells.iter().map(CellName::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,126 @@
+//! What a client reports to the user while its work continues.
+
+use std::fmt;
+
+use crate::client::bad_copy::BadCopy;
+use crate::client::byte_ranges::ByteRange;
+use crate::client::discover::colony::{self, CellName};
+use crate::client::put::availability::cells_accepting;
+use crate::human;
+use crate::net::client::CallError;
+
+/// Something that a user may want to know while the work continues. `Display` makes the sentence.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A copy was bad. Another one is used in its place.
+    BadCopy {
+        /// The copy.
+        copy: BadCopy,
+        /// The bytes of the file that are in the chunk.
+        bytes: ByteRange,
+    },
+    /// A cell failed, and gets no further chunks in this run unless it is found again.
+    CellSkipped {
+        /// How it failed.
+        error: CallError,
+    },
+    /// The copies on a cell could not be verified, and do not count.
+    CopiesUnverified {
+        /// How the cell failed.
+        error: CallError,
+    },
+    /// An interrupted put continues.
+    PutResumed {
+        /// Chunks that are in the colony already.
+        chunks: usize,
+    },
+    /// There are fewer cells than copies wanted.
+    FewerCopies {
+        /// Cells that accept chunks, and so the copies of each chunk.
+        accepting: usize,
+        /// Copies wanted.
+        wanted: u8,
+    },
+    /// Cells did not respond, or not to the end. Their copies do not count.
+    UnresponsiveCells {
+        /// The cells.
+        cells: Vec<CellName>,
+    },
+    /// Copies on a draining cell have no destination for now.
+    DrainStuck {
+        /// The number of those copies.
+        copies: u64,
+        /// The other cells that are active.
+        others: usize,
+        /// Those of them that accept chunks.
+        accepting: usize,
+        /// Those of them that have no room.
+        full: usize,
+    },
+}
+
+impl Notice {
+    /// Must the user see this even if only warnings are shown? The result is less than was asked for, or needs action.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::FewerCopies { .. } | Self::UnresponsiveCells { .. } | Self::DrainStuck { .. } => true,
+            Self::BadCopy { .. }
+            | Self::CellSkipped { .. }
+            | Self::CopiesUnverified { .. }
+            | Self::PutResumed { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadCopy { copy: BadCopy { chunk, cell, .. }, bytes } => {
+                write!(
+                    f,
+                    "one copy was bad: chunk {} (bytes {bytes}) on cell {cell}; using another copy",
+                    chunk.short()
+                )
+            }
+            Self::CellSkipped { error } => write!(f, "{error}; the cell is skipped for now"),
+            Self::CopiesUnverified { error } => write!(f, "{error}; its copies are unverified and do not count"),
+            Self::PutResumed { chunks } => {
+                write!(f, "resuming: {} already in the colony", human::count(*chunks, "chunk"))
+            }
+            Self::FewerCopies { accepting, wanted } => write!(
+                f,
+                "only {}: each chunk gets {} instead of {wanted}",
+                cells_accepting(*accepting),
+                human::copies(*accepting)
+            ),
+            Self::UnresponsiveCells { cells } => {
+                write!(f, "some cells did not respond, and their copies do not count: {}", colony::list(cells))
+            }
+            Self::DrainStuck { copies, others, accepting, full } => {
+                let copies = human::copies(usize::try_from(*copies).unwrap_or(usize::MAX));
+                write!(f, "{copies} have no destination: ")?;
+                match (others, full) {
+                    (0, _) => f.write_str("there is no other cell")?,
+                    (_, 0) => write!(f, "{accepting} of {others} other cells accept chunks, and hold these already")?,
+                    (_, _) => write!(f, "{accepting} of {others} other cells accept chunks, {full} have no room")?,
+                }
+                f.write_str("; add a cell or free space; still waiting")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stuck_drain_names_what_the_other_cells_can_do() {
+        let stuck =
+            |copies, others, accepting, full| Notice::DrainStuck { copies, others, accepting, full }.to_string();
+        assert!(stuck(12, 3, 1, 2).contains("1 of 3 other cells accept chunks, 2 have no room"));
+        assert!(stuck(1, 4, 4, 0).contains("4 of 4 other cells accept chunks, and hold"));
+        assert!(stuck(7, 0, 0, 0).contains("there is no other cell; add a cell"));
+    }
+}

@@ -1,9 +1,9 @@
-//! Goal: what is stored in colonies can be read for ever, by this program and by others.
-//! Method: chunks that were made once and are kept in `tests/vectors`, and Python as a reader that shares no code.
+//! Goal: this program and others can always read the chunks that are stored in colonies.
+//! Method: golden chunks in `tests/vectors`, and a reader in Python that shares no code.
 //!
-//! * `older`: made by `make.py` as a client in Python makes them, raw and as base64 text.
-//! * `ours`: made by this program when its format was settled, one chunk compressed and one in stored form. They are
-//!   never made again: a change that cannot read them has lost someone's files.
+//! * `older`: written by `make.py`, as a client in Python writes them, in binary form and as base64 text.
+//! * `ours`: written by this program when its format was settled; one chunk is compressed, one is in stored form. They
+//!   are never written again: a change that cannot read them loses users' files.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -24,7 +24,7 @@ fn manifest(path: &Path) -> Manifest {
     Manifest::read(File::open(path).unwrap()).unwrap()
 }
 
-/// What the chunks in `folder` are together.
+/// Opens the chunks in `folder` and joins their blocks.
 fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
     let mut restored = Vec::new();
     for id in &manifest.chunks {
@@ -34,7 +34,7 @@ fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
     restored
 }
 
-/// Two blocks: a full one that compresses well, and `noise_bytes` that do not compress at all.
+/// Two blocks: a full one that compresses well, and `noise_bytes` of incompressible data.
 fn lines_and_noise(noise_bytes: usize) -> Vec<u8> {
     let mut lines = String::new();
     for i in 0..30_000 {
@@ -44,7 +44,7 @@ fn lines_and_noise(noise_bytes: usize) -> Vec<u8> {
     lines.into_bytes().into_iter().take(BLOCK_BYTES).chain(noise).collect()
 }
 
-/// Seals `data` as a client does: chunks in `folder`, by name.
+/// Seals `data` as a client does, into files in `folder` that are named by their ids.
 fn store(data: &[u8], content: Content, folder: &Path) -> Manifest {
     let key = Key::generate();
     let chunks = Blocks::new(data)
@@ -58,7 +58,7 @@ fn store(data: &[u8], content: Content, folder: &Path) -> Manifest {
 }
 
 #[test]
-fn chunks_of_older_writers_restore_in_both_forms() {
+fn chunks_of_earlier_versions_restore_in_both_forms() {
     let older = vectors().join("older");
     for form in ["raw", "base64"] {
         let whole = manifest(&older.join(format!("{form}.manifest")));
@@ -67,29 +67,29 @@ fn chunks_of_older_writers_restore_in_both_forms() {
         assert_eq!(bare, Manifest { size: None, ..whole.clone() });
         let restored = restore(&whole, &older.join(form));
         assert_eq!(restored.len(), 2_370_000);
-        // As make.py tells it.
+        // As make.py prints it.
         let expected = "ef58c7bab5029168160c72e6137c98673b8b24695a64038253147140a7f49642";
         assert_eq!(ChunkId::of(&restored).to_string(), expected, "{form}");
     }
 }
 
 #[test]
-fn chunks_of_our_own_first_format_restore() {
+fn chunks_of_the_first_release_restore() {
     let ours = vectors().join("ours");
     let manifest = manifest(&ours.join("tar.manifest"));
     assert_eq!(manifest.content, Content::Tar);
     assert!(restore(&manifest, &ours.join("chunks")) == lines_and_noise(66_000));
 }
 
-/// Goal: the key with the chunks is enough, without any code of ours. Method: a file with a compressed and a stored
-/// chunk, sealed here, restored by `restore.py`.
+/// Goal: manifest and chunks suffice to restore a file without this program. Method: seal a file with a compressed and a
+/// stored chunk, restore it with `restore.py`.
 #[test]
-fn python_restores_what_we_store() {
+fn python_restores_a_stored_file() {
     let python = std::env::var_os("CELLSYNC_PYTHON").unwrap_or_else(|| OsString::from("python3"));
     if let Err(why) = can_restore(&python) {
         let required = std::env::var_os("CELLSYNC_REQUIRE_PYTHON").is_some_and(|value| value == "1");
         assert!(!required, "CELLSYNC_REQUIRE_PYTHON is set and {why}");
-        eprintln!("NOT RUN: python_restores_what_we_store: {why}");
+        eprintln!("NOT RUN: python_restores_a_stored_file: {why}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn python_restores_what_we_store() {
     assert!(fs::read(&restored).unwrap() == data);
 }
 
-/// Is there a Python with the packages that `restore.py` needs?
+/// Whether this Python runs and has the packages that `restore.py` needs.
 fn can_restore(python: &OsString) -> Result<(), String> {
     let shown = python.display();
     match Command::new(python).args(["-c", "import lzma, cryptography.fernet"]).output() {

@@ -21,7 +21,7 @@ use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::udp;
 use crate::net::udp::LOOPBACK_BROADCAST;
 use crate::sync::lock;
-use crate::wire::api::{MAX_LIST_IDS, Peers, write_ids};
+use crate::wire::api::{Peers, Route, parse_ids, write_ids};
 use crate::wire::beacon::{Beacon, Boot, Datagram, MAX_DATAGRAM_BYTES, Role, Status, WIRE_VERSION};
 
 /// It says that it has so much room: whoever chooses by room chooses it.
@@ -179,49 +179,50 @@ impl Shared {
     }
 
     fn answer(&self, request: &Request) -> (u16, Vec<u8>) {
-        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        if let Some(id) = path.strip_prefix("/chunk/") {
-            return id.parse().map_or((400, Vec::new()), |id| self.chunk(request, id));
-        }
-        match (request.method.as_str(), path) {
-            // It says that all of them are here, verified, that it was given.
-            ("POST", "/chunks/have") => match crate::wire::api::parse_ids(&request.body) {
+        let route = match Route::parse(&request.method, &request.target) {
+            Ok(route) => route,
+            Err(error) => return (error.status(), Vec::new()),
+        };
+        match route {
+            Route::PutChunk(id) => self.put(id, &request.body),
+            Route::GetChunk(id) | Route::HeadChunk(id) => match self.taken().get(&id) {
+                Some(bytes) => (200, falsified(bytes)),
+                None => (404, Vec::new()),
+            },
+            // It claims all that it was given, and claims to have verified them.
+            Route::Have | Route::Verify => match parse_ids(&request.body) {
                 Ok(ids) => {
                     let taken = self.taken();
                     (200, write_ids(ids.iter().filter(|id| taken.contains_key(id))).into_bytes())
                 }
                 Err(_) => (400, Vec::new()),
             },
-            ("GET", "/chunks") => (200, self.list(query).into_bytes()),
-            ("GET", "/status" | "/health") => (200, serde_json::to_vec(&self.beacon).unwrap_or_default()),
-            ("GET", "/peers") => (200, serde_json::to_vec(&Peers::default()).unwrap_or_default()),
-            // What others tell of it, it hears in silence.
-            ("POST", "/alert" | "/chunks/holders") => (200, Vec::new()),
-            _ => (404, Vec::new()),
+            Route::List { after, limit } => (200, self.list(after, limit).into_bytes()),
+            Route::Status | Route::Health => (200, serde_json::to_vec(&self.beacon).unwrap_or_default()),
+            Route::Peers => (200, serde_json::to_vec(&Peers::default()).unwrap_or_default()),
+            // It ignores what others report.
+            Route::Alert | Route::Holders => (200, Vec::new()),
+            Route::PostChunk | Route::Join | Route::Drain | Route::Undrain | Route::Scrub => (404, Vec::new()),
         }
     }
 
-    fn chunk(&self, request: &Request, id: ChunkId) -> (u16, Vec<u8>) {
+    fn put(&self, id: ChunkId, bytes: &[u8]) -> (u16, Vec<u8>) {
         let mut taken = self.taken();
-        match (request.method.as_str(), taken.get(&id)) {
-            ("PUT", Some(_)) => (200, Vec::new()),
-            ("PUT", None) if ChunkId::of(&request.body) != id => (422, Vec::new()),
-            ("PUT", None) if taken.len() >= MAX_TAKEN => (507, Vec::new()),
-            ("PUT", None) => {
-                taken.insert(id, request.body.clone());
-                (200, Vec::new())
-            }
-            ("GET" | "HEAD", Some(bytes)) => (200, falsified(bytes)),
-            ("GET" | "HEAD", None) => (404, Vec::new()),
-            _ => (405, Vec::new()),
-        }
+        let status = if taken.contains_key(&id) {
+            200
+        } else if ChunkId::of(bytes) != id {
+            422
+        } else if taken.len() >= MAX_TAKEN {
+            507
+        } else {
+            taken.insert(id, bytes.to_vec());
+            200
+        };
+        (status, Vec::new())
     }
 
-    /// A page of what it was given, as `GET /chunks` has them.
-    fn list(&self, query: &str) -> String {
-        let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        let limit = value("limit").and_then(|limit| limit.parse().ok()).unwrap_or(MAX_LIST_IDS);
-        let after: Option<ChunkId> = value("after").and_then(|after| after.parse().ok());
+    /// A page of the ids that it was given, as `GET /chunks` returns them.
+    fn list(&self, after: Option<ChunkId>, limit: usize) -> String {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let taken = self.taken();
         write_ids(taken.range((after, Bound::Unbounded)).take(limit).map(|(id, _)| id))
@@ -298,8 +299,8 @@ mod tests {
         assert_eq!(claimed, [id]);
         let given = http.get_chunk(&url, &id, 0, None).unwrap().unwrap();
         assert!(given.len() == bytes.len() && ChunkId::of(&given) != id);
-        assert_eq!(liar.shared.list("after=zz&limit=3"), format!("{id}\n"));
-        assert_eq!(liar.shared.list(&format!("limit=3&after={id}")), "");
+        assert_eq!(liar.shared.list(None, 3), format!("{id}\n"));
+        assert_eq!(liar.shared.list(Some(id), 3), "");
     }
 
     #[test]

@@ -59,9 +59,9 @@ fn parse_line(line: &[u8]) -> Option<HolderHint> {
 /// Writes holder hints as bodies of `POST /chunks/holders`: as many bodies as needed for each to stay within
 /// [`MAX_HOLDER_HINTS`] lines and [`MAX_CHUNK_BYTES`]. Chunks without holders are left out, and so are holders past
 /// [`MAX_HOLDERS`].
-pub fn write_holder_hints<'a>(hints: impl IntoIterator<Item = (&'a ChunkId, &'a [CellId])>) -> Vec<String> {
+pub fn write_holder_hints(hints: &[HolderHint]) -> Vec<String> {
     let mut bodies: Vec<(String, usize)> = Vec::new();
-    for (id, holders) in hints {
+    for HolderHint { id, holders } in hints {
         let holders: Vec<String> = holders.iter().take(MAX_HOLDERS).map(ToString::to_string).collect();
         if holders.is_empty() {
             continue;
@@ -92,12 +92,11 @@ mod tests {
             HolderHint { id: ChunkId::of(b"a"), holders: vec![cell(1)] },
             HolderHint { id: ChunkId::of(b"b"), holders: (0..32).map(cell).collect() },
         ];
-        let pairs = hints.iter().map(|HolderHint { id, holders }| (id, holders.as_slice()));
-        let [body] = &write_holder_hints(pairs)[..] else { panic!("one body") };
+        let [body] = &write_holder_hints(&hints)[..] else { panic!("one body") };
         assert_eq!(parse_holder_hints(body.as_bytes()).unwrap(), hints);
         assert_eq!(parse_holder_hints(body.replace('\n', "\r\n\n").as_bytes()).unwrap(), hints);
         assert_eq!(parse_holder_hints(b""), Ok(Vec::new()));
-        assert!(write_holder_hints([(&ChunkId::of(b"a"), &[][..])]).is_empty());
+        assert!(write_holder_hints(&[HolderHint { id: ChunkId::of(b"a"), holders: Vec::new() }]).is_empty());
     }
 
     #[test]
@@ -127,7 +126,8 @@ mod tests {
         let names: Vec<CellId> = (0..40).map(cell).collect();
         let ids: Vec<ChunkId> = (0..=2 * MAX_HOLDER_HINTS as u64).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
         for (names, fewest) in [(&names[..1], 3), (&names[..], 5)] {
-            let bodies = write_holder_hints(ids.iter().map(|id| (id, names)));
+            let hints: Vec<_> = ids.iter().map(|&id| HolderHint { id, holders: names.to_vec() }).collect();
+            let bodies = write_holder_hints(&hints);
             assert!(bodies.len() >= fewest && bodies.iter().all(|body| body.len() <= MAX_CHUNK_BYTES));
             let read = bodies.iter().flat_map(|body| parse_holder_hints(body.as_bytes()).unwrap());
             assert_eq!(read.map(|hint| hint.id).collect::<Vec<_>>(), ids);

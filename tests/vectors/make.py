@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Makes the chunks of an older writer: tests/vectors/older.
+"""Writes chunks as earlier versions did: tests/vectors/older.
 
     python3 tests/vectors/make.py
 
-The file that they restore to is the same each time: 2.3 MiB of numbered lines with 20,000 bytes of noise in the middle
-of its last block. tests/vectors.rs knows its length and SHA-256. Key and time stamps are fixed too, initialisation
-vectors are not, so each run names the chunks anew. Needs the `cryptography` package; everything else is in Python.
+They restore to the same file each time: 2.3 MiB of numbered lines with 20,000 bytes of noise in the middle of the last
+block. tests/vectors.rs contains its length and SHA-256. The key and the timestamps are fixed, too; the initialization
+vectors are random, so each run gives other chunk ids. Requires the `cryptography` package.
 
-    older/raw/<id>          chunks as bytes, what writers of today send
-    older/base64/<id>       the same blocks as base64 text, what the first writers sent
-    older/*.manifest        every key, and (bare) only the keys that every reader needs
+    older/raw/<id>          chunks in binary form
+    older/base64/<id>       the same blocks as base64 text, as the first version stored them
+    older/*.manifest        with all keys, and (bare) with the required keys only
 """
 
 import base64
@@ -23,25 +23,25 @@ from cryptography.fernet import Fernet
 
 BLOCK_BYTES = 1 << 20
 KEY = base64.urlsafe_b64encode(hashlib.sha256(b"a key for test vectors").digest())
-# One stamp from before every board's clock was set, one of an ordinary day, one far ahead.
+# The timestamp of a board whose clock was not set, one of an ordinary day, and one in the far future.
 TIMES_S = [0, 1_700_000_000, 7_258_118_400]
 
 
 def noise(length):
-    """Bytes without order, the same each time: SHA-256 of a counter."""
+    """Incompressible bytes, the same each time: the SHA-256 of a counter."""
     blocks = (hashlib.sha256(i.to_bytes(8, "little")).digest() for i in range(length // 32 + 1))
     return b"".join(blocks)[:length]
 
 
 def plain():
-    """The file."""
+    """The file that the chunks restore to."""
     lines = b"".join(b"line %06d of a file that was stored long ago\n" % i for i in range(50_000))
     at = 2 * BLOCK_BYTES + 100_000
     return lines[:at] + noise(20_000) + lines[at:]
 
 
 def seal(block, now_s):
-    """A block as Fernet's base64 text, around an .xz stream with the dictionary of preset 9 as it comes: 64 MiB."""
+    """The Fernet token of a block as base64 text, around an .xz stream with preset 9's dictionary of 64 MiB."""
     xz = lzma.compress(block, format=lzma.FORMAT_XZ, preset=9 | lzma.PRESET_EXTREME)
     return Fernet(KEY).encrypt_at_time(xz, now_s)
 

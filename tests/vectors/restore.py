@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Restores a file from a manifest and a folder of chunks, with nothing of CellSync.
+"""Restores a file from a manifest and a folder of chunks, without any code of CellSync.
 
     python3 restore.py MANIFEST FOLDER OUTPUT
 
-This is what a client in Python does: `lzma` from its standard library, Fernet from the `cryptography` package. It is
-the judge of whether the format is as open as it is said to be, and the way back to the data should CellSync be gone.
+It needs `lzma` from Python's standard library and Fernet from the `cryptography` package. It proves that the format is
+open, and restores files if CellSync is not available.
 """
 
 import base64

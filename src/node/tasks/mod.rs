@@ -237,9 +237,8 @@ impl TaskRunner {
     async fn tell(&self, to: SocketAddr, hints: Vec<HolderHint>) {
         let http = self.questions.clone();
         let tell = move || {
-            let lines = hints.iter().map(|HolderHint { id, holders }| (id, holders.as_slice()));
             let url = format!("http://{to}");
-            for body in api::write_holder_hints(lines) {
+            for body in api::write_holder_hints(&hints) {
                 // A hint: if it does not arrive, the others' own audits find out.
                 if let Err(error) = http.send_holder_hints(&url, &body) {
                     return log::debug!("telling where copies are: {error}");

@@ -40,14 +40,17 @@
 //! object a line:
 //!
 //! ```text
-//! {"version":1,"key":"<as in the manifest>","source":{…}}      first line: the key, and what identifies the source file
-//! {"index":0,"id":"ba7816bf…"}                                 for each chunk, before its first copy is sent
+//! {"version":1,"key":"<as in the manifest>","source":{"size":1048577,"modified_ns":1764248780000000000}}
+//! {"index":0,"id":"ba7816bf…"}
 //! {"index":1,"id":"e3b0c442…"}
 //! ```
 //!
-//! A line for an `index` replaces earlier ones. Empty and truncated lines are ignored. The journal does not record
-//! which copies were stored; a resumed put asks the cells. The journal is removed once the manifest is complete. Its
-//! code is `client/put/journal.rs`.
+//! The first line has the key, and what identifies the source file: its size in bytes, its time of modification in
+//! nanoseconds since 1970, and for a directory `entries`, a SHA-256 over the metadata of its entries. Each other line
+//! is written before the first copy of its chunk is sent, and replaces earlier lines for the same `index`.
+//!
+//! Empty and truncated lines are ignored. The journal does not record which copies were stored; a resumed put asks the
+//! cells. The journal is removed once the manifest is complete. Its code is `client/put/journal.rs`.
 //!
 //! # Memory
 //!

@@ -1,7 +1,9 @@
-//! HTTP to a cell: one method for each call that cells and clients make of each other.
+//! The HTTP client: one method for each request that cells and clients send to a cell.
 //!
-//! Connections are kept alive and pooled by `ureq`. Every wait has an end, every answer a largest size. Nothing that a
-//! cell answers is trusted here: callers verify chunk bytes by their hash.
+//! `ureq` keeps connections alive and pools them. Every wait has a timeout and every response a size limit. A response is
+//! not trusted: this module checks its form, and callers verify chunk bytes by their hash.
+//!
+//! In every method, `url` is the base URL of a cell, as `http://ADDRESS:PORT`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,119 +12,158 @@ use std::time::Duration;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::id::CellId;
-use crate::id::{ChunkId, MAX_CHUNK_BYTES};
-use crate::wire::api;
-use crate::wire::api::{
-    COPIES_HEADER, CellStatus, DrainProgress, HOLDERS_HEADER, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_RESPONSE_BYTES,
-    MAX_VERIFY_IDS, OWNER_HEADER, Peers, REQUEST_ID_HEADER, Route, ScrubProgress,
-};
+use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES, MalformedId};
 use crate::wire::beacon::Alert;
-use crate::wire::problem::Problem;
+use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
+use crate::wire::peers::{Join, Peers};
+use crate::wire::problem::{Problem, phrase};
+use crate::wire::routes::{
+    COPIES_HEADER, HOLDERS_HEADER, HOPS_HEADER, MAX_JSON_RESPONSE_BYTES, OWNER_HEADER, REQUEST_ID_HEADER, Route,
+};
+use crate::wire::status::{CellStatus, DrainProgress, ScrubProgress};
 
-/// How long to wait for a cell. All in milliseconds.
+/// The largest list of ids that a response may hold, in bytes. The same as for a request.
+const MAX_ID_LIST_BYTES: u64 = MAX_CHUNK_BYTES as u64;
+
+/// Characters of a cell's explanation that an error carries; the rest is cut off.
+const MAX_DETAIL_CHARS: usize = 200;
+
+/// Size of the two buffers of one connection, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Age at which a pooled connection is no longer used. It stays below the idle timeout of a cell's gateway, so that a
+/// request rarely meets a connection that the cell has closed.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
+
+/// Timeouts of a request, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection. A board that was unplugged never answers at all: this is what its loss costs.
+    /// Time to connect. A board that was unplugged never responds at all, so this is the cost of its loss.
     pub connect_ms: u64,
-    /// For the next bytes to move, while a body is sent or received. A link may be slow; it may not stand still.
+    /// Longest pause in sending the request body or receiving the response body.
     pub stall_ms: u64,
-    /// For an answer to begin after the request was sent. Much of a body can be on its way then: the system takes it
-    /// long before it is there.
+    /// Time from the end of sending until the response begins. The system accepts bytes long before the cell has
+    /// received them, so much of the request body can still be in transit when this time starts.
     pub response_ms: u64,
-    /// For the whole of one call.
+    /// Time for the whole request, including the response body.
     pub call_ms: u64,
 }
 
 impl Timeouts {
-    /// For storing chunks: links are slow, and an SD card can stall for many seconds before bytes are safe.
+    /// For storing chunks: links are slow, and an SD card can stall for many seconds before the bytes are durable.
     pub const STORE: Self = Self { connect_ms: 3_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 600_000 };
-    /// For fetching chunks: another holder is as good, so a hung cell is not waited for long.
+    /// For fetching chunks: shorter, since another holder can replace a cell that hangs.
     pub const FETCH: Self = Self { connect_ms: 3_000, stall_ms: 15_000, response_ms: 15_000, call_ms: 600_000 };
-    /// For asking whether somebody lives.
+    /// For finding out whether a cell responds.
     pub const PROBE: Self = Self { connect_ms: 2_000, stall_ms: 3_000, response_ms: 3_000, call_ms: 5_000 };
 }
 
-/// Why a call to a cell did not bring what was asked for.
+/// Why a request to a cell failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// No connection, no answer in time, or the connection broke.
+    /// No connection, no response in time, or the connection broke.
     #[error("{url} does not answer: {source}")]
     Unreachable {
-        /// The cell's door.
+        /// Base URL of the cell.
         url: String,
-        /// What happened.
+        /// The cause.
         source: Box<ureq::Error>,
     },
-    /// The cell answered, but not with success.
+    /// The cell answered with a status other than success.
     #[error("{url} answered {status} ({detail})")]
     Refused {
-        /// The cell's door.
+        /// Base URL of the cell.
         url: String,
         /// HTTP status.
         status: u16,
-        /// What the cell said about it.
+        /// The cell's explanation, without control characters; the status phrase if it sent none.
         detail: String,
     },
-    /// The answer is none that this call can have.
-    #[error("{url} gave an answer that makes no sense: {what}")]
+    /// The cell answered with success, but the response is not one that this request can have.
+    #[error("{url} sent an invalid response: {source}")]
     InvalidResponse {
-        /// The cell's door.
+        /// Base URL of the cell.
         url: String,
-        /// What is wrong with it.
-        what: String,
+        /// The fault in the response.
+        source: ResponseError,
     },
 }
 
+/// The fault in a response.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// The body exceeds the size limit for this request.
+    #[error("its body is longer than {limit_bytes} bytes")]
+    TooLong {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The list of ids has a malformed line.
+    #[error(transparent)]
+    Ids(#[from] MalformedId),
+    /// The page has more ids than the request asked for.
+    #[error("it has {count} ids, and the request asked for at most {limit}")]
+    TooManyIds {
+        /// The ids in the page.
+        count: usize,
+        /// The limit in the request.
+        limit: usize,
+    },
+    /// The body is not the expected JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
 impl CallError {
-    /// Did the cell not answer at all?
+    /// Whether the cell sent no complete response.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// Did time run out after a connection was made? The cell may be there and slow, or the link.
+    /// Whether a timeout expired after the connection was made. The cell may be alive, and it or its link slow.
     pub fn is_slow(&self) -> bool {
         let Self::Unreachable { source, .. } = self else { return false };
         matches!(**source, ureq::Error::Timeout(which) if which != ureq::Timeout::Connect)
     }
+
+    fn invalid(url: &str, source: impl Into<ResponseError>) -> Self {
+        Self::InvalidResponse { url: url.to_owned(), source: source.into() }
+    }
 }
 
-/// Told with a chunk that is put.
+/// What a client sends about a chunk together with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PutHints {
-    /// Copies that the colony is to keep.
+    /// Number of copies that the colony is to keep.
     pub copies: u8,
-    /// The cells chosen to hold one, as far as their names are known.
+    /// The cells chosen to hold a copy, as far as their ids are known.
     pub holders: Vec<CellId>,
     /// SHA-256 of the token that may delete the chunk, if there is one.
     pub owner: Option<[u8; 32]>,
 }
 
-/// A copy as a cell gave it, unverified.
+/// The bytes that a cell sent as a chunk's, not yet verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnverifiedCopy {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Are these all of the bytes that the cell has? An answer that declares no length ends like one that was cut off.
+    /// Whether the response declared its length. If it did, the bytes are complete; if not, they can be the beginning of
+    /// a response that was cut off.
     pub length_declared: bool,
 }
 
-/// A client of cells. Cheap to clone; all clones share their connections.
+/// An HTTP client for cells. Cloning is cheap, and all clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
     requests: Arc<AtomicU64>,
 }
 
-/// Buffers of one connection, in bytes each way.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// A pooled connection older than this is not used again; shorter than the time after which a cell closes it.
-const IDLE_AGE: Duration = Duration::from_secs(15);
-
 impl Http {
-    /// A client that keeps up to `idle_per_cell` unused connections to each cell and `idle_in_all`.
-    pub fn new(timeouts: Timeouts, idle_per_cell: usize, idle_in_all: usize) -> Self {
+    /// Creates a client that keeps at most `max_idle_per_cell` idle connections to each cell, and `max_idle` in total.
+    pub fn new(timeouts: Timeouts, max_idle_per_cell: usize, max_idle: usize) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -130,9 +171,9 @@ impl Http {
             .user_agent(concat!("cellsync/", env!("CARGO_PKG_VERSION")))
             .input_buffer_size(BUFFER_BYTES)
             .output_buffer_size(BUFFER_BYTES)
-            .max_idle_connections_per_host(idle_per_cell)
-            .max_idle_connections(idle_in_all)
-            .max_idle_age(IDLE_AGE)
+            .max_idle_connections_per_host(max_idle_per_cell)
+            .max_idle_connections(max_idle)
+            .max_idle_age(MAX_IDLE_AGE)
             .timeout_connect(Some(Duration::from_millis(timeouts.connect_ms)))
             .timeout_per_write(Some(Duration::from_millis(timeouts.stall_ms)))
             .timeout_per_read(Some(Duration::from_millis(timeouts.stall_ms.max(timeouts.response_ms))))
@@ -142,39 +183,63 @@ impl Http {
         Self { agent: config.new_agent(), requests: Arc::default() }
     }
 
-    /// The same client, less or more patient. Their requests are counted together.
+    /// Creates a client with other timeouts and connections of its own. Both count their requests together.
     #[must_use]
     pub fn with_timeouts(&self, timeouts: Timeouts) -> Self {
         Self { requests: Arc::clone(&self.requests), ..Self::new(timeouts, 1, 4) }
     }
 
-    /// Requests made so far, by all clones together.
+    /// Number of requests sent so far by all clones together, repeated ones included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// A pooled connection may have been closed by the cell just now; all our calls can be repeated without harm. As
-    /// many tries as there may be stale connections to one cell would be too many: one more is made, and then it
-    /// counts.
-    fn call(&self, call: impl Fn() -> Answer) -> Answer {
+    /// Sends a request, and once more if its connection broke: the cell may have closed a pooled connection at that
+    /// moment. Every request of this interface can be repeated safely.
+    fn send(&self, request: impl Fn() -> CallResult) -> CallResult {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        match call() {
+        match request() {
             Err(ureq::Error::Io(error)) if error.kind() != std::io::ErrorKind::ConnectionRefused => {
                 self.requests.fetch_add(1, Ordering::Relaxed);
-                call()
+                request()
             }
-            answer => answer,
+            result => result,
         }
     }
 
-    /// Stores a chunk. When this returns, the cell has it safe.
+    fn get(&self, url: &str, route: Route) -> CallResult {
+        let url = route.url(url);
+        self.send(|| self.agent.get(&url).call())
+    }
+
+    fn post(&self, url: &str, route: Route, content_type: &str, body: &[u8]) -> CallResult {
+        let url = route.url(url);
+        self.send(|| self.agent.post(&url).content_type(content_type).send(body))
+    }
+
+    fn post_text(&self, url: &str, route: Route, body: &str) -> CallResult {
+        self.post(url, route, "text/plain", body.as_bytes())
+    }
+
+    fn post_json(&self, url: &str, route: Route, body: &impl serde::Serialize) -> CallResult {
+        // Numbers and strings always have a JSON form.
+        self.post(url, route, "application/json", &serde_json::to_vec(body).unwrap_or_default())
+    }
+
+    fn post_empty(&self, url: &str, route: Route) -> CallResult {
+        let url = route.url(url);
+        self.send(|| self.agent.post(&url).send_empty())
+    }
+
+    /// Stores a chunk. On success the cell's copy is durable.
     pub fn put_chunk(&self, url: &str, id: &ChunkId, bytes: &[u8], hints: &PutHints) -> Result<(), CallError> {
+        let target = Route::PutChunk(*id).url(url);
         let holders: Vec<String> = hints.holders.iter().map(ToString::to_string).collect();
         let owner = hints.owner.map(|hash| ChunkId::from_bytes(hash).to_string());
-        let answer = self.call(|| {
+        let result = self.send(|| {
             let mut request = self
                 .agent
-                .put(Route::PutChunk(*id).url(url))
+                .put(&target)
                 .header(COPIES_HEADER, hints.copies.to_string())
                 .header(HOLDERS_HEADER, holders.join(","))
                 .content_type("application/octet-stream");
@@ -183,13 +248,11 @@ impl Http {
             }
             request.send(bytes)
         });
-        let mut response = succeeded(url, answer)?;
-        // Read to its end, so that the connection can be used again.
-        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
+        discard_body(url, &mut expect_success(url, result)?)
     }
 
-    /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` 0 only the cell itself is
-    /// asked; with more it may ask others.
+    /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` above 0, a cell without the
+    /// chunk searches for it on other cells; `search` names that search, so that each cell takes part in it once.
     pub fn get_chunk(
         &self,
         url: &str,
@@ -197,215 +260,204 @@ impl Http {
         hops: u8,
         search: Option<&str>,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        let answer = self.call(|| {
-            let request = self.agent.get(Route::GetChunk(*id).url(url)).header(HOPS_HEADER, hops.to_string());
+        Ok(self.get_copy(url, id, hops, search)?.map(|copy| copy.bytes))
+    }
+
+    /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
+    pub fn get_local_copy(&self, url: &str, id: &ChunkId) -> Result<Option<UnverifiedCopy>, CallError> {
+        self.get_copy(url, id, 0, None)
+    }
+
+    fn get_copy(
+        &self,
+        url: &str,
+        id: &ChunkId,
+        hops: u8,
+        search: Option<&str>,
+    ) -> Result<Option<UnverifiedCopy>, CallError> {
+        let target = Route::GetChunk(*id).url(url);
+        let result = self.send(|| {
+            let request = self.agent.get(&target).header(HOPS_HEADER, hops.to_string());
             match search {
                 Some(search) => request.header(REQUEST_ID_HEADER, search).call(),
                 None => request.call(),
             }
         });
-        match answered(url, answer)? {
-            mut response if response.status() == 200 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(Some),
-            mut response if response.status() == 404 => {
-                body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
-                Ok(None)
-            }
-            mut response => Err(refused(url, &mut response)),
-        }
-    }
-
-    /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
-    pub fn get_local_copy(&self, url: &str, id: &ChunkId) -> Result<Option<UnverifiedCopy>, CallError> {
-        let answer = self.call(|| self.agent.get(Route::GetChunk(*id).url(url)).header(HOPS_HEADER, "0").call());
-        match answered(url, answer)? {
-            mut response if response.status() == 200 => {
+        let mut response = expect_response(url, result)?;
+        match response.status().as_u16() {
+            200 => {
                 let fields = response.headers();
                 let length_declared = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
-                let bytes = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
+                let bytes = read_body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
                 Ok(Some(UnverifiedCopy { bytes, length_declared }))
             }
-            mut response if response.status() == 404 => {
-                body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
-                Ok(None)
-            }
-            mut response => Err(refused(url, &mut response)),
+            404 => discard_body(url, &mut response).map(|()| None),
+            _ => Err(refusal(url, &mut response)),
         }
     }
 
-    /// A page of the ids that the cell has, in order: at most `limit` of those after `after`.
+    /// Reports whether the cell has a chunk.
+    pub fn has_chunk(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
+        let target = Route::HeadChunk(*id).url(url);
+        let mut response = expect_response(url, self.send(|| self.agent.head(&target).call()))?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(refusal(url, &mut response)),
+        }
+    }
+
+    /// Lists the cell's chunks: at most `limit` ids in ascending order, beginning after `after`.
     pub fn list_chunks(&self, url: &str, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, CallError> {
-        let page = Route::List { after: after.copied(), limit }.url(url);
-        let answer = self.call(|| self.agent.get(&page).call());
-        let lines = body(url, &mut succeeded(url, answer)?, MAX_CHUNK_BYTES as u64)?;
-        let nonsense = |what: String| CallError::InvalidResponse { url: url.to_owned(), what };
-        let ids = api::parse_ids(&lines).map_err(|error| nonsense(error.to_string()))?;
+        let result = self.get(url, Route::List { after: after.copied(), limit });
+        let ids = read_ids(url, &mut expect_success(url, result)?)?;
         if ids.len() > limit {
-            return Err(nonsense(format!("{} ids where {limit} were asked for", ids.len())));
+            return Err(CallError::invalid(url, ResponseError::TooManyIds { count: ids.len(), limit }));
         }
         Ok(ids)
     }
 
-    /// Tells the cell where copies are. `news` is one of the bodies that [`api::write_holder_hints`] makes.
-    pub fn send_holder_hints(&self, url: &str, news: &str) -> Result<(), CallError> {
-        let send = || self.agent.post(Route::Holders.url(url)).content_type("text/plain").send(news.as_bytes());
-        let mut response = succeeded(url, self.call(send))?;
-        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
-    }
-
-    /// Warns the cell of a bad copy.
-    pub fn send_alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
-        let alert = serde_json::to_vec(alert).unwrap_or_default();
-        let send = || self.agent.post(Route::Alert.url(url)).content_type("application/json").send(&alert[..]);
-        let mut response = succeeded(url, self.call(send))?;
-        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
-    }
-
-    /// Tells `found` which of these ids the cell has. Larger lists go in several requests. A server that knows no
-    /// `/chunks/have` is asked for each id by itself. What was told before an error is as good as without one.
+    /// Reports each of these chunks that the cell has to `found`. Long lists take several requests. A server without
+    /// `/chunks/have` gets one `HEAD` for each id. What was reported before an error is valid.
     pub fn have(&self, url: &str, ids: &[ChunkId], found: &mut dyn FnMut(ChunkId)) -> Result<(), CallError> {
         for batch in ids.chunks(MAX_HAVE_IDS) {
-            let lines = api::write_ids(batch);
-            let answer =
-                self.call(|| self.agent.post(Route::Have.url(url)).content_type("text/plain").send(lines.as_bytes()));
-            let mut response = answered(url, answer)?;
+            let mut response = expect_response(url, self.post_text(url, Route::Have, &write_ids(batch)))?;
             match response.status().as_u16() {
-                200 => {
-                    let lines = body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
-                    let ids = api::parse_ids(&lines)
-                        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })?;
-                    ids.into_iter().for_each(&mut *found);
-                }
-                // Not there, or not for POST: an older server.
+                200 => read_ids(url, &mut response)?.into_iter().for_each(&mut *found),
+                // An older server: the path is unknown, or not known for POST.
                 404 | 405 | 501 => {
-                    body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
+                    discard_body(url, &mut response)?;
                     for id in batch {
                         if self.has_chunk(url, id)? {
                             found(*id);
                         }
                     }
                 }
-                _ => return Err(refused(url, &mut response)),
+                _ => return Err(refusal(url, &mut response)),
             }
         }
         Ok(())
     }
 
-    /// Does the cell re-hash its copies when it is asked to, by [`Self::verify`]? A cell of the first version passes
-    /// over a query that it does not know, and answers what it has without looking at the bytes. It is known by this,
-    /// that it takes a list which is too long to be verified.
+    /// Reports whether the cell re-hashes copies on [`Self::verify`]. A cell of the first version ignores a query that it
+    /// does not know and lists what it has without reading the bytes. It also accepts a list that is too long to be
+    /// verified, which tells it from later ones.
     pub fn supports_verify(&self, url: &str) -> Result<bool, CallError> {
-        let lines = api::write_ids(&[ChunkId::of(url.as_bytes()); MAX_VERIFY_IDS + 1]);
-        let mut response = answered(url, self.ask_to_verify(url, &lines))?;
+        let too_long = write_ids(&[ChunkId::of(url.as_bytes()); MAX_VERIFY_IDS + 1]);
+        let mut response = expect_response(url, self.post_text(url, Route::Verify, &too_long))?;
         match response.status().as_u16() {
-            200 | 404 | 405 | 501 => body(url, &mut response, MAX_CHUNK_BYTES as u64).map(|_| false),
-            400 | 413 | 422 => body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(|_| true),
-            _ => Err(refused(url, &mut response)),
+            200 | 404 | 405 | 501 => read_body(url, &mut response, MAX_ID_LIST_BYTES).map(|_| false),
+            400 | 413 | 422 => discard_body(url, &mut response).map(|()| true),
+            _ => Err(refusal(url, &mut response)),
         }
     }
 
-    /// Has the cell read its copies of these ids and hash them; tells `found` which are there and good. Bad ones the
-    /// cell sets aside. False if the cell does not know the call. Larger lists go in several requests.
+    /// Makes the cell re-hash its copies of these chunks and reports the good ones to `found`; the cell quarantines the
+    /// bad ones. Long lists take several requests. Returns `false` if the cell does not support this.
     pub fn verify(&self, url: &str, ids: &[ChunkId], found: &mut dyn FnMut(ChunkId)) -> Result<bool, CallError> {
         for batch in ids.chunks(MAX_VERIFY_IDS) {
-            let mut response = answered(url, self.ask_to_verify(url, &api::write_ids(batch)))?;
+            let mut response = expect_response(url, self.post_text(url, Route::Verify, &write_ids(batch)))?;
             match response.status().as_u16() {
-                200 => {
-                    let lines = body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
-                    let ids = api::parse_ids(&lines)
-                        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })?;
-                    ids.into_iter().for_each(&mut *found);
-                }
-                400 | 404 | 405 | 501 => return body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(|_| false),
-                _ => return Err(refused(url, &mut response)),
+                200 => read_ids(url, &mut response)?.into_iter().for_each(&mut *found),
+                400 | 404 | 405 | 501 => return discard_body(url, &mut response).map(|()| false),
+                _ => return Err(refusal(url, &mut response)),
             }
         }
         Ok(true)
     }
 
-    fn ask_to_verify(&self, url: &str, lines: &str) -> Answer {
-        let url = Route::Verify.url(url);
-        self.call(|| self.agent.post(&url).content_type("text/plain").send(lines.as_bytes()))
+    /// Reports to the cell where copies are. `hints` is one body of
+    /// [`write_holder_hints`](crate::wire::holder_hints::write_holder_hints).
+    pub fn send_holder_hints(&self, url: &str, hints: &str) -> Result<(), CallError> {
+        discard_body(url, &mut expect_success(url, self.post_text(url, Route::Holders, hints))?)
     }
 
-    /// Does the cell have this chunk?
-    pub fn has_chunk(&self, url: &str, id: &ChunkId) -> Result<bool, CallError> {
-        let mut response = answered(url, self.call(|| self.agent.head(Route::HeadChunk(*id).url(url)).call()))?;
-        match response.status().as_u16() {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(refused(url, &mut response)),
-        }
+    /// Reports a bad copy to the cell.
+    pub fn send_alert(&self, url: &str, alert: &Alert) -> Result<(), CallError> {
+        discard_body(url, &mut expect_success(url, self.post_json(url, Route::Alert, alert))?)
     }
 
-    /// The other cells that this one knows.
+    /// Lists the other cells that the cell knows.
     pub fn peers(&self, url: &str) -> Result<Peers, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.get(Route::Peers.url(url)).call()))?)
+        read_json(url, &mut expect_success(url, self.get(url, Route::Peers))?)
     }
 
-    /// What the cell says of itself.
+    /// Fetches the cell's status.
     pub fn status(&self, url: &str) -> Result<CellStatus, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.get(Route::Status.url(url)).call()))?)
+        read_json(url, &mut expect_success(url, self.get(url, Route::Status))?)
     }
 
-    /// Makes the cell behind `url` know the one behind `own_url` as a static peer.
+    /// Adds the cell at `own_url` to the static peers of the cell at `url`. Returns the cells that the latter knows.
     pub fn join(&self, url: &str, own_url: &str) -> Result<Peers, CallError> {
-        let join = serde_json::to_vec(&Join { url: own_url.to_owned() }).unwrap_or_default();
-        let send = || self.agent.post(Route::Join.url(url)).content_type("application/json").send(&join[..]);
-        json(url, &mut succeeded(url, self.call(send))?)
+        let join = Join { url: own_url.to_owned() };
+        read_json(url, &mut expect_success(url, self.post_json(url, Route::Join, &join))?)
     }
 
-    /// Tells the cell to hand its copies on, so that it can be unplugged. Told again, it goes on with it.
+    /// Starts draining the cell: it hands its copies to other cells, so that it can be switched off. On a cell that
+    /// drains already this changes nothing.
     pub fn drain(&self, url: &str) -> Result<DrainProgress, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.post(Route::Drain.url(url)).send_empty()))?)
+        read_json(url, &mut expect_success(url, self.post_empty(url, Route::Drain))?)
     }
 
-    /// Tells the cell to stay.
+    /// Stops draining the cell.
     pub fn undrain(&self, url: &str) -> Result<(), CallError> {
-        let mut response = succeeded(url, self.call(|| self.agent.delete(Route::Undrain.url(url)).call()))?;
-        body(url, &mut response, MAX_JSON_RESPONSE_BYTES).map(drop)
+        let target = Route::Undrain.url(url);
+        let result = self.send(|| self.agent.delete(&target).call());
+        discard_body(url, &mut expect_success(url, result)?)
     }
 
-    /// Has the cell re-hash all of its copies now. Told again, it goes on with it.
+    /// Starts a full scrub: the cell re-hashes all of its copies. During a scrub this changes nothing.
     pub fn scrub(&self, url: &str) -> Result<ScrubProgress, CallError> {
-        json(url, &mut succeeded(url, self.call(|| self.agent.post(Route::Scrub.url(url)).send_empty()))?)
+        read_json(url, &mut expect_success(url, self.post_empty(url, Route::Scrub))?)
     }
 }
 
-type Answer = Result<Response<Body>, ureq::Error>;
+type CallResult = Result<Response<Body>, ureq::Error>;
 
-fn answered(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
-    answer.map_err(|source| CallError::Unreachable { url: url.to_owned(), source: Box::new(source) })
+/// The response, whatever its status.
+fn expect_response(url: &str, result: CallResult) -> Result<Response<Body>, CallError> {
+    result.map_err(|source| CallError::Unreachable { url: url.to_owned(), source: Box::new(source) })
 }
 
-fn succeeded(url: &str, answer: Answer) -> Result<Response<Body>, CallError> {
-    let mut response = answered(url, answer)?;
-    if response.status().is_success() { Ok(response) } else { Err(refused(url, &mut response)) }
+/// The response, if its status is a success.
+fn expect_success(url: &str, result: CallResult) -> Result<Response<Body>, CallError> {
+    let mut response = expect_response(url, result)?;
+    if response.status().is_success() { Ok(response) } else { Err(refusal(url, &mut response)) }
 }
 
-fn refused(url: &str, response: &mut Response<Body>) -> CallError {
+fn refusal(url: &str, response: &mut Response<Body>) -> CallError {
     let status = response.status().as_u16();
-    let text = body(url, response, MAX_JSON_RESPONSE_BYTES).unwrap_or_default();
-    let detail = Problem::from_json(&text).map_or_else(String::new, |problem| problem.detail.into_owned());
-    let detail = if detail.is_empty() { crate::wire::problem::phrase(status).to_owned() } else { detail };
-    // Foreign words on a terminal: no control characters, and not too many of them.
-    let detail = detail.chars().filter(|c| !c.is_control()).take(200).collect();
+    let body = read_body(url, response, MAX_JSON_RESPONSE_BYTES).unwrap_or_default();
+    let detail = Problem::from_json(&body).map_or_else(String::new, |problem| problem.detail.into_owned());
+    let detail = if detail.is_empty() { phrase(status).to_owned() } else { detail };
+    // A terminal may show this text: a cell must not send control sequences to it.
+    let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
     CallError::Refused { url: url.to_owned(), status, detail }
 }
 
-fn body(url: &str, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, CallError> {
-    // The limit is exclusive of the read that would notice the end: one byte more makes "exactly the limit" readable.
-    let read = response.body_mut().with_config().limit(limit + 1).read_to_vec();
+fn read_body(url: &str, response: &mut Response<Body>, limit_bytes: u64) -> Result<Vec<u8>, CallError> {
+    // ureq counts the read that finds the end as well, so a body of exactly the limit needs one byte more.
+    let read = response.body_mut().with_config().limit(limit_bytes + 1).read_to_vec();
     match read {
-        Ok(bytes) if bytes.len() as u64 <= limit => Ok(bytes),
+        Ok(bytes) if bytes.len() as u64 <= limit_bytes => Ok(bytes),
         Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => {
-            Err(CallError::InvalidResponse { url: url.to_owned(), what: format!("it is longer than {limit} bytes") })
+            Err(CallError::invalid(url, ResponseError::TooLong { limit_bytes }))
         }
         Err(source) => Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
-    let text = body(url, response, MAX_JSON_RESPONSE_BYTES)?;
-    serde_json::from_slice(&text)
-        .map_err(|error| CallError::InvalidResponse { url: url.to_owned(), what: error.to_string() })
+/// Reads the body to its end, so that the connection can be used again.
+fn discard_body(url: &str, response: &mut Response<Body>) -> Result<(), CallError> {
+    read_body(url, response, MAX_JSON_RESPONSE_BYTES).map(drop)
+}
+
+fn read_ids(url: &str, response: &mut Response<Body>) -> Result<Vec<ChunkId>, CallError> {
+    let body = read_body(url, response, MAX_ID_LIST_BYTES)?;
+    parse_ids(&body).map_err(|error| CallError::invalid(url, error))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
+    let body = read_body(url, response, MAX_JSON_RESPONSE_BYTES)?;
+    serde_json::from_slice(&body).map_err(|error| CallError::invalid(url, error))
 }

@@ -1,12 +1,11 @@
-//! The network: what comes in and goes out, with limits on everything. Shells without decisions.
+//! The network: the HTTP gateway and its backend, the HTTP client, and the UDP sockets. It moves bytes within limits and
+//! decides nothing.
 //!
 //! ```text
-//!  others ──TCP──▶ door (one thread, smol: limits, time-outs) ──lines (Unix)──▶ tiny_http ─▶ workers ─▶ Handler
-//!  others ◀──TCP── client (ureq)          others ◀──UDP──▶ discovery (sockets for beacons and probes)
+//!  other cells, clients ──TCP──▶ gateway ──Unix socket──▶ backend ──▶ Handler       (serves)
+//!  other cells          ◀──TCP── client                                             (sends requests)
+//!  other cells, clients ◀──UDP─▶ udp                                                (beacons and probes)
 //! ```
-//!
-//! `tiny_http` never faces the network: it has no limits and no time-outs, and some requests end its process. The door
-//! judges each request's head, writes it anew and passes it on; whatever breaks a limit is answered at the door.
 
 #[cfg(target_os = "linux")]
 mod backend;
@@ -18,10 +17,11 @@ mod gateway;
 pub mod udp;
 
 #[cfg(target_os = "linux")]
-pub use crate::net::backend::server::{Backend, Exchange, Handler};
-#[cfg(target_os = "linux")]
-pub use crate::net::backend::upstream::Upstream;
-#[cfg(target_os = "linux")]
-pub use crate::net::gateway::limits::GatewayLimits;
-#[cfg(target_os = "linux")]
-pub use crate::net::gateway::{Gateway, GatewayStats};
+pub use crate::net::{
+    backend::exchange::{Exchange, Handler},
+    backend::server::Backend,
+    backend::upstream::Upstream,
+    gateway::Gateway,
+    gateway::limits::GatewayLimits,
+    gateway::stats::GatewayStats,
+};

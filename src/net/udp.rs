@@ -1,32 +1,32 @@
-//! UDP: where beacons go, and the sockets for them. Used by cells and by clients.
+//! UDP for beacons and probes: the networks they are broadcast to, and the sockets. Used by cells and clients.
 //!
-//! A broadcast to 255.255.255.255 leaves through one interface only, so each interface's own broadcast address is used.
+//! The system sends a broadcast to 255.255.255.255 through one interface only. To reach all networks, each interface's own
+//! broadcast address is used.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Reaches every listener on the loopback interface.
+/// The broadcast address of the loopback interface.
 pub const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
-/// Interfaces beyond this many are not used.
+/// Largest number of networks that are used; the others are ignored.
 const MAX_INTERFACES: usize = 32;
 
 /// A network that can be reached by broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
-    /// Our own address on it.
+    /// This machine's address on it.
     pub own: Ipv4Addr,
     /// Its broadcast address.
     pub broadcast: Ipv4Addr,
 }
 
-/// Lists the networks to which beacons and probes go.
+/// Lists the networks that beacons and probes are broadcast to.
 ///
-/// With `loopback` it is the loopback interface and nothing else. Otherwise: every interface that is up, has an IPv4
-/// address and a broadcast address, and is not loopback. `only` restricts the list to the interface with that
-/// address.
+/// With `loopback`, that is the loopback interface alone. Without it, those are all other interfaces that are up and have
+/// an IPv4 address and a broadcast address. `only` restricts the list to the interface with that address.
 pub fn networks(loopback: bool, only: Option<Ipv4Addr>) -> io::Result<Vec<Network>> {
     if loopback {
         return Ok(vec![Network { own: only.unwrap_or(Ipv4Addr::LOCALHOST), broadcast: LOOPBACK_BROADCAST }]);
@@ -46,10 +46,10 @@ pub fn networks(loopback: bool, only: Option<Ipv4Addr>) -> io::Result<Vec<Networ
     Ok(networks)
 }
 
-/// A socket that hears what is broadcast to this port.
+/// Opens a socket that receives broadcasts to this port.
 ///
-/// `SO_REUSEADDR` lets several cells and clients of one machine, also under different users, share the port: each
-/// hears every broadcast. (A unicast to a shared port reaches only the one that bound it last.)
+/// `SO_REUSEADDR` lets several cells and clients on one machine, also of different users, share the port: each receives
+/// every broadcast. (A unicast to a shared port reaches only the socket that was bound last.)
 pub fn listener(port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
@@ -58,19 +58,19 @@ pub fn listener(port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A socket that sends from this address, and hears the answers to what it sent.
+/// Opens a socket that sends from this address and receives the replies.
 pub fn sender(own: Ipv4Addr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddrV4::new(own, 0))?;
     socket.set_broadcast(true)?;
     Ok(socket)
 }
 
-/// The address by which a cell at `door` can reach this machine. Sends nothing: the system only looks up the route.
-pub fn own_address_towards(door: SocketAddr) -> io::Result<IpAddr> {
+/// The address by which a cell at `remote` can reach this machine. Sends nothing: the system only looks up the route.
+pub fn own_address_towards(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr =
-        if door.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+        if remote.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any)?;
-    socket.connect(door)?;
+    socket.connect(remote)?;
     Ok(socket.local_addr()?.ip())
 }
 
@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_loopback_nothing_else_is_ever_named() {
+    fn loopback_excludes_all_other_networks() {
         let found = networks(true, None).unwrap();
         assert_eq!(found, [Network { own: Ipv4Addr::LOCALHOST, broadcast: LOOPBACK_BROADCAST }]);
     }
 
     #[test]
-    fn two_listeners_share_a_port_and_both_hear_a_broadcast() {
+    fn two_listeners_on_one_port_both_receive_a_broadcast() {
         let first = listener(0).unwrap();
         let port = first.local_addr().unwrap().port();
         let second = listener(port).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_address_towards_loopback_is_loopback() {
+    fn the_own_address_towards_loopback_is_loopback() {
         assert_eq!(own_address_towards("127.0.0.1:9".parse().unwrap()).unwrap(), Ipv4Addr::LOCALHOST);
     }
 }

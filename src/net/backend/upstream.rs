@@ -1,13 +1,16 @@
-//! The private lines between the door and `tiny_http`: connections over a Unix socket that nobody else can reach.
+//! The upstream: a pool of connections from the gateway to `tiny_http`, over a Unix socket that only this user can reach.
 //!
-//! A line is kept alive and used again by whichever client comes next, so that a client that only holds its
-//! connection open costs no line, no thread and no descriptor behind the door. It is used again only after an
-//! exchange that ended exactly where it should.
+//! A connection serves one exchange at a time and is then reused for any client. So an idle client occupies no upstream
+//! connection, no thread and no descriptor of `tiny_http`. A connection is reused only if its exchange ended completely:
+//! the request was sent to its end, and the response received to its end with no byte left over.
 //!
-//! Two traps of `tiny_http` 0.12 are met here. Its pool counts a waiting thread as free until that thread has woken up,
-//! so the second of two connections that come at once can be queued behind the first, to wait until that one is
-//! closed: a new line is therefore greeted, and no other is opened before it has answered. And a handler cannot close
-//! its connection, which it must when the bytes it declared do not come: `Upstream::cut` does, from the door's end.
+//! The pool works around two properties of `tiny_http` 0.12:
+//!
+//! - Its thread pool counts a waiting thread as free until that thread has woken up. Of two connections that arrive
+//!   together, the second can be queued behind the first and wait until that one is closed. Therefore every new
+//!   connection begins with a handshake, and the next one is opened only after the server has answered it.
+//! - A handler cannot close its connection, which it must if the body becomes shorter than declared.
+//!   [`Upstream::abort`] does so from the gateway's end.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -20,64 +23,68 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
+use smol::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
-use smol::{Async, lock};
 
-use crate::net::gateway::head::LINE_FIELD;
+use crate::net::backend::CONNECTION_FIELD;
 use crate::sync::lock;
 
-/// The method of the greeting on a new line. The door lets in no other methods than the API's, so no client can say it.
-pub(in crate::net) const GREETING: &str = "GREET";
+/// The method of the handshake. The gateway admits only the methods of the API, so no client can send it.
+pub(super) const HANDSHAKE_METHOD: &str = "HANDSHAKE";
+
+/// Largest response to the handshake, in bytes. It has no body.
+const MAX_HANDSHAKE_BYTES: usize = 1024;
 
 /// Name of the socket inside its folder.
 const SOCKET: &str = "door.sock";
 
-/// What `sockaddr_un` has room for, with the zero at its end (unix(7)).
-const LONGEST_PATH: usize = 107;
+/// Longest path that fits into `sockaddr_un` with its final zero, in bytes (unix(7)).
+const MAX_PATH_BYTES: usize = 107;
 
-/// Idle lines that are kept; more are closed. As many as clients of one put use at a time, and few enough that their
-/// threads cost little.
-const MOST_IDLE: usize = 8;
+/// Idle connections that the pool keeps. As many as one client uses for a put, and few enough that their threads cost
+/// little.
+const MAX_IDLE: usize = 8;
 
-/// Where the socket is, and the lines to it.
+/// The path of the backend's socket, and the pool of connections to it.
 #[derive(Debug)]
 pub struct Upstream {
     path: PathBuf,
-    /// Keeps `path` valid when it leads through `/proc/self/fd`.
+    /// Keeps `path` valid if it leads through `/proc/self/fd`.
     _dir: OwnedFd,
     idle: Mutex<Vec<UpstreamConnection>>,
-    open: Arc<Registry>,
-    next: AtomicU64,
-    /// Held while a line is opened and greeted: one at a time.
-    opening: lock::Mutex<()>,
+    open: Arc<OpenConnections>,
+    next_id: AtomicU64,
+    /// Held during connect and handshake, so that only one connection is new at a time.
+    opening: smol::lock::Mutex<()>,
 }
 
-type Registry = Mutex<BTreeMap<u64, Arc<Async<UnixStream>>>>;
+/// All open connections by id, idle or in use.
+type OpenConnections = Mutex<BTreeMap<u64, Arc<Async<UnixStream>>>>;
 
-/// One line, held for one exchange. Dropping it closes it.
+/// A connection, taken for one exchange. Dropping it closes it.
 #[derive(Debug)]
 pub(in crate::net) struct UpstreamConnection {
-    pub(in crate::net) number: u64,
+    pub(in crate::net) id: u64,
     pub(in crate::net) stream: Arc<Async<UnixStream>>,
-    open: Arc<Registry>,
+    open: Arc<OpenConnections>,
 }
 
 impl Drop for UpstreamConnection {
     fn drop(&mut self) {
-        lock(&self.open).remove(&self.number);
-        // tiny_http's thread may be blocked on the other end; it must not wait for the last of our handles.
+        lock(&self.open).remove(&self.id);
+        // Other handles of the stream may exist for a moment, and tiny_http's thread can be blocked on the other end.
         self.stream.get_ref().shutdown(Shutdown::Both).ok();
     }
 }
 
 impl Upstream {
-    /// Upstream to the socket in `dir`, which is made if it is missing, and closed to everyone but this user.
-    pub fn new(dir: &Path) -> io::Result<Self> {
+    /// Creates an empty pool for a socket in `dir`, a folder that only this user may enter; creates it if it is missing.
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
         let opened = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let plain = dir.join(SOCKET);
-        let path = if plain.as_os_str().len() <= LONGEST_PATH {
+        let path = if plain.as_os_str().len() <= MAX_PATH_BYTES {
             plain
         } else {
             PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
@@ -87,51 +94,51 @@ impl Upstream {
             _dir: opened,
             idle: Mutex::default(),
             open: Arc::default(),
-            next: AtomicU64::new(0),
-            opening: lock::Mutex::new(()),
+            next_id: AtomicU64::new(0),
+            opening: smol::lock::Mutex::new(()),
         })
     }
 
-    /// Binds the socket, in place of one that an earlier process may have left.
-    pub(in crate::net) fn listen(&self) -> io::Result<UnixListener> {
+    /// Binds the socket. Replaces one that an earlier process left.
+    pub(super) fn listen(&self) -> io::Result<UnixListener> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => UnixListener::bind(&self.path),
         }
     }
 
-    /// An idle line, or a new one.
-    pub(in crate::net) async fn take(&self) -> io::Result<UpstreamConnection> {
+    /// Returns an idle connection, or opens one.
+    pub(in crate::net) async fn acquire(&self) -> io::Result<UpstreamConnection> {
         loop {
-            let kept = lock(&self.idle).pop();
-            match kept {
-                // A line at rest has nothing to say; one that is at its end, or has, is not to be trusted.
-                Some(line) if says_nothing(&line) => return Ok(line),
+            let idle = lock(&self.idle).pop();
+            match idle {
+                Some(connection) if is_quiet(&connection) => return Ok(connection),
+                // Closed by the server, or with bytes that belong to no exchange: drop it.
                 Some(_) => {}
                 None => return self.open().await,
             }
         }
     }
 
-    /// Keeps a line whose exchange ended as it should.
-    pub(in crate::net) fn give_back(&self, line: UpstreamConnection) {
+    /// Takes back a connection whose exchange ended completely.
+    pub(in crate::net) fn release(&self, connection: UpstreamConnection) {
         let mut idle = lock(&self.idle);
-        if idle.len() < MOST_IDLE {
-            idle.push(line);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
         } else {
             drop(idle);
-            drop(line);
+            drop(connection);
         }
     }
 
-    /// Closes a line from under its exchange: whoever waits for bytes on it sees its end.
-    pub(in crate::net) fn cut(&self, number: u64) {
-        if let Some(stream) = lock(&self.open).remove(&number) {
+    /// Closes a connection during its exchange. The gateway, which waits for the response, sees the end of the stream.
+    pub(super) fn abort(&self, id: u64) {
+        if let Some(stream) = lock(&self.open).remove(&id) {
             stream.get_ref().shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// Closes the lines that nobody uses, so that `tiny_http`'s threads end.
+    /// Closes the idle connections, so that `tiny_http`'s threads end.
     pub(in crate::net) fn close_idle(&self) {
         let idle = std::mem::take(&mut *lock(&self.idle));
         drop(idle);
@@ -140,31 +147,32 @@ impl Upstream {
     async fn open(&self) -> io::Result<UpstreamConnection> {
         let _one_at_a_time = self.opening.lock().await;
         let stream = Arc::new(Async::<UnixStream>::connect(&self.path).await?);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.open).insert(number, Arc::clone(&stream));
-        let line = UpstreamConnection { number, stream, open: Arc::clone(&self.open) };
-        greet(&line).await?;
-        Ok(line)
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        lock(&self.open).insert(id, Arc::clone(&stream));
+        let connection = UpstreamConnection { id, stream, open: Arc::clone(&self.open) };
+        handshake(&connection).await?;
+        Ok(connection)
     }
 }
 
-fn says_nothing(line: &UpstreamConnection) -> bool {
+/// Whether an idle connection is open and has nothing to read.
+fn is_quiet(connection: &UpstreamConnection) -> bool {
     let mut byte = [0];
-    matches!(line.stream.get_ref().read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    matches!(connection.stream.get_ref().read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Waits until a thread of `tiny_http`'s serves the line.
-async fn greet(line: &UpstreamConnection) -> io::Result<()> {
-    let mut stream: &Async<UnixStream> = &line.stream;
-    let greeting = format!("{GREETING} / HTTP/1.1\r\n{LINE_FIELD}: {}\r\n\r\n", line.number);
-    stream.write_all(greeting.as_bytes()).await?;
-    let mut answer = Vec::new();
+/// Waits until a thread of `tiny_http` serves the connection.
+async fn handshake(connection: &UpstreamConnection) -> io::Result<()> {
+    let mut stream: &Async<UnixStream> = &connection.stream;
+    let request = format!("{HANDSHAKE_METHOD} / HTTP/1.1\r\n{CONNECTION_FIELD}: {}\r\n\r\n", connection.id);
+    stream.write_all(request.as_bytes()).await?;
+    let mut response = Vec::new();
     let mut bytes = [0; 256];
-    while !answer.ends_with(b"\r\n\r\n") {
+    while !response.ends_with(b"\r\n\r\n") {
         let read = stream.read(&mut bytes).await?;
-        answer.extend_from_slice(bytes.get(..read).unwrap_or_default());
-        if read == 0 || answer.len() > 1024 {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "no greeting from the server"));
+        response.extend_from_slice(bytes.get(..read).unwrap_or_default());
+        if read == 0 || response.len() > MAX_HANDSHAKE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server did not complete the handshake"));
         }
     }
     Ok(())
@@ -175,15 +183,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_any_length_will_do_and_a_stale_socket_is_replaced() {
+    fn long_folder_paths_work_and_stale_sockets_are_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["short".to_owned(), "long".repeat(60)] {
             let dir = folder.path().join(name);
-            let first = Upstream::new(&dir).unwrap();
-            drop(first.listen().unwrap());
+            let upstream = Upstream::new(&dir).unwrap();
+            drop(upstream.listen().unwrap());
             assert!(dir.join(SOCKET).exists());
-            let _listener = first.listen().unwrap();
-            UnixStream::connect(&first.path).unwrap();
+            let _listener = upstream.listen().unwrap();
+            UnixStream::connect(&upstream.path).unwrap();
             assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }

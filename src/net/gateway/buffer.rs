@@ -1,61 +1,62 @@
-//! Buffers, lent to a connection while something moves on it and taken back when it rests.
+//! Buffers for data in transfer. A connection takes one when bytes arrive and returns it when it becomes idle.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Bytes of a buffer. Large enough that a megabyte is a few dozen system calls.
+/// Size of a buffer in bytes. Large enough that a megabyte takes a few dozen system calls.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Buffers kept for the next that needs one; more are given back to the allocator.
-const MOST_KEPT: usize = 8;
+/// Unused buffers that the pool keeps; more go back to the allocator.
+const MAX_POOLED: usize = 8;
 
-/// The buffers that nobody uses now.
+/// The buffers that no connection uses.
 #[derive(Debug)]
-pub(super) struct Buffers {
-    size: usize,
-    kept: RefCell<Vec<Vec<u8>>>,
+pub(super) struct BufferPool {
+    buffer_bytes: usize,
+    unused: RefCell<Vec<Vec<u8>>>,
 }
 
-impl Buffers {
-    /// Buffers that hold at least one byte more than the largest head.
-    pub(super) fn new(head_bytes: usize) -> Rc<Self> {
-        let size = BUFFER_BYTES.max(head_bytes.saturating_add(1));
-        Rc::new(Self { size, kept: RefCell::default() })
+impl BufferPool {
+    /// Creates a pool of buffers that hold at least `max_head_bytes` and one byte more, so that a head above the limit is
+    /// noticed.
+    pub(super) fn new(max_head_bytes: usize) -> Rc<Self> {
+        let buffer_bytes = BUFFER_BYTES.max(max_head_bytes.saturating_add(1));
+        Rc::new(Self { buffer_bytes, unused: RefCell::default() })
     }
 
-    /// An empty inbox.
-    pub(super) fn lend(self: &Rc<Self>) -> Inbox {
-        let kept = self.kept.borrow_mut().pop();
-        let bytes = kept.unwrap_or_else(|| vec![0; self.size]);
-        Inbox { bytes, start: 0, end: 0, owner: Rc::clone(self) }
+    /// Takes an empty buffer. It returns to the pool when dropped.
+    pub(super) fn take(self: &Rc<Self>) -> Buffer {
+        let unused = self.unused.borrow_mut().pop();
+        let bytes = unused.unwrap_or_else(|| vec![0; self.buffer_bytes]);
+        Buffer { bytes, start: 0, end: 0, pool: Rc::clone(self) }
     }
 }
 
-/// Bytes that were received and not used yet.
+/// A queue of bytes of fixed size: received, and not yet consumed.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    owner: Rc<Buffers>,
+    pool: Rc<BufferPool>,
 }
 
-impl Drop for Inbox {
+impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut kept = self.owner.kept.borrow_mut();
-        if kept.len() < MOST_KEPT {
-            kept.push(std::mem::take(&mut self.bytes));
+        let mut unused = self.pool.unused.borrow_mut();
+        if unused.len() < MAX_POOLED {
+            unused.push(std::mem::take(&mut self.bytes));
         }
     }
 }
 
-impl Inbox {
-    /// What was received and not used.
+impl Buffer {
+    /// The bytes that were added and not consumed.
     pub(super) fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Where the next bytes may be put.
+    /// The free part, to be filled from its beginning; then call [`Self::add`].
     pub(super) fn spare(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.start = 0;
@@ -68,17 +69,17 @@ impl Inbox {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// So many bytes were put into the spare room.
-    pub(super) fn received(&mut self, count: usize) {
+    /// Adds the first `count` bytes of the free part to the filled one.
+    pub(super) fn add(&mut self, count: usize) {
         self.end = self.end.saturating_add(count).min(self.bytes.len());
     }
 
-    /// So many bytes were used.
-    pub(super) fn used(&mut self, count: usize) {
+    /// Removes the first `count` filled bytes.
+    pub(super) fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
-    /// Is there nothing left?
+    /// Whether no bytes are filled.
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -89,20 +90,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_out_as_they_went_in_and_make_room() {
-        let buffers = Buffers::new(BUFFER_BYTES + 2);
-        let mut inbox = buffers.lend();
-        assert_eq!(inbox.spare().len(), BUFFER_BYTES + 3);
-        inbox.spare()[..3].copy_from_slice(b"abc");
-        inbox.received(3);
-        inbox.used(1);
-        assert_eq!(inbox.filled(), b"bc");
-        inbox.received(BUFFER_BYTES);
-        assert_eq!(inbox.spare().len(), 1);
-        assert_eq!(&inbox.filled()[..2], b"bc");
-        inbox.used(usize::MAX);
-        assert!(inbox.is_empty());
-        drop(inbox);
-        assert!(buffers.lend().is_empty());
+    fn bytes_come_out_in_order_and_free_their_space() {
+        let pool = BufferPool::new(BUFFER_BYTES + 2);
+        let mut buffer = pool.take();
+        assert_eq!(buffer.spare().len(), BUFFER_BYTES + 3);
+        buffer.spare()[..3].copy_from_slice(b"abc");
+        buffer.add(3);
+        buffer.consume(1);
+        assert_eq!(buffer.filled(), b"bc");
+        buffer.add(BUFFER_BYTES);
+        assert_eq!(buffer.spare().len(), 1);
+        assert_eq!(&buffer.filled()[..2], b"bc");
+        buffer.consume(usize::MAX);
+        assert!(buffer.is_empty());
+        drop(buffer);
+        assert!(pool.take().is_empty());
     }
 }

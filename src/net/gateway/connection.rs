@@ -1,4 +1,4 @@
-//! The life of one connection: wait, read a head, judge it, relay the exchange or refuse it; and again.
+//! One connection: wait for a request, read and check its head, relay the exchange or refuse it, and repeat.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -9,131 +9,134 @@ use smol::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::gateway::admission::Stage;
-use crate::net::gateway::buffer::Inbox;
-use crate::net::gateway::head;
-use crate::net::gateway::head::{HeadScan, Request};
+use crate::net::gateway::buffer::Buffer;
+use crate::net::gateway::head::request;
+use crate::net::gateway::head::request::{HeadScanner, RequestHead};
+use crate::net::gateway::head::response;
 use crate::net::gateway::relay;
-use crate::net::gateway::relay::End;
-use crate::net::gateway::{Seat, add, within};
+use crate::net::gateway::relay::Outcome;
+use crate::net::gateway::shared::SlotGuard;
+use crate::net::gateway::timeout::with_timeout;
 use crate::wire::problem::Problem;
 
-/// A client that is refused may still be sending; closing on unread bytes makes its system throw away the answer
-/// before it is read. So the rest is read for this long, and up to this much.
-const GOODBYE: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
+/// How long, and how many bytes, a closing connection is still read. A client may be sending when it is refused. If the
+/// gateway closed the socket with unread bytes, the client's system would discard the refusal before the client reads it.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
 
-/// Why no request came out of a connection.
+/// Why a connection yielded no request.
 enum NoRequest {
-    /// The client has gone, or was silent for too long; there is nobody to tell.
-    Gone,
-    /// What it sent cannot be let in.
+    /// The client has disconnected, or was silent for too long.
+    Disconnected,
+    /// The request is refused.
     Refused { problem: Problem, is_head: bool },
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(stream: Arc<Async<TcpStream>>, client: IpAddr, seat: Seat) {
-    let hall = &seat.hall;
+pub(super) async fn serve(stream: Arc<Async<TcpStream>>, client: IpAddr, guard: SlotGuard) {
+    let shared = &guard.shared;
     let mut leftover = None;
     loop {
-        let mut inbox = match leftover.take() {
-            Some(inbox) => inbox,
-            None => match wait(&stream, &seat).await {
-                Some(inbox) => inbox,
+        let mut inbound = match leftover.take() {
+            Some(buffer) => buffer,
+            None => match wait_for_request(&stream, &guard).await {
+                Some(buffer) => buffer,
                 None => return,
             },
         };
-        let end = match next_request(&stream, client, &seat, &mut inbox).await {
+        let outcome = match read_request(&stream, client, &guard, &mut inbound).await {
             Ok(request) => {
-                add(&hall.stats.requests);
-                relay::exchange(&stream, &seat, &mut inbox, request).await
+                shared.stats.requests.add();
+                relay::exchange(&stream, &guard, &mut inbound, request).await
             }
-            Err(NoRequest::Gone) => return,
-            Err(NoRequest::Refused { problem, is_head }) => End::Refused { problem, is_head },
+            Err(NoRequest::Disconnected) => return,
+            Err(NoRequest::Refused { problem, is_head }) => Outcome::Refused { problem, is_head },
         };
-        match end {
-            End::Next if !hall.stopping.get() => {
-                seat.touch(Stage::Idle);
-                // Without leftovers the buffer goes back while the connection rests.
-                leftover = (!inbox.is_empty()).then_some(inbox);
+        match outcome {
+            Outcome::KeepAlive if !shared.stopping.get() => {
+                guard.touch(Stage::Idle);
+                // Pipelined requests stay in the buffer. An empty one returns to the pool while the connection is idle.
+                leftover = (!inbound.is_empty()).then_some(inbound);
             }
-            End::Next | End::Last => {
-                seat.touch(Stage::Head);
-                return say_goodbye(&stream, b"").await;
+            Outcome::KeepAlive | Outcome::Close => {
+                guard.touch(Stage::Head);
+                return close(&stream, b"").await;
             }
-            End::Broken => return,
-            End::Refused { problem, is_head } => {
-                hall.stats.refuse(problem.status);
-                log::debug!("{client} is refused: {} {}", problem.status, problem.detail);
-                seat.touch(Stage::Head);
-                return say_goodbye(&stream, &head::write_refusal(&problem, is_head)).await;
+            Outcome::Aborted => return,
+            Outcome::Refused { problem, is_head } => {
+                shared.stats.count_refusal(problem.status);
+                log::debug!("request from {client} refused: {} {}", problem.status, problem.detail);
+                guard.touch(Stage::Head);
+                return close(&stream, &response::refusal(&problem, is_head)).await;
             }
         }
     }
 }
 
-/// Waits for the first byte of a request, without a buffer.
-async fn wait(stream: &Async<TcpStream>, seat: &Seat) -> Option<Inbox> {
+/// Waits for the first byte of a request, and only then takes a buffer. `None`: disconnected, or silent for too long.
+async fn wait_for_request(stream: &Async<TcpStream>, guard: &SlotGuard) -> Option<Buffer> {
     let mut byte = [0];
-    let idle = Duration::from_millis(seat.hall.limits.idle_timeout_ms);
-    match within(idle, stream.peek(&mut byte)).await {
-        Some(Ok(1)) => Some(seat.hall.buffers.lend()),
+    let idle = Duration::from_millis(guard.shared.limits.idle_timeout_ms);
+    match with_timeout(idle, stream.peek(&mut byte)).await {
+        Some(Ok(1)) => Some(guard.shared.buffers.take()),
         _ => None,
     }
 }
 
-/// Reads and judges a head. What follows it stays in the inbox.
-async fn next_request(
+/// Reads and checks a head. The bytes that follow it stay in the buffer.
+async fn read_request(
     stream: &Async<TcpStream>,
     client: IpAddr,
-    seat: &Seat,
-    inbox: &mut Inbox,
-) -> Result<Request, NoRequest> {
-    let limits = &seat.hall.limits;
+    guard: &SlotGuard,
+    inbound: &mut Buffer,
+) -> Result<RequestHead, NoRequest> {
+    let limits = &guard.shared.limits;
     let deadline = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
-    let mut scan = HeadScan::default();
+    let mut scanner = HeadScanner::default();
     let length = loop {
-        let fresh = inbox.filled().get(scan.seen..).unwrap_or_default();
-        let found = scan.more(fresh).map_err(|problem| refusal(problem, inbox))?;
-        if scan.seen > limits.max_head_bytes {
-            let problem = Problem::new(431, format!("the head is over {} bytes", limits.max_head_bytes));
-            return Err(refusal(problem, inbox));
+        let fresh = inbound.filled().get(scanner.scanned..).unwrap_or_default();
+        let found = scanner.scan(fresh).map_err(|problem| refused(problem, inbound))?;
+        if scanner.scanned > limits.max_head_bytes {
+            let problem = Problem::new(431, format!("the request head exceeds {} bytes", limits.max_head_bytes));
+            return Err(refused(problem, inbound));
         }
         if let Some(length) = found {
             break length;
         }
-        seat.touch(Stage::Head);
+        guard.touch(Stage::Head);
         let left = deadline.saturating_duration_since(Instant::now());
         let mut reader = stream;
-        match within(left, reader.read(inbox.spare())).await {
+        match with_timeout(left, reader.read(inbound.spare())).await {
             None => {
-                let problem = Problem::new(408, "the head did not come in time");
-                return Err(refusal(problem, inbox));
+                let problem =
+                    Problem::new(408, format!("the request head is incomplete after {} ms", limits.head_timeout_ms));
+                return Err(refused(problem, inbound));
             }
-            Some(Ok(0) | Err(_)) => return Err(NoRequest::Gone),
-            Some(Ok(count)) => inbox.received(count),
+            Some(Ok(0) | Err(_)) => return Err(NoRequest::Disconnected),
+            Some(Ok(count)) => inbound.add(count),
         }
     };
-    let head = inbox.filled().get(..length).unwrap_or_default();
-    let request = head::judge(head, client, limits).map_err(|problem| refusal(problem, inbox))?;
-    inbox.used(length);
+    let head = inbound.filled().get(..length).unwrap_or_default();
+    let request = request::check(head, client, limits).map_err(|problem| refused(problem, inbound))?;
+    inbound.consume(length);
     Ok(request)
 }
 
-fn refusal(problem: Problem, inbox: &Inbox) -> NoRequest {
-    // The answer to HEAD has no body, whatever is wrong with the rest of the request.
-    let is_head = inbox.filled().trim_ascii_start().starts_with(b"HEAD ");
+fn refused(problem: Problem, inbound: &Buffer) -> NoRequest {
+    // A response to HEAD has no body, even if the rest of the request is invalid.
+    let is_head = inbound.filled().trim_ascii_start().starts_with(b"HEAD ");
     NoRequest::Refused { problem, is_head }
 }
 
-/// Sends the last words, if there are any, and gives the client time to read them.
-pub(super) async fn say_goodbye(stream: &Async<TcpStream>, words: &[u8]) {
-    let parting = async {
+/// Sends the last bytes, if there are any, and closes the connection after giving the client time to read them.
+pub(super) async fn close(stream: &Async<TcpStream>, last_bytes: &[u8]) {
+    let closing = async {
         let mut both = stream;
-        both.write_all(words).await?;
+        both.write_all(last_bytes).await?;
         stream.get_ref().shutdown(Shutdown::Write)?;
-        let mut nowhere = [0; 1024];
-        let mut left = GOODBYE.1;
+        let mut discarded = [0; 1024];
+        let mut left = LINGER.1;
         while left > 0 {
-            let count = both.read(&mut nowhere).await?;
+            let count = both.read(&mut discarded).await?;
             if count == 0 {
                 break;
             }
@@ -141,6 +144,6 @@ pub(super) async fn say_goodbye(stream: &Async<TcpStream>, words: &[u8]) {
         }
         Ok::<(), io::Error>(())
     };
-    // Whatever goes wrong now, the connection is closed next.
-    drop(within(GOODBYE.0, parting).await);
+    // An error changes nothing: the connection is closed next in any case.
+    drop(with_timeout(LINGER.0, closing).await);
 }

@@ -1,39 +1,39 @@
-//! The floor under a client's speed: whoever is slower than that is holding a place that others need.
+//! The minimum rate of a transfer. A slower client occupies a slot that others need.
 //!
-//! Pure: how long the client was waited for is an argument. Only that time counts. A disk that stalls for seconds in
-//! the midst of an upload is the cell's own fault, and no reason to close on the client.
+//! Pure: the time spent waiting is an argument. Only waiting for the client counts, so a disk that stalls during an upload
+//! does not cost the client its connection.
 
 use std::time::Duration;
 
-/// How a transfer in one direction has been going.
+/// Measures a transfer in one direction against the minimum rate.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
-    floor_bytes: u64,
+pub(super) struct MinRate {
+    bytes: u64,
     window: Duration,
-    /// Bytes moved since the window began.
-    moved: u64,
+    /// Bytes transferred since the window began.
+    transferred: u64,
     /// Time spent waiting for the client since the window began.
     waited: Duration,
 }
 
-impl Pace {
-    /// A transfer that must move `floor_bytes` in every `window`.
-    pub(super) fn new(floor_bytes: u64, window: Duration) -> Self {
-        Self { floor_bytes, window, moved: 0, waited: Duration::ZERO }
+impl MinRate {
+    /// Starts to measure a transfer that must move `bytes` in every `window`.
+    pub(super) fn new(bytes: u64, window: Duration) -> Self {
+        Self { bytes, window, transferred: 0, waited: Duration::ZERO }
     }
 
-    /// How much longer the client may be waited for before it counts as too slow.
-    pub(super) fn patience(&self) -> Duration {
+    /// How much longer to wait for the client before it counts as too slow.
+    pub(super) fn time_left(&self) -> Duration {
         self.window.saturating_sub(self.waited)
     }
 
-    /// The client moved `bytes` after being waited for. A window ends as soon as its bytes are there, so that a burst
-    /// buys no more than one window of silence.
-    pub(super) fn moved(&mut self, bytes: u64, waited: Duration) {
-        self.moved = self.moved.saturating_add(bytes);
+    /// Records that `bytes` moved after waiting for the client. The window ends once it has its bytes, so a burst earns
+    /// no more than one window of silence.
+    pub(super) fn record(&mut self, bytes: u64, waited: Duration) {
+        self.transferred = self.transferred.saturating_add(bytes);
         self.waited = self.waited.saturating_add(waited);
-        if self.moved >= self.floor_bytes {
-            self.moved = 0;
+        if self.transferred >= self.bytes {
+            self.transferred = 0;
             self.waited = Duration::ZERO;
         }
     }
@@ -46,29 +46,29 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn drips_run_out_of_patience_however_regular_they_are() {
-        let mut pace = Pace::new(1000, 10 * SECOND);
+    fn regular_drips_below_the_rate_run_out_of_time() {
+        let mut rate = MinRate::new(1000, 10 * SECOND);
         for left in (0..10).rev() {
-            pace.moved(99, SECOND);
-            assert_eq!(pace.patience(), left * SECOND);
+            rate.record(99, SECOND);
+            assert_eq!(rate.time_left(), left * SECOND);
         }
-        pace.moved(1, SECOND);
-        assert_eq!(pace.patience(), Duration::ZERO);
+        rate.record(1, SECOND);
+        assert_eq!(rate.time_left(), Duration::ZERO);
     }
 
     #[test]
-    fn moving_the_floor_begins_a_new_window() {
-        let mut pace = Pace::new(1000, 10 * SECOND);
-        pace.moved(999, 9 * SECOND);
-        assert_eq!(pace.patience(), SECOND);
-        pace.moved(1, SECOND);
-        assert_eq!(pace.patience(), 10 * SECOND);
+    fn reaching_the_minimum_begins_a_new_window() {
+        let mut rate = MinRate::new(1000, 10 * SECOND);
+        rate.record(999, 9 * SECOND);
+        assert_eq!(rate.time_left(), SECOND);
+        rate.record(1, SECOND);
+        assert_eq!(rate.time_left(), 10 * SECOND);
     }
 
     #[test]
-    fn a_burst_buys_one_window_only() {
-        let mut pace = Pace::new(1000, 10 * SECOND);
-        pace.moved(1_000_000, SECOND);
-        assert_eq!(pace.patience(), 10 * SECOND);
+    fn a_burst_earns_one_window_only() {
+        let mut rate = MinRate::new(1000, 10 * SECOND);
+        rate.record(1_000_000, SECOND);
+        assert_eq!(rate.time_left(), 10 * SECOND);
     }
 }

@@ -1,113 +1,95 @@
-//! The door: the only part of a cell that strangers reach over TCP.
+//! The gateway: the only part of a cell that the network reaches over TCP. It admits connections, checks each request,
+//! and relays it to the backend.
 //!
-//! One thread runs all connections. Each is a task that holds a place in a table; a task waits without a
-//! buffer until its client sends something, so an idle connection costs a socket and a few hundred bytes.
+//! # What it protects against
 //!
-//! What is not here: what a request means (the API's), who may make it, and TLS.
+//! | attack or fault | answer |
+//! |---|---|
+//! | heads that never end, or arrive a byte at a time | size limit: 431; deadline: 408 |
+//! | bodies that are too large, or lengths that make `tiny_http` fail | 413 |
+//! | bodies that arrive too slowly, clients that never read | minimum rate: connection closed |
+//! | idle connections | idle timeout: connection closed |
+//! | more connections than slots, from one client or from many | the longest silent one is closed, or 503 |
+//! | request smuggling, which needs two parsers that disagree | each head is parsed once and written anew ([`head`]) |
+//! | forged private fields, such as another client address | dropped |
+//! | no free file descriptor | pause before the next `accept`; one idle connection is closed |
+//! | a backend that hangs or has failed | 504, 502 |
+//!
+//! [`GatewayLimits`] holds the numbers. The gateway has no TLS and no authorization, and the meaning of a request is up
+//! to the handler.
+//!
+//! # The life of a connection
+//!
+//! ```text
+//!            accept: a slot is free, or is taken from the longest silent connection; otherwise 503
+//!               │
+//!               ▼
+//!   ┌───────▶ Idle ────── silent for idle_timeout_ms ─────────────────────────────▶ closed
+//!   │           │ first byte
+//!   │           ▼
+//!   │         Head ────── invalid, too large or late: 4xx, 501 or 505 ────────────▶ closed
+//!   │           │ complete: checked and written anew
+//!   │           ▼
+//!   │         Body ────── below the minimum rate ─────────────────────────────────▶ closed
+//!   │           │ complete                                  ▲
+//!   │           ▼                                           │ below the minimum rate
+//!   │       Response ──── backend failed: 502, late: 504 ───┴─────────────────────▶ closed
+//!   │           │ complete
+//!   └───────────┘ unless the client or a stop of the gateway ends the connection
+//! ```
+//!
+//! Idle, Head and Body can lose their slot to another connection; Response cannot. A response that begins before the body
+//! is complete, mostly a refusal, is sent at once; the connection stays in Body.
+//!
+//! One thread runs all connections, each as a task. A task takes a buffer only when bytes arrive, so an idle connection
+//! costs a socket and a few hundred bytes.
 
-// A shell: it is here that connections meet the clock.
+// Timeouts need the clock.
 #![allow(clippy::disallowed_methods)]
 
 mod admission;
 mod buffer;
 mod connection;
-pub(super) mod head;
+mod head;
 pub(super) mod limits;
 mod min_rate;
 mod relay;
+mod shared;
+pub(super) mod stats;
+mod timeout;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use smol::channel::{Receiver, Sender, bounded};
-use smol::{Async, LocalExecutor, Task, Timer, future};
+use smol::channel::{Receiver, bounded};
+use smol::{Async, LocalExecutor, Timer, future};
 
 use crate::net::backend::upstream::Upstream;
-use crate::net::gateway::admission::{Group, Places, Stage, Verdict};
-use crate::net::gateway::buffer::Buffers;
+use crate::net::gateway::admission::{Admission, ClientNetwork, Slots};
+use crate::net::gateway::buffer::BufferPool;
+use crate::net::gateway::head::response;
 use crate::net::gateway::limits::GatewayLimits;
+use crate::net::gateway::shared::{Shared, SlotGuard};
+use crate::net::gateway::stats::GatewayStats;
+use crate::net::gateway::timeout::with_timeout;
 use crate::wire::problem::Problem;
 
-/// How long accepting pauses after an error: from the first of these up to the second. Without a pause, a process
-/// without a free descriptor would do nothing but fail to accept.
+/// First and longest pause after a failed `accept`; it doubles from one to the other. Without a pause, a process that has
+/// no free descriptor would do nothing but fail.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Connections beyond the limit that are told so at one time; more are closed without a word.
-const MOST_TURNED_AWAY: usize = 16;
+/// Connections beyond the limit that are answered with 503 at one time; more are closed without an answer.
+const MAX_REJECTING: usize = 16;
 
-/// Bytes that the kernel holds for one client that reads slowly. Left alone it would be megabytes for each; a gigabit
-/// network needs about half of this.
+/// Kernel buffer for the response to one client, in bytes. The kernel's own choice grows to megabytes for a client that
+/// reads slowly; a gigabit network needs about half of this.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// The statuses that the door answers with by itself.
-const REFUSALS: [u16; 12] = [400, 405, 408, 411, 413, 417, 431, 501, 502, 503, 504, 505];
-
-/// What the door has done since it opened; read it at any time, from any thread.
-#[derive(Debug, Default)]
-pub struct GatewayStats {
-    accepted: AtomicU64,
-    accept_failures: AtomicU64,
-    open: AtomicU64,
-    evicted: AtomicU64,
-    too_slow: AtomicU64,
-    requests: AtomicU64,
-    refused: [AtomicU64; REFUSALS.len()],
-}
-
-impl GatewayStats {
-    /// Connections accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Times that accepting failed, mostly for want of descriptors.
-    pub fn accept_failures(&self) -> u64 {
-        self.accept_failures.load(Ordering::Relaxed)
-    }
-
-    /// Connections open now.
-    pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections closed to make room for others.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
-    }
-
-    /// Connections closed because a body or an answer moved too slowly.
-    pub fn too_slow(&self) -> u64 {
-        self.too_slow.load(Ordering::Relaxed)
-    }
-
-    /// Requests let in.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Requests and connections refused at the door: each status with its count, those that occurred.
-    pub fn refused(&self) -> Vec<(u16, u64)> {
-        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
-        REFUSALS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
-    }
-
-    fn refuse(&self, status: u16) {
-        if let Some((_, count)) = REFUSALS.iter().zip(&self.refused).find(|(known, _)| **known == status) {
-            add(count);
-        }
-    }
-}
-
-fn add(count: &AtomicU64) {
-    count.fetch_add(1, Ordering::Relaxed);
-}
-
-/// A listener with limits, in front of a [`crate::net::Server`].
+/// A TCP listener with limits, in front of a [`Backend`](crate::net::Backend).
 pub struct Gateway {
     listener: async_net::TcpListener,
     upstream: Arc<Upstream>,
@@ -116,124 +98,77 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A door at `listener` that lets requests in to the server at the other end of `lines`.
+    /// Creates a gateway that accepts connections from `listener` and relays their requests to `upstream`.
     pub fn new(listener: async_net::TcpListener, upstream: Arc<Upstream>, limits: GatewayLimits) -> Self {
         Self { listener, upstream, limits, stats: Arc::default() }
     }
 
-    /// The counters, which go on counting while the door runs.
+    /// The gateway's counters.
     pub fn stats(&self) -> Arc<GatewayStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Lets connections in until `stop` gets a message or is closed. Then no more are accepted, idle ones are closed,
-    /// and requests that have begun get `patience` to end. Run it with `smol::block_on` on a thread of its own.
-    pub async fn run(self, stop: Receiver<()>, patience: Duration) {
+    /// Serves connections until `stop` gets a message or is closed. Then it accepts no more, closes those without a
+    /// complete head, and gives the others up to `grace` to end. Run it with `smol::block_on` on a thread of its own.
+    pub async fn run(self, stop: Receiver<()>, grace: Duration) {
         let Self { listener, upstream, limits, stats } = self;
-        let (emptied, all_gone) = bounded(1);
-        let hall = Rc::new(Hall {
+        let (all_closed, closed) = bounded(1);
+        let shared = Rc::new(Shared {
             limits,
             upstream,
             stats,
-            places: RefCell::new(Places::new(limits.max_connections, limits.max_connections_per_address)),
-            buffers: Buffers::new(limits.max_head_bytes),
-            opened: Instant::now(),
-            turned_away: Cell::new(0),
+            slots: RefCell::new(Slots::new(limits.max_connections, limits.max_connections_per_address)),
+            buffers: BufferPool::new(limits.max_head_bytes),
+            started: Instant::now(),
+            rejecting: Cell::new(0),
             stopping: Cell::new(false),
-            emptied,
+            all_closed,
         });
         let executor = LocalExecutor::new();
-        let accepting = future::or(accept(&executor, &listener, &hall), async {
-            // A message or the end of all senders: both mean stop.
+        let accepting = future::or(accept(&executor, &listener, &shared), async {
             stop.recv().await.ok();
         });
         executor.run(accepting).await;
         drop(listener);
 
-        hall.stopping.set(true);
-        let idle = hall.places.borrow_mut().dismiss_idle();
+        shared.stopping.set(true);
+        let idle = shared.slots.borrow_mut().take_idle();
         drop(idle);
-        if !hall.places.borrow().is_empty() {
-            // In time or not, whoever is left is shown out next.
-            let _ = executor.run(within(patience, all_gone.recv())).await;
+        if !shared.slots.borrow().is_empty() {
+            // Connections that need longer are closed below.
+            let _ = executor.run(with_timeout(grace, closed.recv())).await;
         }
-        // The tasks hold the hall, and the hall holds the tasks.
-        let rest = hall.places.borrow_mut().dismiss_all();
+        // The tasks own the shared state, and its slots own the tasks: emptying the slots breaks the cycle.
+        let rest = shared.slots.borrow_mut().take_all();
         drop(rest);
         drop(executor);
-        hall.upstream.close_idle();
+        shared.upstream.close_idle();
     }
 }
 
-/// What all connections share.
-struct Hall {
-    limits: GatewayLimits,
-    upstream: Arc<Upstream>,
-    stats: Arc<GatewayStats>,
-    places: RefCell<Places<Task<()>>>,
-    buffers: Rc<Buffers>,
-    opened: Instant,
-    turned_away: Cell<usize>,
-    stopping: Cell<bool>,
-    emptied: Sender<()>,
-}
-
-impl Hall {
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// A connection's hold on its place; dropped with the connection's task, however that ends.
-struct Seat {
-    hall: Rc<Hall>,
-    number: u64,
-}
-
-impl Seat {
-    fn touch(&self, stage: Stage) {
-        let now_ms = self.hall.now_ms();
-        self.hall.places.borrow_mut().touch(self.number, stage, now_ms);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let hall = &self.hall;
-        hall.stats.open.fetch_sub(1, Ordering::Relaxed);
-        let task = hall.places.borrow_mut().leave(self.number);
-        if let Some(task) = task {
-            task.detach();
-        }
-        if hall.stopping.get() && hall.places.borrow().is_empty() {
-            hall.emptied.try_send(()).ok();
-        }
-    }
-}
-
-async fn accept(executor: &LocalExecutor<'static>, listener: &async_net::TcpListener, hall: &Rc<Hall>) {
+async fn accept(executor: &LocalExecutor<'static>, listener: &async_net::TcpListener, shared: &Rc<Shared>) {
     let mut pause = ACCEPT_PAUSES.0;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 pause = ACCEPT_PAUSES.0;
-                add(&hall.stats.accepted);
-                admit(executor, stream.into(), address.ip(), hall);
+                shared.stats.accepted.add();
+                admit(executor, stream.into(), address.ip(), shared);
             }
-            // A client that gave up while it was queued.
+            // The client disconnected before the connection was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                log::warn!("cannot accept a connection: {error}; trying again in {} ms", pause.as_millis());
-                add(&hall.stats.accept_failures);
-                // Most likely there is no free descriptor: an idle connection has one.
-                let evicted = hall.places.borrow_mut().evict();
+                log::warn!("cannot accept a connection: {error}; retrying in {} ms", pause.as_millis());
+                shared.stats.accept_failures.add();
+                // The usual cause is a lack of descriptors. Closing an idle connection frees one.
+                let evicted = shared.slots.borrow_mut().evict();
                 if evicted.is_some() {
-                    add(&hall.stats.evicted);
+                    shared.stats.evicted.add();
                 }
                 drop(evicted);
                 Timer::after(pause).await;
@@ -243,50 +178,41 @@ async fn accept(executor: &LocalExecutor<'static>, listener: &async_net::TcpList
     }
 }
 
-fn admit(executor: &LocalExecutor<'static>, stream: Arc<Async<TcpStream>>, client: IpAddr, hall: &Rc<Hall>) {
+fn admit(executor: &LocalExecutor<'static>, stream: Arc<Async<TcpStream>>, client: IpAddr, shared: &Rc<Shared>) {
     let socket = socket2::SockRef::from(stream.get_ref());
-    // Both only make things better; a connection without them works.
+    // Both are optimizations; the connection works without them.
     socket.set_tcp_nodelay(true).ok();
     socket.set_send_buffer_size(SEND_BUFFER_BYTES).ok();
-    let verdict = hall.places.borrow_mut().admit(Group::of(client), hall.now_ms());
-    match verdict {
-        Verdict::Admitted(number, evicted) => {
+    let admission = shared.slots.borrow_mut().admit(ClientNetwork::of(client), shared.now_ms());
+    match admission {
+        Admission::Admitted(slot, evicted) => {
             if evicted.is_some() {
-                add(&hall.stats.evicted);
+                shared.stats.evicted.add();
             }
             drop(evicted);
-            hall.stats.open.fetch_add(1, Ordering::Relaxed);
-            let seat = Seat { hall: Rc::clone(hall), number };
-            let task = executor.spawn(connection::serve(stream, client, seat));
-            // The place was made a moment ago and nothing ran since.
-            let unseated = hall.places.borrow_mut().seat(number, task);
-            drop(unseated);
+            shared.stats.open.add();
+            let guard = SlotGuard { shared: Rc::clone(shared), slot };
+            let task = executor.spawn(connection::serve(stream, client, guard));
+            // The slot cannot have been freed: no task has run since it was assigned.
+            let unassigned = shared.slots.borrow_mut().fill(slot, task);
+            drop(unassigned);
         }
-        Verdict::Full => turn_away(executor, stream, hall),
+        Admission::Full => reject(executor, stream, shared),
     }
 }
 
-/// Tells a connection for which there is no place to come back later.
-fn turn_away(executor: &LocalExecutor<'static>, stream: Arc<Async<TcpStream>>, hall: &Rc<Hall>) {
-    hall.stats.refuse(503);
-    if hall.turned_away.get() >= MOST_TURNED_AWAY {
+/// Answers a connection that got no slot with 503.
+fn reject(executor: &LocalExecutor<'static>, stream: Arc<Async<TcpStream>>, shared: &Rc<Shared>) {
+    shared.stats.count_refusal(503);
+    if shared.rejecting.get() >= MAX_REJECTING {
         return;
     }
-    hall.turned_away.set(hall.turned_away.get() + 1);
-    let hall = Rc::clone(hall);
+    shared.rejecting.set(shared.rejecting.get() + 1);
+    let shared = Rc::clone(shared);
     let task = executor.spawn(async move {
-        let problem = Problem::new(503, "all connections of this cell are in use; try again, or ask another cell");
-        connection::say_goodbye(&stream, &head::write_refusal(&problem, false)).await;
-        hall.turned_away.set(hall.turned_away.get().saturating_sub(1));
+        let problem = Problem::new(503, "all connections of this cell are in use; retry, or use another cell");
+        connection::close(&stream, &response::refusal(&problem, false)).await;
+        shared.rejecting.set(shared.rejecting.get().saturating_sub(1));
     });
     task.detach();
-}
-
-/// The result of `work`, unless it takes longer than `time`.
-async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
-    future::or(async { Some(work.await) }, async {
-        Timer::after(time).await;
-        None
-    })
-    .await
 }

@@ -1,7 +1,7 @@
-//! One exchange: the request goes in over a private line, the answer comes out.
+//! One exchange: the request goes to the backend over an upstream connection, and the response comes back.
 //!
-//! Both directions run at once, since an answer may come before the whole body is in (a refusal, mostly). The client
-//! is held to a floor on its speed in both, and the server to a time for its answer.
+//! Both directions run at the same time, since a response can begin before the body is complete (mostly a refusal). The
+//! client must keep the minimum rate in both, and the backend must respond in time.
 
 use std::cell::Cell;
 use std::io;
@@ -11,298 +11,326 @@ use std::time::{Duration, Instant};
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, future};
 
+use crate::net::backend::CONNECTION_FIELD;
 use crate::net::backend::upstream::UpstreamConnection;
 use crate::net::gateway::admission::Stage;
-use crate::net::gateway::buffer::Inbox;
-use crate::net::gateway::head;
-use crate::net::gateway::head::{Answer, LINE_FIELD, Persistence, Request};
-use crate::net::gateway::min_rate::Pace;
-use crate::net::gateway::{Seat, add, within};
+use crate::net::gateway::buffer::Buffer;
+use crate::net::gateway::head::request::{Persistence, RequestHead};
+use crate::net::gateway::head::response;
+use crate::net::gateway::head::response::{InvalidResponse, ResponseHead};
+use crate::net::gateway::min_rate::MinRate;
+use crate::net::gateway::shared::SlotGuard;
+use crate::net::gateway::timeout::with_timeout;
 use crate::wire::problem::Problem;
 
 /// How an exchange ended.
-pub(super) enum End {
-    /// As it should; another may follow.
-    Next,
-    /// As it should, and it was the last of its connection.
-    Last,
-    /// In the middle of an answer, or the client has gone. All that can be done is to close.
-    Broken,
-    /// Before an answer had begun, so the client can be told.
+pub(super) enum Outcome {
+    /// Completely; the connection may carry another request.
+    KeepAlive,
+    /// Completely; it was the last exchange of its connection.
+    Close,
+    /// The client has disconnected or is too slow, or the response was cut off. The connection can only be closed.
+    Aborted,
+    /// Before a response had begun; the client gets this problem.
     Refused {
-        /// What to tell.
+        /// What to answer.
         problem: Problem,
-        /// Was it asked with `HEAD`?
+        /// Whether the method is `HEAD`.
         is_head: bool,
     },
 }
 
-/// What went wrong on the way.
-enum Fault {
-    /// The client has gone.
-    Client,
-    /// The client is slower than it may be.
-    Slow,
-    /// The line has ended, or what came over it makes no sense.
-    Upstream(String),
-    /// The server took too long.
-    Late,
+/// Why an exchange did not complete.
+enum RelayError {
+    ClientDisconnected,
+    /// The client is below the minimum rate.
+    ClientTooSlow,
+    Backend(BackendError),
 }
 
-/// One connection's exchange, with all it needs.
+/// Why the backend's response is missing or incomplete.
+#[derive(Debug, thiserror::Error)]
+enum BackendError {
+    #[error("no progress for {} ms", .0.as_millis())]
+    Timeout(Duration),
+    #[error("it closed the connection early")]
+    Closed,
+    #[error("connection failed: {0}")]
+    Io(io::Error),
+    #[error("the head is longer than the buffer")]
+    HeadTooLong,
+    #[error(transparent)]
+    Head(InvalidResponse),
+}
+
+impl From<BackendError> for RelayError {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
+/// One exchange of one connection.
 struct Relay<'a> {
     client: &'a Async<TcpStream>,
-    line: &'a UpstreamConnection,
-    seat: &'a Seat,
-    /// Bytes of the body that the client has not handed over yet.
-    unread: Cell<u64>,
+    upstream: &'a UpstreamConnection,
+    guard: &'a SlotGuard,
+    /// Bytes of the request body that have not been taken from the inbound buffer yet.
+    body_left: Cell<u64>,
 }
 
-/// Relays a request whose head was judged, and its answer. The beginning of the body may be in the inbox already;
-/// what follows the body there is left alone.
-pub(super) async fn exchange(client: &Async<TcpStream>, seat: &Seat, inbox: &mut Inbox, request: Request) -> End {
+/// Relays a request whose head was checked, and its response. `inbound` may hold the beginning of the body, and bytes
+/// after it, which stay there.
+pub(super) async fn exchange(
+    client: &Async<TcpStream>,
+    guard: &SlotGuard,
+    inbound: &mut Buffer,
+    request: RequestHead,
+) -> Outcome {
     let is_head = request.is_head;
-    let refused = |status, detail: &'static str| End::Refused { problem: Problem::new(status, detail), is_head };
-    let patience = Duration::from_millis(seat.hall.limits.response_timeout_ms);
-    let line = match within(patience, seat.hall.upstream.take()).await {
-        Some(Ok(line)) => line,
-        Some(Err(error)) if is_shortage(&error) => return refused(503, "this cell is out of descriptors; try again"),
+    let refused = |status, detail: &'static str| Outcome::Refused { problem: Problem::new(status, detail), is_head };
+    let timeout = Duration::from_millis(guard.shared.limits.response_timeout_ms);
+    let upstream = match with_timeout(timeout, guard.shared.upstream.acquire()).await {
+        Some(Ok(upstream)) => upstream,
+        Some(Err(error)) if is_out_of_descriptors(&error) => {
+            return refused(503, "this cell has no free file descriptor; retry later");
+        }
         Some(Err(error)) => {
-            log::error!("no line to the HTTP server: {error}");
-            return refused(502, "the cell's own server is not there");
+            log::error!("cannot connect to the backend: {error}");
+            return refused(502, "internal error: the cell's HTTP backend is unavailable");
         }
-        None => return refused(504, "the cell's own server does not answer"),
+        None => return refused(504, "the cell's HTTP backend accepts no connection; retry later"),
     };
-    let relay = Relay { client, line: &line, seat, unread: Cell::new(request.body_bytes) };
-    let mut outbox = seat.hall.buffers.lend();
-    let (answered, early) = match relay.ask(&request, inbox, &mut outbox).await {
-        Ok(answer) => (answer, relay.unread.get() > 0),
-        Err(Fault::Client) => return End::Broken,
-        Err(Fault::Slow) => return slow(seat),
-        Err(Fault::Late) => return refused(504, "the cell did not answer in time"),
-        Err(Fault::Upstream(error)) => {
-            log::error!("the HTTP server gave no answer: {error}");
-            return refused(502, "the cell's own server gave no answer");
+    let relay = Relay { client, upstream: &upstream, guard, body_left: Cell::new(request.body_bytes) };
+    let mut outbound = guard.shared.buffers.take();
+    let (response, early) = match relay.send_request(&request, inbound, &mut outbound).await {
+        Ok(response) => (response, relay.body_left.get() > 0),
+        Err(RelayError::ClientDisconnected) => return Outcome::Aborted,
+        Err(RelayError::ClientTooSlow) => return too_slow(guard),
+        Err(RelayError::Backend(BackendError::Timeout(_))) => {
+            return refused(504, "the cell did not respond in time; retry later");
+        }
+        Err(RelayError::Backend(error)) => {
+            log::error!("no response from the backend: {error}");
+            return refused(502, "internal error: the cell's HTTP backend sent no response");
         }
     };
-    let announced = answered.persistence;
-    seat.touch(if early { Stage::Body } else { Stage::Answer });
-    if let Err(fault) = relay.pass_on(answered, &mut outbox).await {
-        return broken(seat, &fault);
+    let persistence = response.persistence;
+    guard.touch(if early { Stage::Body } else { Stage::Response });
+    if let Err(error) = relay.forward_response(response, &mut outbound).await {
+        return aborted(guard, &error);
     }
     if early {
-        // The rest of the body has to come out of the connection before the next request can.
-        drop(outbox);
-        if let Err(fault) = relay.discard(inbox).await {
-            return broken(seat, &fault);
+        // The next request begins after the rest of this body.
+        drop(outbound);
+        if let Err(error) = relay.discard_body(inbound).await {
+            return aborted(guard, &error);
         }
-    } else if outbox.is_empty() {
-        seat.hall.upstream.give_back(line);
+    } else if outbound.is_empty() {
+        guard.shared.upstream.release(upstream);
     }
-    if announced == Persistence::Ends { End::Last } else { End::Next }
+    if persistence == Persistence::Close { Outcome::Close } else { Outcome::KeepAlive }
 }
 
-/// Is the process short of descriptors, rather than the server gone?
-fn is_shortage(error: &io::Error) -> bool {
+/// Whether the process or the system has no free descriptor, in contrast to a backend that is gone.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| {
         let errno = rustix::io::Errno::from_raw_os_error(code);
         errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE
     })
 }
 
-fn slow(seat: &Seat) -> End {
-    add(&seat.hall.stats.too_slow);
-    End::Broken
+fn too_slow(guard: &SlotGuard) -> Outcome {
+    guard.shared.stats.too_slow.add();
+    Outcome::Aborted
 }
 
-fn broken(seat: &Seat, fault: &Fault) -> End {
-    match fault {
-        Fault::Slow => return slow(seat),
-        Fault::Upstream(error) => log::warn!("an answer was cut off: {error}"),
-        Fault::Late => log::warn!("an answer was cut off: the server stalled"),
-        Fault::Client => {}
+/// Ends an exchange after its response had begun.
+fn aborted(guard: &SlotGuard, error: &RelayError) -> Outcome {
+    match error {
+        RelayError::ClientTooSlow => return too_slow(guard),
+        RelayError::Backend(error) => log::warn!("response cut off: {error}"),
+        RelayError::ClientDisconnected => {}
     }
-    End::Broken
-}
-
-/// What the client wants, unless the door is closing.
-fn persistence(request: &Request, seat: &Seat) -> Persistence {
-    if seat.hall.stopping.get() { Persistence::Ends } else { request.persistence }
+    Outcome::Aborted
 }
 
 impl Relay<'_> {
-    /// Sends the request in, and reads the head of the answer to it.
-    async fn ask(&self, request: &Request, inbox: &mut Inbox, outbox: &mut Inbox) -> Result<Answer, Fault> {
-        let answer_time = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
-        let mut head = request.relayed.clone();
-        head.extend_from_slice(format!("{LINE_FIELD}: {}\r\n\r\n", self.line.number).as_bytes());
-        let mut answering = std::pin::pin!(self.answer(request, outbox));
-        let uploading = async {
-            self.tell(&head).await?;
-            if request.expects_continue && inbox.is_empty() {
-                self.say_continue().await?;
+    /// Sends the request upstream, and reads the head of the response.
+    async fn send_request(
+        &self,
+        request: &RequestHead,
+        inbound: &mut Buffer,
+        outbound: &mut Buffer,
+    ) -> Result<ResponseHead, RelayError> {
+        let mut head = request.upstream_head.clone();
+        head.extend_from_slice(format!("{CONNECTION_FIELD}: {}\r\n\r\n", self.upstream.id).as_bytes());
+        let mut receiving = std::pin::pin!(self.receive_head(request, outbound));
+        let sending = async {
+            self.write_upstream(&head).await?;
+            if request.expects_continue && inbound.is_empty() {
+                self.write_client(b"HTTP/1.1 100 Continue\r\n\r\n", &mut self.min_rate()).await?;
             }
-            self.upload(inbox).await
+            self.send_body(inbound).await
         };
-        let first = future::or(async { Err(uploading.await) }, async { Ok((&mut answering).await) }).await;
+        let first = future::or(async { Err(sending.await) }, async { Ok((&mut receiving).await) }).await;
         match first {
             Ok(early) => early,
-            // The body is in, or the server stopped taking it: an answer is due in either case.
-            Err(Ok(()) | Err(Fault::Upstream(_))) => {
-                if self.unread.get() == 0 {
-                    self.seat.touch(Stage::Answer);
+            // The request is sent, or the backend stopped reading it. In both cases a response must follow.
+            Err(Ok(()) | Err(RelayError::Backend(BackendError::Io(_)))) => {
+                if self.body_left.get() == 0 {
+                    self.guard.touch(Stage::Response);
                 }
-                within(answer_time, answering).await.unwrap_or(Err(Fault::Late))
+                let timeout = self.response_timeout();
+                with_timeout(timeout, receiving).await.unwrap_or(Err(BackendError::Timeout(timeout).into()))
             }
-            Err(Err(fault)) => Err(fault),
+            Err(Err(error)) => Err(error),
         }
     }
 
-    async fn say_continue(&self) -> Result<(), Fault> {
-        self.send(b"HTTP/1.1 100 Continue\r\n\r\n", &mut self.pace()).await
-    }
-
-    /// Carries the body in.
-    async fn upload(&self, inbox: &mut Inbox) -> Result<(), Fault> {
-        let mut pace = self.pace();
-        while self.unread.get() > 0 {
-            let part = self.body_part(inbox);
+    /// Sends the request body upstream.
+    async fn send_body(&self, inbound: &mut Buffer) -> Result<(), RelayError> {
+        let mut rate = self.min_rate();
+        while self.body_left.get() > 0 {
+            let part = self.buffered_body(inbound);
             if part.is_empty() {
-                self.receive(inbox, &mut pace).await?;
+                self.read_client(inbound, &mut rate).await?;
             } else {
                 let count = part.len();
-                self.tell(part).await?;
-                inbox.used(count);
-                self.unread.set(self.unread.get().saturating_sub(count as u64));
+                self.write_upstream(part).await?;
+                self.consume_body(inbound, count);
             }
         }
         Ok(())
     }
 
-    /// Throws the rest of the body away.
-    async fn discard(&self, inbox: &mut Inbox) -> Result<(), Fault> {
-        let mut pace = self.pace();
-        while self.unread.get() > 0 {
-            let count = self.body_part(inbox).len();
-            inbox.used(count);
-            self.unread.set(self.unread.get().saturating_sub(count as u64));
-            if self.unread.get() > 0 {
-                self.receive(inbox, &mut pace).await?;
+    /// Reads the rest of the request body and discards it.
+    async fn discard_body(&self, inbound: &mut Buffer) -> Result<(), RelayError> {
+        let mut rate = self.min_rate();
+        while self.body_left.get() > 0 {
+            let count = self.buffered_body(inbound).len();
+            self.consume_body(inbound, count);
+            if self.body_left.get() > 0 {
+                self.read_client(inbound, &mut rate).await?;
             }
         }
         Ok(())
     }
 
-    /// What the inbox holds of this request's body.
-    fn body_part<'b>(&self, inbox: &'b Inbox) -> &'b [u8] {
-        let filled = inbox.filled();
-        let most = usize::try_from(self.unread.get()).unwrap_or(usize::MAX).min(filled.len());
-        filled.get(..most).unwrap_or_default()
+    /// The part of the buffer that belongs to this request's body.
+    fn buffered_body<'b>(&self, inbound: &'b Buffer) -> &'b [u8] {
+        let filled = inbound.filled();
+        filled.get(..up_to(self.body_left.get(), filled.len())).unwrap_or_default()
     }
 
-    /// Reads the head of the answer into the outbox; bytes of the body that came with it stay there.
-    async fn answer(&self, request: &Request, outbox: &mut Inbox) -> Result<Answer, Fault> {
+    fn consume_body(&self, inbound: &mut Buffer, count: usize) {
+        inbound.consume(count);
+        self.body_left.set(self.body_left.get().saturating_sub(count as u64));
+    }
+
+    /// Reads the head of the response into the buffer. Bytes of the body that arrive with it stay there.
+    async fn receive_head(&self, request: &RequestHead, outbound: &mut Buffer) -> Result<ResponseHead, RelayError> {
         loop {
-            self.hear(outbox).await?;
-            match head::read_answer(outbox.filled(), request.is_head, persistence(request, self.seat)) {
-                Ok(Some(answer)) => {
-                    outbox.used(answer.head_bytes);
-                    return Ok(answer);
+            self.read_upstream(outbound).await?;
+            let persistence = if self.guard.shared.stopping.get() { Persistence::Close } else { request.persistence };
+            match response::parse(outbound.filled(), request.is_head, persistence).map_err(BackendError::Head)? {
+                Some(response) => {
+                    outbound.consume(response.head_bytes);
+                    return Ok(response);
                 }
-                Ok(None) if outbox.spare().is_empty() => {
-                    return Err(Fault::Upstream("its head is too long".to_owned()));
-                }
-                Ok(None) => {}
-                Err(error) => return Err(Fault::Upstream(error.to_owned())),
+                None if outbound.spare().is_empty() => return Err(BackendError::HeadTooLong.into()),
+                None => {}
             }
         }
     }
 
-    /// Carries the answer out.
-    async fn pass_on(&self, answer: Answer, outbox: &mut Inbox) -> Result<(), Fault> {
-        let mut pace = self.pace();
-        let mut left = answer.body_bytes;
-        // Head and beginning leave in one packet.
-        let mut first = answer.relayed;
-        let count = count_of(outbox, left);
-        first.extend_from_slice(outbox.filled().get(..count).unwrap_or_default());
-        self.send(&first, &mut pace).await?;
+    /// Sends the response to the client.
+    async fn forward_response(&self, response: ResponseHead, outbound: &mut Buffer) -> Result<(), RelayError> {
+        let mut rate = self.min_rate();
+        let mut left = response.body_bytes;
+        // The head and the beginning of the body leave in one packet.
+        let mut first = response.client_head;
+        let count = up_to(left, outbound.filled().len());
+        first.extend_from_slice(outbound.filled().get(..count).unwrap_or_default());
+        self.write_client(&first, &mut rate).await?;
         drop(first);
-        outbox.used(count);
+        outbound.consume(count);
         left = left.saturating_sub(count as u64);
-        let stall = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
+        let timeout = self.response_timeout();
         while left > 0 {
-            within(stall, self.hear(outbox)).await.unwrap_or(Err(Fault::Late))?;
-            let count = count_of(outbox, left);
-            self.send(outbox.filled().get(..count).unwrap_or_default(), &mut pace).await?;
-            outbox.used(count);
+            let read = with_timeout(timeout, self.read_upstream(outbound)).await;
+            read.unwrap_or(Err(BackendError::Timeout(timeout).into()))?;
+            let count = up_to(left, outbound.filled().len());
+            self.write_client(outbound.filled().get(..count).unwrap_or_default(), &mut rate).await?;
+            outbound.consume(count);
             left = left.saturating_sub(count as u64);
         }
         Ok(())
     }
 
-    fn pace(&self) -> Pace {
-        let limits = &self.seat.hall.limits;
-        Pace::new(limits.min_rate_bytes, Duration::from_millis(limits.min_rate_window_ms))
+    fn min_rate(&self) -> MinRate {
+        let limits = &self.guard.shared.limits;
+        MinRate::new(limits.min_rate_bytes, Duration::from_millis(limits.min_rate_window_ms))
     }
 
-    async fn receive(&self, inbox: &mut Inbox, pace: &mut Pace) -> Result<(), Fault> {
-        let spare = inbox.spare();
-        // No further than this body, so that the next request stays out until its turn.
-        let most = usize::try_from(self.unread.get()).unwrap_or(usize::MAX).min(spare.len());
+    fn response_timeout(&self) -> Duration {
+        Duration::from_millis(self.guard.shared.limits.response_timeout_ms)
+    }
+
+    async fn read_client(&self, inbound: &mut Buffer, rate: &mut MinRate) -> Result<(), RelayError> {
+        let spare = inbound.spare();
+        // Not beyond this body: the next request stays in the socket until its turn.
+        let limit = up_to(self.body_left.get(), spare.len());
         let began = Instant::now();
         let mut client = self.client;
-        let read = within(pace.patience(), client.read(spare.get_mut(..most).unwrap_or_default())).await;
+        let read = with_timeout(rate.time_left(), client.read(spare.get_mut(..limit).unwrap_or_default())).await;
         let count = match read {
-            None => return Err(Fault::Slow),
-            Some(Ok(0) | Err(_)) => return Err(Fault::Client),
+            None => return Err(RelayError::ClientTooSlow),
+            Some(Ok(0) | Err(_)) => return Err(RelayError::ClientDisconnected),
             Some(Ok(count)) => count,
         };
-        pace.moved(count as u64, began.elapsed());
-        inbox.received(count);
-        self.seat.touch(Stage::Body);
+        rate.record(count as u64, began.elapsed());
+        inbound.add(count);
+        self.guard.touch(Stage::Body);
         Ok(())
     }
 
-    async fn send(&self, mut bytes: &[u8], pace: &mut Pace) -> Result<(), Fault> {
+    async fn write_client(&self, mut bytes: &[u8], rate: &mut MinRate) -> Result<(), RelayError> {
         let mut client = self.client;
         while !bytes.is_empty() {
             let began = Instant::now();
-            let count = match within(pace.patience(), client.write(bytes)).await {
-                None => return Err(Fault::Slow),
-                Some(Ok(0) | Err(_)) => return Err(Fault::Client),
+            let count = match with_timeout(rate.time_left(), client.write(bytes)).await {
+                None => return Err(RelayError::ClientTooSlow),
+                Some(Ok(0) | Err(_)) => return Err(RelayError::ClientDisconnected),
                 Some(Ok(count)) => count,
             };
-            pace.moved(count as u64, began.elapsed());
+            rate.record(count as u64, began.elapsed());
             bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
     }
 
-    async fn hear(&self, outbox: &mut Inbox) -> Result<(), Fault> {
-        let mut line: &Async<_> = &self.line.stream;
-        match line.read(outbox.spare()).await {
-            Ok(0) => Err(Fault::Upstream("it ended too early".to_owned())),
-            Ok(count) => {
-                outbox.received(count);
+    async fn read_upstream(&self, outbound: &mut Buffer) -> Result<(), RelayError> {
+        let mut upstream: &Async<_> = &self.upstream.stream;
+        match upstream.read(outbound.spare()).await.map_err(BackendError::Io)? {
+            0 => Err(BackendError::Closed.into()),
+            count => {
+                outbound.add(count);
                 Ok(())
             }
-            Err(error) => Err(Fault::Upstream(error.to_string())),
         }
     }
 
-    async fn tell(&self, bytes: &[u8]) -> Result<(), Fault> {
-        let stall = Duration::from_millis(self.seat.hall.limits.response_timeout_ms);
-        let mut line: &Async<_> = &self.line.stream;
-        match within(stall, line.write_all(bytes)).await {
-            None => Err(Fault::Late),
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Fault::Upstream(error.to_string())),
+    async fn write_upstream(&self, bytes: &[u8]) -> Result<(), RelayError> {
+        let timeout = self.response_timeout();
+        let mut upstream: &Async<_> = &self.upstream.stream;
+        match with_timeout(timeout, upstream.write_all(bytes)).await {
+            None => Err(BackendError::Timeout(timeout).into()),
+            Some(written) => Ok(written.map_err(BackendError::Io)?),
         }
     }
 }
 
-/// How many of the bytes in the outbox belong to an answer of which `left` are to come.
-fn count_of(outbox: &Inbox, left: u64) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(outbox.filled().len())
+/// The smaller of a number of bytes to come and a number of bytes in memory.
+fn up_to(left: u64, buffered: usize) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(buffered)
 }

@@ -1,4 +1,4 @@
-//! A door with a server and a small handler behind it, and clients that write what they like.
+//! A gateway with a backend and a small handler, and clients that write raw bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,11 +11,11 @@ use cellsync::net::{Backend, Exchange, Gateway, GatewayLimits, GatewayStats, Han
 use cellsync::wire::problem::Problem;
 use smol::channel::Sender;
 
-/// Nothing here takes this long unless it is broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Upper limit of every wait. Nothing takes this long unless it is broken.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Limits small enough that a test need not wait for them.
-pub(crate) fn tight() -> GatewayLimits {
+/// Limits with timeouts short enough for tests.
+pub(crate) fn short_timeouts() -> GatewayLimits {
     GatewayLimits {
         head_timeout_ms: 300,
         min_rate_bytes: 4096,
@@ -28,21 +28,21 @@ pub(crate) fn tight() -> GatewayLimits {
 
 /// Waits until a condition holds.
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Holds requests until it is opened, and counts them.
+/// Blocks requests until it is opened, and counts them.
 #[derive(Default)]
-pub(crate) struct Gate {
+pub(crate) struct Latch {
     state: Mutex<(bool, usize)>,
     changed: Condvar,
 }
 
-impl Gate {
+impl Latch {
     pub(crate) fn waiting(&self) -> usize {
         self.state.lock().unwrap().1
     }
@@ -55,12 +55,12 @@ impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
-        drop(self.changed.wait_timeout_while(state, DEADLINE, |(open, _)| !*open).unwrap());
+        drop(self.changed.wait_timeout_while(state, TIMEOUT, |(open, _)| !*open).unwrap());
     }
 }
 
 struct Echo {
-    gate: Arc<Gate>,
+    latch: Arc<Latch>,
 }
 
 impl Handler for Echo {
@@ -72,13 +72,13 @@ impl Handler for Echo {
                 let count = argument.parse().unwrap();
                 exchange.respond_from(200, &[("ETag", "\"z\"")], count, io::repeat(0));
             }
-            // Declares more than it has, as when a disk fails in the middle of a file.
+            // Declares more than it sends, as if a disk failed in the middle of a file.
             "/short" => exchange.respond_from(200, &[], 100_000, io::repeat(7).take(50_000)),
-            "/dead-peer" => exchange.respond_from(200, &[], 100_000, Fails),
+            "/failing" => exchange.respond_from(200, &[], 100_000, FailingBody),
             "/no-room" => exchange.respond_problem(&Problem::new(507, "no room")),
             "/drop" => drop(exchange),
-            "/gate" => {
-                self.gate.pass();
+            "/latch" => {
+                self.latch.pass();
                 exchange.respond(200, &[], b"through");
             }
             _ => {
@@ -94,37 +94,38 @@ impl Handler for Echo {
     }
 }
 
-struct Fails;
+/// A body from another cell whose connection is reset.
+struct FailingBody;
 
-impl Read for Fails {
+impl Read for FailingBody {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::from(io::ErrorKind::ConnectionReset))
     }
 }
 
-/// A door and what is behind it; stops when dropped.
-pub(crate) struct House {
+/// A running gateway and its backend. Stops when dropped.
+pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) stats: Arc<GatewayStats>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) server: Option<Backend>,
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) backend: Option<Backend>,
     stop: Sender<()>,
-    door: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl TestGateway {
     pub(crate) fn new(limits: GatewayLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let gate = Arc::new(Gate::default());
-        let echo = Echo { gate: Arc::clone(&gate) };
-        let server = Backend::start(&folder.path().join("private"), Arc::new(echo), limits.max_connections).unwrap();
+        let latch = Arc::new(Latch::default());
+        let echo = Echo { latch: Arc::clone(&latch) };
+        let backend = Backend::start(&folder.path().join("private"), Arc::new(echo), limits.max_connections).unwrap();
         let listener = smol::block_on(async_net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let door = Gateway::new(listener, server.upstream(), limits);
-        let (address, stats) = (door.local_addr().unwrap(), door.stats());
+        let gateway = Gateway::new(listener, backend.upstream(), limits);
+        let (address, stats) = (gateway.local_addr().unwrap(), gateway.stats());
         let (stop, stopped) = smol::channel::bounded(1);
-        let door = std::thread::spawn(move || smol::block_on(door.run(stopped, Duration::from_secs(5))));
-        Self { address, stats, gate, server: Some(server), stop, door: Some(door), _folder: folder }
+        let thread = std::thread::spawn(move || smol::block_on(gateway.run(stopped, Duration::from_secs(5))));
+        Self { address, stats, latch, backend: Some(backend), stop, thread: Some(thread), _folder: folder }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -139,19 +140,19 @@ impl House {
         socket.connect(&self.address.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Client { stream, received: Vec::new() }
     }
 
-    /// Another client, and the same address, is served at once.
+    /// Asserts that another client is served, from this address and from another one.
     pub(crate) fn assert_serves(&self) {
         for last in [1, 77] {
             let mut client = self.client_from(last);
-            let answer = client.ask("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
-            assert_eq!(answer.status, 200);
-            assert_eq!(answer.json()["id"], ChunkId::of(b"abc").to_string());
-            assert_eq!(answer.json()["client"], IpAddr::from([127, 0, 0, last]).to_string());
+            let response = client.request("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+            assert_eq!(response.status, 200);
+            assert_eq!(response.json()["id"], ChunkId::of(b"abc").to_string());
+            assert_eq!(response.json()["client"], IpAddr::from([127, 0, 0, last]).to_string());
         }
     }
 
@@ -159,30 +160,30 @@ impl House {
         self.stop.try_send(()).ok();
     }
 
-    /// Waits until the door has closed.
-    pub(crate) fn stopped(&mut self) {
-        self.door.take().unwrap().join().unwrap();
+    /// Waits for the end of the gateway's thread.
+    pub(crate) fn join(&mut self) {
+        self.thread.take().unwrap().join().unwrap();
     }
 }
 
-impl Drop for House {
+impl Drop for TestGateway {
     fn drop(&mut self) {
         self.begin_stop();
-        self.gate.open();
-        if let Some(door) = self.door.take() {
-            door.join().unwrap();
+        self.latch.open();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
         }
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -205,51 +206,56 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    pub(crate) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn request(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         self.send(bytes);
-        self.answer()
+        self.read_response()
     }
 
-    fn more(&mut self) -> io::Result<usize> {
+    fn receive_some(&mut self) -> io::Result<usize> {
         let mut bytes = vec![0; 65536];
         let count = self.stream.read(&mut bytes)?;
         self.received.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
-    /// Reads the head of an answer.
-    pub(crate) fn head(&mut self) -> String {
+    /// Reads the head of a response.
+    pub(crate) fn read_head(&mut self) -> String {
         loop {
             if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 let body = self.received.split_off(at + 4);
                 return String::from_utf8(std::mem::replace(&mut self.received, body)).unwrap();
             }
-            assert_ne!(self.more().unwrap(), 0, "closed inside a head: {:?}", self.received);
+            assert_ne!(self.receive_some().unwrap(), 0, "closed inside a head: {:?}", self.received);
         }
     }
 
-    pub(crate) fn answer(&mut self) -> Answer {
-        self.answer_to(true)
+    pub(crate) fn read_response(&mut self) -> Response {
+        self.receive(true)
     }
 
-    pub(crate) fn answer_to(&mut self, has_body: bool) -> Answer {
-        let head = self.head();
+    /// Reads the response to a `HEAD` request.
+    pub(crate) fn read_bodyless_response(&mut self) -> Response {
+        self.receive(false)
+    }
+
+    fn receive(&mut self, has_body: bool) -> Response {
+        let head = self.read_head();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: Vec::new() };
-        let length = answer.field("content-length").map_or(0, |text| text.parse().unwrap());
+        let mut response = Response { status, head, body: Vec::new() };
+        let length = response.field("content-length").map_or(0, |text| text.parse().unwrap());
         let length = if has_body { length } else { 0 };
         while self.received.len() < length {
-            assert_ne!(self.more().unwrap(), 0, "closed inside a body");
+            assert_ne!(self.receive_some().unwrap(), 0, "closed inside a body");
         }
         let rest = self.received.split_off(length);
-        answer.body = std::mem::replace(&mut self.received, rest);
-        answer
+        response.body = std::mem::replace(&mut self.received, rest);
+        response
     }
 
-    /// Reads until the door closes; what came, whether it ended in order or in a reset.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    /// Reads until the gateway closes the connection, in order or by a reset. Returns what arrived.
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         loop {
-            match self.more() {
+            match self.receive_some() {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
@@ -260,7 +266,7 @@ impl Client {
     }
 
     pub(crate) fn assert_closed(&mut self) {
-        assert_eq!(String::from_utf8_lossy(&self.rest()), "");
+        assert_eq!(String::from_utf8_lossy(&self.read_to_end()), "");
     }
 
     pub(crate) fn finish_sending(&self) {

@@ -1,23 +1,23 @@
-//! Heads: which are refused, with what, and that both parsers see the same request.
+//! Heads: which are refused with which status, and that the backend sees the request that the gateway checked.
 
-use crate::house::{House, tight};
+use crate::harness::{TestGateway, short_timeouts};
 
-/// Sends a head, gets that status as a problem, and finds the connection closed.
-fn refused(house: &House, status: u16, bytes: impl AsRef<[u8]>) {
+/// Sends a head, and expects a problem of this status and the end of the connection.
+fn assert_refused(gateway: &TestGateway, status: u16, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
-    let mut client = house.client();
-    let answer = client.ask(bytes);
+    let mut client = gateway.client();
+    let response = client.request(bytes);
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
-    assert_eq!(answer.status, status, "{shown:?} -> {answer:?}");
-    assert_eq!(answer.field("content-type"), Some("application/problem+json"), "{shown:?}");
-    assert_eq!(answer.json()["status"], status);
-    assert_eq!(answer.field("connection"), Some("close"));
+    assert_eq!(response.status, status, "{shown:?} -> {response:?}");
+    assert_eq!(response.field("content-type"), Some("application/problem+json"), "{shown:?}");
+    assert_eq!(response.json()["status"], status);
+    assert_eq!(response.field("connection"), Some("close"));
     client.assert_closed();
 }
 
 #[test]
-fn lengths_that_would_kill_the_server_are_refused_at_the_door() {
-    let house = House::new(tight());
+fn invalid_and_excessive_lengths_are_refused() {
+    let gateway = TestGateway::new(short_timeouts());
     for (status, length) in [
         (413, "1000000000000000"),
         (413, "18446744073709551615"),
@@ -30,27 +30,31 @@ fn lengths_that_would_kill_the_server_are_refused_at_the_door() {
         (400, "abc"),
         (400, ""),
     ] {
-        refused(&house, status, format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nabc"));
-        house.assert_serves();
+        assert_refused(&gateway, status, format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nabc"));
+        gateway.assert_serves();
     }
-    let counts = house.stats.refused();
+    let counts = gateway.stats.refused();
     assert_eq!(counts, [(400, 7), (413, 3)]);
 }
 
 #[test]
 fn a_body_without_a_declared_length_is_refused() {
-    let house = House::new(tight());
+    let gateway = TestGateway::new(short_timeouts());
     for fields in ["", "Transfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n"] {
         for method in ["PUT", "POST"] {
-            refused(&house, 411, format!("{method} /x HTTP/1.1\r\nHost: x\r\n{fields}\r\n3\r\nabc\r\n0\r\n\r\n"));
+            assert_refused(
+                &gateway,
+                411,
+                format!("{method} /x HTTP/1.1\r\nHost: x\r\n{fields}\r\n3\r\nabc\r\n0\r\n\r\n"),
+            );
         }
     }
-    house.assert_serves();
+    gateway.assert_serves();
 }
 
 #[test]
-fn smuggled_requests_never_come_through() {
-    let house = House::new(tight());
+fn smuggled_requests_are_never_relayed() {
+    let gateway = TestGateway::new(short_timeouts());
     let inner = "GET /smuggled/1 HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = inner.len();
     for (status, head) in [
@@ -63,58 +67,58 @@ fn smuggled_requests_never_come_through() {
         (400, "GET /x HTTP/1.1\r\nHost: x\r\nA: b\r\n folded: c\r\n\r\n".to_owned()),
         (400, "GET /x HTTP/1.1\r\nHost: x\r\nA: b\rContent-Length: 9\r\n\r\n".to_owned()),
     ] {
-        refused(&house, status, format!("{head}{inner}"));
+        assert_refused(&gateway, status, format!("{head}{inner}"));
     }
-    // A body that looks like a request is a body.
-    let mut client = house.client();
-    let answer = client.ask(format!("PUT /outer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{inner}"));
-    assert_eq!(answer.json()["bytes"], length);
-    let answer = client.ask("GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(answer.json()["target"], "/next");
+    // A body that looks like a request stays a body.
+    let mut client = gateway.client();
+    let response = client.request(format!("PUT /outer HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{inner}"));
+    assert_eq!(response.json()["bytes"], length);
+    let response = client.request("GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(response.json()["target"], "/next");
 }
 
 #[test]
-fn odd_paths_get_a_status_and_reach_the_handler_as_they_are() {
-    let house = House::new(tight());
+fn odd_paths_are_refused_or_relayed_unchanged() {
+    let gateway = TestGateway::new(short_timeouts());
     for target in ["/chunk/../../etc/passwd", "//", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/a?b=c&d=%ff", "/\\..\\x"] {
-        let answer = house.client().ask(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        assert_eq!(answer.json()["target"], target);
+        let response = gateway.client().request(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(response.json()["target"], target);
     }
     for target in ["http://x/", "x", "*", "../etc/passwd", "/a#b", "/\0", "/\x1b[2J", "/ü", "/a b"] {
-        refused(&house, 400, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_refused(&gateway, 400, format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
     }
-    refused(&house, 431, format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(9000)));
-    house.assert_serves();
+    assert_refused(&gateway, 431, format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(9000)));
+    gateway.assert_serves();
 }
 
 #[test]
-fn other_protocols_methods_and_versions_are_told_so() {
-    let house = House::new(tight());
-    refused(&house, 505, "GET / HTTP/2.0\r\nHost: x\r\n\r\n");
-    refused(&house, 505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    refused(&house, 405, "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n");
-    refused(&house, 501, "GREET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    refused(&house, 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
-    refused(&house, 400, "GET / HTTP/1.1\r\n\r\n");
-    refused(&house, 417, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: x\r\n\r\n");
-    refused(&house, 431, format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(64)));
-    let answer = house.client().ask("OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(answer.field("allow"), Some("GET, HEAD, PUT, POST, DELETE"));
-    house.assert_serves();
+fn other_protocols_methods_and_versions_are_refused() {
+    let gateway = TestGateway::new(short_timeouts());
+    assert_refused(&gateway, 505, "GET / HTTP/2.0\r\nHost: x\r\n\r\n");
+    assert_refused(&gateway, 505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_refused(&gateway, 405, "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_refused(&gateway, 501, "HANDSHAKE / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_refused(&gateway, 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    assert_refused(&gateway, 400, "GET / HTTP/1.1\r\n\r\n");
+    assert_refused(&gateway, 417, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: x\r\n\r\n");
+    assert_refused(&gateway, 431, format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(64)));
+    let response = gateway.client().request("OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(response.field("allow"), Some("GET, HEAD, PUT, POST, DELETE"));
+    gateway.assert_serves();
 }
 
 #[test]
-fn the_answer_to_a_refused_head_request_has_no_body() {
-    let house = House::new(tight());
-    let mut client = house.client();
+fn a_refused_head_request_gets_no_body() {
+    let gateway = TestGateway::new(short_timeouts());
+    let mut client = gateway.client();
     client.send("HEAD / HTTP/1.1\r\n\r\n");
-    assert_eq!(client.answer_to(false).status, 400);
+    assert_eq!(client.read_bodyless_response().status, 400);
     client.assert_closed();
 }
 
 #[test]
-fn a_client_cannot_say_who_it_is() {
-    let house = House::new(tight());
-    let answer = house.client_from(9).ask("GET / HTTP/1.1\r\nHost: x\r\nCellSync-Client: 10.1.1.1\r\n\r\n");
-    assert_eq!(answer.json()["client"], "127.0.0.9");
+fn a_client_cannot_forge_its_address() {
+    let gateway = TestGateway::new(short_timeouts());
+    let response = gateway.client_from(9).request("GET / HTTP/1.1\r\nHost: x\r\nCellSync-Client: 10.1.1.1\r\n\r\n");
+    assert_eq!(response.json()["client"], "127.0.0.9");
 }

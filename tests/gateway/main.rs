@@ -1,16 +1,18 @@
-//! What strangers can do to a cell's door, and what it does about it: a real door, a real server behind it, and
-//! clients on loopback that break every rule. During and after each abuse another client is served.
+//! Tests of the gateway: it withstands clients that break the rules of HTTP, or its limits, and serves all others.
+//!
+//! Method: a real gateway and backend with a small handler, and clients on loopback that write raw bytes. During and after
+//! each abuse, another client must be served.
 
-// Waiting for a door to lose patience takes a clock.
+// Waiting for timeouts needs the clock.
 #![allow(clippy::disallowed_methods)]
 
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
-mod answers;
+mod admission;
+#[cfg(test)]
+mod exchanges;
+#[cfg(test)]
+mod harness;
 #[cfg(test)]
 mod heads;
-#[cfg(test)]
-mod house;
-#[cfg(test)]
-mod places;

@@ -158,7 +158,7 @@ fn a_body_that_ends_early_or_breaks_is_not_kept() {
         let bytes = bytes(5, 70_000);
         let id = ChunkId::of(&bytes);
         let error = store.put(Some(&id), 70_001, &mut &*bytes, &metadata()).unwrap_err();
-        assert!(matches!(error, StoreError::Truncated { expected: 70_001, got: 70_000 }), "{error}");
+        assert!(matches!(error, StoreError::Truncated { expected_bytes: 70_001, received_bytes: 70_000 }), "{error}");
         let error = store.put(Some(&id), 70_001, &mut Broken(&bytes), &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::Body(_)), "{error}");
         assert_empty(store);
@@ -171,7 +171,7 @@ fn a_chunk_over_the_limit_is_refused_unread() {
         let len = MAX_CHUNK_BYTES as u64 + 1;
         let mut body = io::repeat(0);
         let error = store.put(None, len, &mut body, &metadata()).unwrap_err();
-        assert!(matches!(error, StoreError::TooLarge { len: l } if l == len), "{error}");
+        assert!(matches!(error, StoreError::TooLarge { len_bytes, .. } if len_bytes == len), "{error}");
         let error = store.put(None, u64::MAX, &mut Broken(&[]), &metadata()).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
         assert_empty(store);
@@ -303,7 +303,7 @@ fn the_quota_is_kept_and_what_is_here_needs_no_room() {
         assert_eq!(store.usage().free_bytes, 1 << 20);
         put(store, &bytes(7, mib)).unwrap();
         let error = put(store, &bytes(8, 1)).unwrap_err();
-        assert!(matches!(error, StoreError::NoRoom { needed: 1, free: 0 }), "{error}");
+        assert!(matches!(error, StoreError::NoRoom { needed_bytes: 1, free_bytes: 0 }), "{error}");
         assert_eq!(put(store, &bytes(0, mib)).unwrap().1, PutOutcome::AlreadyPresent);
         assert_eq!(store.usage().chunks, 8);
         assert_eq!(get(store, &ChunkId::of(&bytes(3, mib))).unwrap(), bytes(3, mib));

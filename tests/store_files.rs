@@ -53,8 +53,17 @@ fn a_marker_that_cannot_be_used_is_refused() {
         let dir = new_cell();
         fs::write(dir.path().join("cellsync.cell"), bad).unwrap();
         let error = open_error(dir.path());
-        assert!(matches!(error, OpenError::Marker { .. }), "{bad}: {error}");
-        assert!(matches!(FileStore::init(dir.path(), cell(2)), Err(OpenError::Marker { .. })), "{bad}");
+        assert!(
+            matches!(error, OpenError::MarkerDamaged { .. } | OpenError::MarkerVersion { version: 2, .. }),
+            "{bad}: {error}"
+        );
+        assert!(
+            matches!(
+                FileStore::init(dir.path(), cell(2)),
+                Err(OpenError::MarkerDamaged { .. } | OpenError::MarkerVersion { version: 2, .. })
+            ),
+            "{bad}"
+        );
         assert_eq!(fs::read(dir.path().join("cellsync.cell")).unwrap(), bad.as_bytes());
     }
 }
@@ -368,7 +377,7 @@ fn the_reserve_is_kept() {
     let options = StoreOptions { reserve_bytes: Some(u64::MAX / 4), ..StoreOptions::default() };
     let store = FileStore::open(dir.path(), &options).unwrap();
     let error = put(&store, b"x").unwrap_err();
-    assert!(matches!(error, StoreError::NoRoom { needed: 1, free: 0 }), "{error}");
+    assert!(matches!(error, StoreError::NoRoom { needed_bytes: 1, free_bytes: 0 }), "{error}");
     assert_eq!(count(&dir.path().join("tmp")), 0);
 }
 

@@ -18,8 +18,8 @@ fn fill(store: &FileStore, ids: &mut Vec<ChunkId>, len: usize) {
     for n in 0.. {
         match put(store, &bytes(n * 1_000_003 + len as u64, len)) {
             Ok((id, _)) => ids.push(id),
-            Err(StoreError::NoRoom { needed, .. }) => {
-                assert_eq!(needed, len as u64);
+            Err(StoreError::NoRoom { needed_bytes, .. }) => {
+                assert_eq!(needed_bytes, len as u64);
                 return;
             }
             Err(e) => panic!("{e}"),
@@ -63,7 +63,7 @@ fn a_disk_filled_by_others_goes_on_reading_and_opens_with_the_ballast() {
     let mut file = fs::File::create(&hog).unwrap();
     std::io::copy(&mut std::io::repeat(1), &mut file).unwrap_err();
     let error = put(&store, &bytes(99, 20_000)).unwrap_err();
-    assert!(matches!(error, StoreError::NoRoom { needed: 20_000, .. }), "{error}");
+    assert!(matches!(error, StoreError::NoRoom { needed_bytes: 20_000, .. }), "{error}");
     assert!(fs::read_dir(dir.join("tmp")).unwrap().next().is_none());
     assert_all_good(&store, &ids);
     drop(store);

@@ -1,154 +1,164 @@
-//! Where a cell keeps its copies.
+//! Local storage: where a cell keeps its copies of chunks.
 //!
-//! [`Store`] is the promise; `files` keeps it on a disk, `memory` keeps as much of it as memory can (for tests). Both
-//! run the same contract suite. Bytes go straight from the network into a store and back: they never pass through the
-//! cell's core, and no more than a buffer of them is in memory at a time.
+//! [`Store`] is the contract; `tests/store/contract.rs` checks each of its promises on every implementation:
+//!
+//! - [`FileStore`] stores chunks in a data folder on a disk. `store::files` specifies the format of that folder.
+//! - [`MemoryStore`] stores chunks in memory, for tests of the modules above. It keeps every promise except durability.
+//!
+//! Chunk bytes go straight from the network to a store and back. They never pass through the cell's core.
 
 #[cfg(target_os = "linux")]
 mod files;
 mod in_memory;
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::id::{CellId, ChunkId};
 
+pub use crate::id::{DEFAULT_COPIES, MAX_HOLDERS};
 #[cfg(target_os = "linux")]
 pub use crate::store::files::{FileStore, OpenError, StoreOptions, panic_is_caught};
 pub use crate::store::in_memory::MemoryStore;
 
-/// What a put tells about a chunk besides its bytes. Hints: all of it can be lost and found again.
+/// The most bytes that [`Store::save_state`] accepts: 64 KiB.
+pub const MAX_STATE_BYTES: usize = 64 << 10;
+
+/// What a put says about a chunk besides its bytes. A store may lose it and then falls back to what the chunk's bytes
+/// alone tell: [`DEFAULT_COPIES`], no holders, no owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutMetadata {
-    /// How many copies the colony is to keep; 1 to 255.
+    /// How many copies the colony should keep, 1 to 255.
     pub copies: u8,
-    /// The cells chosen to hold a copy, this one included; at most [`MAX_HOLDERS`].
+    /// The cells that should hold a copy, this one included; at most [`MAX_HOLDERS`].
     pub holders: Vec<CellId>,
-    /// SHA-256 of the token that may delete the chunk; without it nobody can.
+    /// SHA-256 of the token that authorises deletion. Without an owner, no token does.
     pub owner: Option<[u8; 32]>,
-    /// When the chunk came, in seconds since 1970 by this cell's own clock.
+    /// When the chunk arrived, in seconds since 1970 by this cell's clock.
     pub stored_at_s: u64,
 }
 
-pub use crate::id::{DEFAULT_COPIES, MAX_HOLDERS};
-
-/// The most that [`Store::save_state`] takes, in bytes.
-pub const MAX_STATE_BYTES: usize = 64 << 10;
-
-/// Did a put bring something new?
+/// What a successful [`Store::put`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// The chunk was not here before.
+    /// The chunk is new, or replaced a bad copy: its bytes were written.
     Stored,
-    /// The chunk was here already; nothing was written.
+    /// A good copy was stored already: nothing was written.
     AlreadyPresent,
 }
 
-/// What a look at every byte of a copy told.
+/// The result of [`Store::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyState {
-    /// The copy is whole.
+    /// Every byte is as the chunk's id says.
     Good,
-    /// It was damaged, or the disk could not give it. It is set aside now: the chunk is no longer here.
+    /// The bytes were wrong or the disk could not read them. The copy is in quarantine now; the chunk is not stored.
     Bad,
-    /// The chunk is not here.
+    /// The chunk is not stored.
     Missing,
 }
 
-/// A chunk opened for reading. The reader yields exactly `len` bytes, or an error.
+/// A chunk opened for reading.
 pub struct OpenChunk {
-    /// Length in bytes.
+    /// Length of the chunk in bytes.
     pub len: u64,
-    /// The bytes, not verified: whoever receives them hashes them.
+    /// Yields exactly `len` bytes, or an error. The bytes are not verified: the receiver must hash them.
     pub reader: Box<dyn Read + Send>,
 }
 
-/// How much a store holds and how much more it may take.
+/// How much a store holds and how much more it accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Chunks held.
+    /// Number of chunks stored.
     pub chunks: u64,
-    /// Bytes of those chunks.
+    /// Sum of their lengths in bytes.
     pub bytes: u64,
-    /// Bytes that may still be added before the reserve or the quota is reached.
+    /// Bytes of chunks that can still be added within the quota and the reserve.
     pub free_bytes: u64,
-    /// False while `chunks` and `bytes` are still being counted after an unclean stop.
+    /// False while the store counts its chunks after an unclean stop; `chunks` and `bytes` are too low until then.
     pub counted: bool,
 }
 
-/// What the catalogue knows about a chunk.
+/// What a store knows about a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Length of the chunk in bytes.
     pub len: u64,
-    /// What the put told.
+    /// The metadata of its put, with the holders as [`Store::set_holders`] last set them.
     pub metadata: PutMetadata,
-    /// When the copy was last re-hashed, in seconds since 1970; 0 for never.
+    /// When the copy was last verified and good, in seconds since 1970; 0 for never.
     pub scrubbed_at_s: u64,
 }
 
-/// Why a store could not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The bytes are not what they were said to be; nothing was kept.
-    #[error("the bytes hash to {found}, not to {expected}")]
+    /// The body is not the chunk that was announced.
+    #[error("the body hashes to {found}, not to {expected}; nothing was stored")]
     WrongHash {
-        /// The name they came under.
+        /// The announced id.
         expected: ChunkId,
-        /// The name they have.
+        /// The id of the bytes that came.
         found: ChunkId,
     },
-    /// The body ended before its declared length; nothing was kept.
-    #[error("the body ended after {got} of {expected} bytes")]
+    /// The body ended before its declared length.
+    #[error("the body ended after {received_bytes} of {expected_bytes} bytes; nothing was stored")]
     Truncated {
-        /// Declared length, in bytes.
-        expected: u64,
-        /// What came, in bytes.
-        got: u64,
+        /// Declared length.
+        expected_bytes: u64,
+        /// Bytes received.
+        received_bytes: u64,
     },
-    /// Reading the body from the sender failed; nothing was kept.
-    #[error("reading the body: {0}")]
+    /// Reading the body from its sender failed.
+    #[error("cannot read the body: {0}; nothing was stored")]
     Body(#[source] io::Error),
-    /// The chunk, or what is to be kept of facts, is larger than it may be; nothing was read or written.
-    #[error("{len} bytes are over the limit")]
+    /// The chunk, or the state to save, exceeds its maximum. Nothing was read or written.
+    #[error("{len_bytes} bytes exceed the limit of {limit_bytes} bytes")]
     TooLarge {
-        /// Length, in bytes.
-        len: u64,
+        /// Length of what was to be stored.
+        len_bytes: u64,
+        /// The most that is accepted.
+        limit_bytes: u64,
     },
-    /// The reserve or the quota would be touched, or the disk is full; nothing was kept.
-    #[error("no room: {needed} bytes are needed and {free} may still be used")]
+    /// The bytes do not fit within the reserve, the quota or the disk.
+    #[error("no room: {needed_bytes} bytes needed, {free_bytes} bytes free; free space or use another cell")]
     NoRoom {
-        /// Bytes of the chunk.
-        needed: u64,
-        /// Bytes that may still be used.
-        free: u64,
+        /// Length of what was to be stored.
+        needed_bytes: u64,
+        /// Bytes that are left within the quota and the reserve.
+        free_bytes: u64,
     },
-    /// A quota is set and what it holds is still being counted.
-    #[error("the chunks are still being counted after an unclean stop")]
+    /// A quota is set, and the store does not know yet how much of it is used.
+    #[error("still counting chunks after an unclean stop, so the quota cannot be checked; retry later")]
     Counting,
     /// The disk failed.
-    #[error("{doing}: {source}")]
+    #[error("cannot {operation} {}: {source}", path.display())]
     Disk {
-        /// What was being done, with the path.
-        doing: String,
-        /// What the system said.
+        /// What failed, as a verb that takes the path: `open`, `fsync`.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A place for chunks.
+/// A set of chunks and a small piece of saved state.
 ///
-/// All calls may be made from any thread at any time, and the same chunk may be put by several at once.
+/// Every method may be called from any thread at any time, and several threads may put the same chunk at once.
+/// *Durable* means: survives a power cut.
 pub trait Store: Send + Sync {
-    /// Reads exactly `len` bytes from `body` and keeps them under their SHA-256, which must be `expected` where that
-    /// is given.
+    /// Reads exactly `len` bytes from `body` and stores them under their SHA-256. If `expected` is given, the SHA-256
+    /// must equal it.
     ///
-    /// When this returns `Ok`, the bytes survive a power cut and every later `open`, `has` and `list` sees them. When
-    /// it returns an error, nothing of them is kept or counted. A chunk that is here already is not written again,
-    /// if its bytes are still good; its body is read and checked all the same, and its note counts only where nothing
-    /// better is known. A damaged copy is set aside, and the chunk counts as new. At most a buffer of the body is in
-    /// memory at a time.
+    /// - After `Ok` the chunk is durable, and every later `open`, `contains` and `list` sees it.
+    /// - After an error nothing of the body is stored or counted.
+    /// - A body over [`MAX_CHUNK_BYTES`](crate::id::MAX_CHUNK_BYTES) is refused unread.
+    /// - If the chunk is stored already, its copy is verified first. A good copy stays, and nothing is written; the
+    ///   body is still read and verified. A bad copy goes into quarantine, and the chunk counts as new.
+    /// - The first put with holders or an owner determines the record's metadata; later puts do not change it.
+    ///   Holders set by [`Store::set_holders`] stay.
     fn put(
         &self,
         expected: Option<&ChunkId>,
@@ -157,54 +167,61 @@ pub trait Store: Send + Sync {
         metadata: &PutMetadata,
     ) -> Result<(ChunkId, PutOutcome), StoreError>;
 
-    /// Opens a chunk, or `None` if it is not here. An open chunk stays readable while others come and go.
+    /// Opens a chunk, or returns `None` if it is not stored. An open chunk stays readable after its removal.
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError>;
 
-    /// Is the chunk here? Says nothing about whether its bytes are still good.
+    /// Whether the chunk is stored. Does not verify its bytes.
     fn contains(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
-    /// Up to `limit` ids in ascending order, those greater than `after`.
+    /// Lists up to `limit` ids greater than `after`, in ascending order.
     fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
 
-    /// What is known about a chunk that is here. A record can be missing for a while after an unclean stop; the chunk
-    /// is here all the same.
+    /// Returns what is known about a chunk, or `None` if it is not stored. For some time after an unclean stop the
+    /// result can be `None` for a stored chunk too.
     fn record(&self, id: &ChunkId) -> Result<Option<Record>, StoreError>;
 
-    /// Up to `limit` chunks in ascending order, those greater than `after`, with what is known about each; of one
-    /// without a record that is what its file alone tells. An empty page is the last; a shorter one need not be, as chunks
-    /// go meanwhile. Costs no more than reading the page's ids and records.
+    /// Lists up to `limit` chunks greater than `after` with their records, in ascending order. A chunk without a record
+    /// gets one made from its bytes alone.
+    ///
+    /// Only an empty page is the last one: a page can be short because chunks were removed meanwhile. Reads no more
+    /// than the page's ids and records.
     fn records(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<(ChunkId, Record)>, StoreError>;
 
-    /// Notes who is believed to have a copy of a chunk, this cell included, in place of who was believed to; no more
-    /// than [`MAX_HOLDERS`]. A hint: it does not wait for the disk, can be lost, and says nothing if it is. Of a chunk
-    /// that is not here nothing is noted.
+    /// Replaces the holders in a chunk's record, this cell included; those past [`MAX_HOLDERS`] are dropped. Does
+    /// nothing if the chunk is not stored.
+    ///
+    /// A hint: the call does not wait for the disk, and the change can be lost without an error.
     fn set_holders(&self, id: &ChunkId, holders: &[CellId]);
 
-    /// How full the store is. Cheap: touches no more than the file system's own counters.
+    /// Returns how full the store is. Cheap: reads counters only.
     fn usage(&self) -> Usage;
 
-    /// Hashes the copy that is here, from the disk and not from memory where that can be told apart, and notes when, if
-    /// it is good; that note is a hint like those of [`Store::set_holders`]. A bad copy, also one that the disk cannot
-    /// give, is set aside as [`Store::quarantine`] does it, but never one that a put brings meanwhile. An error means
-    /// that nobody knows; the copy is left as it is.
+    /// Hashes every byte of a copy, read from the disk and not from a cache where the two can be told apart.
+    ///
+    /// - A good copy gets the time in its record. Like [`Store::set_holders`], that is a hint.
+    /// - A bad copy, or one that the disk cannot read, goes into quarantine. A good copy that a concurrent put stores
+    ///   never does.
+    /// - An error means that the state is unknown; the copy stays as it is.
     fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError>;
 
-    /// Sets a bad copy aside, durably: the chunk is no longer here and may be put again. False if it is not here.
+    /// Moves a bad copy into quarantine, durably: the chunk is no longer stored and can be put again. Returns false if
+    /// it is not stored.
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
-    /// Removes a copy that is one too many, durably: the chunk is no longer here, nor set aside. False if it is not
-    /// here. After an error it can be here or not, and after a power cut again.
+    /// Removes a copy, durably: the chunk is neither stored nor in quarantine. Returns false if it is not stored. After
+    /// an error the chunk can be stored or not, and a power cut can bring it back.
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
-    /// Keeps up to [`MAX_STATE_BYTES`] that the cell must not forget, in place of what was kept before. When this
-    /// returns `Ok` they survive a power cut, and the loss of all records; until then what was kept before does. The
-    /// same facts again write nothing.
+    /// Saves the cell's state, up to [`MAX_STATE_BYTES`], in place of the state saved before.
+    ///
+    /// After `Ok` the new state is durable and survives the loss of all records. Until then, and after an error, a
+    /// power cut leaves the old state or the new one, whole. Saving the same state again writes nothing.
     fn save_state(&self, state: &[u8]) -> Result<(), StoreError>;
 
-    /// What was kept last. `None` if nothing ever was, or if it was damaged since, which the log tells: a cell that
-    /// has forgotten is better than one that does not start.
+    /// Returns the last saved state, or `None` if there is none. Damaged state counts as none and is logged: a cell
+    /// that has forgotten its state is better than one that does not start.
     fn load_state(&self) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Writes out what was not yet written of the catalogue. For a clean stop; no promise of `put` waits for it.
+    /// Makes all records durable. For a clean stop: no promise of `put` depends on it.
     fn flush(&self) -> Result<(), StoreError>;
 }

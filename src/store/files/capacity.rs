@@ -1,152 +1,196 @@
-//! How much room there is: the reserve, the quota, what is on its way, and the ballast.
+//! The capacity of a store: counts of what it holds, and how much more it accepts within the reserve and the quota.
+//!
+//! ```text
+//! free space of the disk (statvfs: f_bavail × f_frsize)
+//! ├─ reserve      kept free for others
+//! ├─ ballast      4 MiB, while its file does not exist
+//! ├─ in flight    puts in progress
+//! └─ free_bytes   what a further chunk may take, also bounded by quota − bytes stored − in flight
+//! ```
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::store::files::locked;
-use crate::store::files::shard::Held;
 use crate::store::{StoreError, Usage};
+use crate::sync::lock;
 
 const BALLAST: &str = "ballast";
 
-/// Enough for the catalogue to open, write and tidy up: eight of its segments.
-pub(super) const BALLAST_BYTES: u64 = 4 << 20;
+/// Enough for the catalogue to open, write and compact itself: eight of sled's segments (512 KiB each).
+const BALLAST_BYTES: u64 = 4 << 20;
 
-/// The default reserve is this, or a share of the disk where that is less.
+/// With less than this available, the ballast is released before the catalogue opens.
+const CATALOGUE_OPEN_BYTES: u64 = BALLAST_BYTES / 2;
+
+/// With less than this available, the catalogue is neither opened nor written: on a full disk sled fails, panics or
+/// hangs.
+const CATALOGUE_MIN_BYTES: u64 = BALLAST_BYTES / 4;
+
+/// The default reserve is the smaller of this and `1 / RESERVE_SHARE` of the disk.
 const RESERVE_MAX_BYTES: u64 = 1 << 30;
 const RESERVE_SHARE: u64 = 20;
 
-/// Files take whole blocks of the disk; nearly all have this size.
+/// Files occupy whole blocks. Nearly every file system uses this size.
 const BLOCK_BYTES: u64 = 4096;
 
+/// What one shard folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ShardUsage {
+    pub(super) chunks: u64,
+    pub(super) bytes: u64,
+}
+
 /// The store's account of its disk.
-pub(super) struct Room {
+pub(super) struct Capacity {
     root: PathBuf,
-    reserve: Option<u64>,
-    quota: Option<u64>,
-    books: Mutex<Books>,
+    reserve_bytes: Option<u64>,
+    quota_bytes: Option<u64>,
+    counters: Mutex<Counters>,
 }
 
 #[derive(Default)]
-struct Books {
+struct Counters {
     chunks: u64,
     bytes: u64,
-    /// Bytes of puts that are under way.
-    coming: u64,
+    /// Bytes of puts in progress.
+    in_flight_bytes: u64,
     counted: bool,
-    ballast: bool,
+    has_ballast: bool,
 }
 
-/// Bytes set apart for one put, given back when dropped.
-pub(super) struct Coming<'a> {
-    room: &'a Room,
+/// Bytes set aside for a put in progress, until dropped.
+pub(super) struct Allocation<'a> {
+    capacity: &'a Capacity,
     len: u64,
 }
 
-impl Drop for Coming<'_> {
+impl Drop for Allocation<'_> {
     fn drop(&mut self) {
-        let mut books = locked(&self.room.books);
-        books.coming = books.coming.saturating_sub(self.len);
+        let mut counters = lock(&self.capacity.counters);
+        counters.in_flight_bytes = counters.in_flight_bytes.saturating_sub(self.len);
     }
 }
 
-impl Room {
-    pub(super) fn new(root: &Path, reserve: Option<u64>, quota: Option<u64>) -> Self {
-        Self { root: root.to_owned(), reserve, quota, books: Mutex::default() }
+impl Capacity {
+    pub(super) fn new(root: &Path, reserve_bytes: Option<u64>, quota_bytes: Option<u64>) -> Self {
+        Self { root: root.to_owned(), reserve_bytes, quota_bytes, counters: Mutex::default() }
     }
 
-    /// Sets `len` bytes apart, if neither the reserve nor the quota is touched by them and all that is coming.
-    pub(super) fn claim(&self, len: u64) -> Result<Coming<'_>, StoreError> {
-        let mut books = locked(&self.books);
-        if self.quota.is_some() && !books.counted {
+    /// Sets `len` bytes aside, if they fit within the reserve and the quota beside all other puts in progress.
+    pub(super) fn allocate(&self, len: u64) -> Result<Allocation<'_>, StoreError> {
+        let mut counters = lock(&self.counters);
+        if self.quota_bytes.is_some() && !counters.counted {
             return Err(StoreError::Counting);
         }
-        let on_disk = self.disk_free(&books);
-        let in_quota = self.quota_free(&books);
-        if len.next_multiple_of(BLOCK_BYTES) > on_disk || len > in_quota {
-            return Err(StoreError::NoRoom { needed: len, free: on_disk.min(in_quota) });
+        let disk_free = self.disk_free_bytes(&counters);
+        let quota_free = self.quota_free_bytes(&counters);
+        if len.next_multiple_of(BLOCK_BYTES) > disk_free || len > quota_free {
+            return Err(StoreError::NoRoom { needed_bytes: len, free_bytes: disk_free.min(quota_free) });
         }
-        books.coming += len;
-        Ok(Coming { room: self, len })
+        counters.in_flight_bytes += len;
+        Ok(Allocation { capacity: self, len })
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let books = locked(&self.books);
-        let free_bytes = self.disk_free(&books).min(self.quota_free(&books));
-        Usage { chunks: books.chunks, bytes: books.bytes, free_bytes, counted: books.counted }
+        let counters = lock(&self.counters);
+        let free_bytes = self.disk_free_bytes(&counters).min(self.quota_free_bytes(&counters));
+        Usage { chunks: counters.chunks, bytes: counters.bytes, free_bytes, counted: counters.counted }
     }
 
-    /// A folder holds `after` where `before` was thought.
-    pub(super) fn correct(&self, before: Held, after: Held) {
-        let mut books = locked(&self.books);
-        books.chunks = (books.chunks + after.chunks).saturating_sub(before.chunks);
-        books.bytes = (books.bytes + after.bytes).saturating_sub(before.bytes);
+    /// Corrects the totals: a shard that was accounted with `before` holds `after`.
+    pub(super) fn correct(&self, before: ShardUsage, after: ShardUsage) {
+        let mut counters = lock(&self.counters);
+        counters.chunks = (counters.chunks + after.chunks).saturating_sub(before.chunks);
+        counters.bytes = (counters.bytes + after.bytes).saturating_sub(before.bytes);
     }
 
     pub(super) fn set_counted(&self) {
-        locked(&self.books).counted = true;
+        lock(&self.counters).counted = true;
     }
 
-    pub(super) fn counted(&self) -> bool {
-        locked(&self.books).counted
+    pub(super) fn is_counted(&self) -> bool {
+        lock(&self.counters).counted
     }
 
-    /// Bytes that the file system would still give to an ordinary user.
-    pub(super) fn available(&self) -> u64 {
+    /// Bytes that the file system would still give to an unprivileged user.
+    fn available_bytes(&self) -> u64 {
         rustix::fs::statvfs(&self.root).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 
-    fn disk_free(&self, books: &Books) -> u64 {
+    fn disk_free_bytes(&self, counters: &Counters) -> u64 {
         let Ok(fs) = rustix::fs::statvfs(&self.root) else { return 0 };
-        let size = fs.f_blocks.saturating_mul(fs.f_frsize);
-        let reserve = self.reserve.unwrap_or_else(|| RESERVE_MAX_BYTES.min(size / RESERVE_SHARE));
-        // While the ballast is given up, its room belongs to the catalogue, not to chunks.
-        let ballast = if books.ballast { 0 } else { BALLAST_BYTES };
-        fs.f_bavail.saturating_mul(fs.f_frsize).saturating_sub(reserve + ballast + books.coming)
+        let disk_bytes = fs.f_blocks.saturating_mul(fs.f_frsize);
+        let reserve = self.reserve_bytes.unwrap_or_else(|| RESERVE_MAX_BYTES.min(disk_bytes / RESERVE_SHARE));
+        // Released, the ballast's space belongs to the catalogue and not to chunks.
+        let ballast = if counters.has_ballast { 0 } else { BALLAST_BYTES };
+        let available = fs.f_bavail.saturating_mul(fs.f_frsize);
+        available.saturating_sub(reserve + ballast + counters.in_flight_bytes)
     }
 
-    fn quota_free(&self, books: &Books) -> u64 {
-        self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(books.bytes + books.coming))
+    fn quota_free_bytes(&self, counters: &Counters) -> u64 {
+        let used_bytes = counters.bytes + counters.in_flight_bytes;
+        self.quota_bytes.map_or(u64::MAX, |quota_bytes| quota_bytes.saturating_sub(used_bytes))
     }
 
-    /// Makes the ballast where it is missing and the disk has room for twice as much.
-    pub(super) fn take_on_ballast(&self) {
+    /// Creates the ballast if it is missing and the disk has room for twice its size.
+    pub(super) fn create_ballast(&self) {
         let path = self.root.join(BALLAST);
-        let there = fs::metadata(&path).is_ok_and(|meta| meta.len() >= BALLAST_BYTES);
-        let made = there || (self.available() >= 2 * BALLAST_BYTES && self.make_ballast(&path));
-        locked(&self.books).ballast = made;
+        let exists = fs::metadata(&path).is_ok_and(|meta| meta.len() >= BALLAST_BYTES);
+        let has_ballast = exists || (self.available_bytes() >= 2 * BALLAST_BYTES && Self::try_create_ballast(&path));
+        lock(&self.counters).has_ballast = has_ballast;
     }
 
-    fn make_ballast(&self, path: &Path) -> bool {
-        match allocate(path) {
+    fn try_create_ballast(path: &Path) -> bool {
+        match write_ballast(path) {
             Ok(()) => true,
             Err(e) => {
-                log::warn!("no ballast could be made in {}: {e}", self.root.display());
+                log::warn!("cannot create {}, so a full disk can close the catalogue: {e}", path.display());
                 let _ = fs::remove_file(path);
                 false
             }
         }
     }
 
-    /// Gives the ballast up, so that the catalogue has room on a full disk.
-    pub(super) fn drop_ballast(&self) {
+    /// Removes the ballast, so that its space is available to the catalogue and the saved state.
+    pub(super) fn release_ballast(&self) {
         let path = self.root.join(BALLAST);
         match fs::remove_file(&path) {
-            Ok(()) => log::warn!("{} is full: its ballast was given up for the catalogue", self.root.display()),
+            Ok(()) => log::warn!("{} is full: removed its ballast for the store's own files", self.root.display()),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => log::warn!("removing {}: {e}", path.display()),
+            Err(e) => log::warn!("cannot remove {}: {e}", path.display()),
         }
-        locked(&self.books).ballast = false;
+        lock(&self.counters).has_ballast = false;
+    }
+
+    /// Before the catalogue opens: fails with `StorageFull` if the disk is too full for it even without the ballast.
+    pub(super) fn ensure_catalogue_can_open(&self) -> io::Result<()> {
+        self.ensure_catalogue_space(CATALOGUE_OPEN_BYTES)
+    }
+
+    /// Before the catalogue writes: fails with `StorageFull` if the disk is too full for it even without the ballast.
+    pub(super) fn ensure_catalogue_can_write(&self) -> io::Result<()> {
+        self.ensure_catalogue_space(CATALOGUE_MIN_BYTES)
+    }
+
+    /// Releases the ballast if less than `wanted_bytes` are available.
+    fn ensure_catalogue_space(&self, wanted_bytes: u64) -> io::Result<()> {
+        if self.available_bytes() < wanted_bytes {
+            self.release_ballast();
+        }
+        if self.available_bytes() < CATALOGUE_MIN_BYTES {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 }
 
-fn allocate(path: &Path) -> io::Result<()> {
+fn write_ballast(path: &Path) -> io::Result<()> {
     let mut file = File::create(path)?;
     if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES).is_err() {
-        // Not every file system can; written bytes hold the room as well, if they are not all zero.
-        io::copy(&mut io::Read::take(io::repeat(0xa5), BALLAST_BYTES), &mut file)?;
+        // Not every file system can allocate without writing. Zeros could become a hole that holds no space.
+        io::copy(&mut io::repeat(0xa5).take(BALLAST_BYTES), &mut file)?;
         file.flush()?;
     }
     file.sync_all()

@@ -1,48 +1,49 @@
-//! What is to become of a record: what puts, scrubs and healing leave for the keeper.
+//! Changes to records: what puts, scrubs and healing queue for the catalogue writer.
 //!
-//! Changes of the same chunk that wait together become one, which does what they would have done one after the other:
+//! Queued changes of one chunk merge into a single change that has the effect of both, one after the other:
 //!
 //! ```text
-//!                 then Put     then Amend            then Remove
-//!  Put            the later    Put, amended          Remove
-//!  Amend          Put          Amend, both           Remove
-//!  Remove         Put          Put if it can fill,   Remove
-//!                              or else Remove
+//!  first │ then Put     then Amend                then Remove
+//! ───────┼──────────────────────────────────────────────────────
+//!  Put   │ later Put    Put, amended              Remove
+//!  Amend │ Put          Amend with both           Remove
+//!  Remove│ Put          Put if it has a `fill`,   Remove
+//!        │              else Remove
 //! ```
 //!
 //! Pure: no clock, disk or thread.
 
 use crate::id::CellId;
 use crate::store::Record;
-use crate::store::files::record::Known;
+use crate::store::files::record::CatalogueEntry;
 
-/// What is to become of a record.
+/// A change to one chunk's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A new chunk: this is its record.
-    Put(Known),
-    /// A chunk that was here: more is known of it.
+    /// The chunk is new and this is its record.
+    Put(CatalogueEntry),
+    /// The chunk was stored before.
     Amend(Amendment),
-    /// The chunk is gone.
+    /// The chunk is no longer stored.
     Remove,
 }
 
-/// What is added to a record.
+/// What an amendment changes in a record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Amendment {
-    /// The chunk's record, if what is known is no more than its file told.
-    fill: Option<Known>,
-    /// The cells believed to have a copy now.
+    /// Replaces a missing or bare record.
+    fill: Option<CatalogueEntry>,
     holders: Option<Vec<CellId>>,
-    /// When the copy was re-hashed.
     scrubbed_at_s: Option<u64>,
 }
 
 impl Change {
+    /// A put stored the chunk.
     pub(super) fn put(record: Record) -> Self {
         Self::Put(record.into())
     }
 
+    /// A put, or a scan of the files, found the chunk already stored.
     pub(super) fn fill(record: Record) -> Self {
         Self::Amend(Amendment { fill: Some(record.into()), ..Amendment::default() })
     }
@@ -55,37 +56,41 @@ impl Change {
         Self::Amend(Amendment { scrubbed_at_s: Some(at_s), ..Amendment::default() })
     }
 
-    /// Can it be forgotten, since looking at the chunk's file would not bring it back either?
+    /// Whether the change may be lost: a scan of the chunk's file would not restore it either.
     pub(super) fn is_hint(&self) -> bool {
         matches!(self, Self::Amend(Amendment { fill: None, .. }))
     }
 
-    /// Does it only tell when the copy was re-hashed?
+    /// Whether the change only records the time of a verification.
     pub(super) fn is_scrub(&self) -> bool {
         matches!(self, Self::Amend(Amendment { fill: None, holders: None, .. }))
     }
 
-    /// The one change that does what this one and then `next` do.
+    /// Merges this change and the `next` one.
     pub(super) fn then(self, next: Self) -> Self {
         match (self, next) {
-            (Self::Put(known), Self::Amend(next)) => Self::Put(next.to(known)),
+            (Self::Put(entry), Self::Amend(next)) => Self::Put(next.apply(entry)),
             (Self::Amend(first), Self::Amend(next)) => Self::Amend(first.then(next)),
             (Self::Remove, Self::Amend(next)) => match next.fill.clone() {
-                Some(known) => Self::Put(next.to(known)),
-                // Of the copy that is gone.
+                Some(entry) => Self::Put(next.apply(entry)),
+                // The amendment is about the removed copy.
                 None => Self::Remove,
             },
             (_, next @ (Self::Put(_) | Self::Remove)) => next,
         }
     }
 
-    /// What is known after it. `found` tells what the chunk's file tells, if there is such a file.
-    pub(super) fn after(&self, known: Option<Known>, found: impl FnOnce() -> Option<Record>) -> Option<Known> {
+    /// Applies the change to the catalogue's `entry`. `from_file` makes a record of the chunk's file, if that exists.
+    pub(super) fn apply(
+        &self,
+        entry: Option<CatalogueEntry>,
+        from_file: impl FnOnce() -> Option<Record>,
+    ) -> Option<CatalogueEntry> {
         match self {
-            Self::Put(known) => Some(known.clone()),
+            Self::Put(entry) => Some(entry.clone()),
             Self::Amend(amendment) => {
-                let known = known.or_else(|| amendment.fill.clone()).or_else(|| found().map(Known::from));
-                known.map(|known| amendment.to(known))
+                let entry = entry.or_else(|| amendment.fill.clone()).or_else(|| from_file().map(CatalogueEntry::from));
+                entry.map(|entry| amendment.apply(entry))
             }
             Self::Remove => None,
         }
@@ -102,30 +107,30 @@ impl Amendment {
         Self { fill, holders, scrubbed_at_s }
     }
 
-    fn to(&self, known: Known) -> Known {
-        let mut known = match &self.fill {
-            Some(more) => fill(known, more),
-            None => known,
+    fn apply(&self, entry: CatalogueEntry) -> CatalogueEntry {
+        let mut entry = match &self.fill {
+            Some(more) => fill(entry, more),
+            None => entry,
         };
         if let Some(holders) = &self.holders {
-            known.record.metadata.holders.clone_from(holders);
+            entry.record.metadata.holders.clone_from(holders);
         }
         if let Some(at_s) = self.scrubbed_at_s {
-            known.record.scrubbed_at_s = at_s;
+            entry.record.scrubbed_at_s = at_s;
         }
-        known
+        entry
     }
 }
 
-/// The first put that tells anything has its word taken; what this cell itself found out stays.
-fn fill(known: Known, more: &Known) -> Known {
-    if !known.bare || more.bare {
-        return known;
+/// The first put with metadata determines it. Holders and verification times that the cell found out itself stay.
+fn fill(entry: CatalogueEntry, more: &CatalogueEntry) -> CatalogueEntry {
+    if !entry.bare || more.bare {
+        return entry;
     }
     let mut filled = more.clone();
-    filled.record.scrubbed_at_s = known.record.scrubbed_at_s;
-    if !known.record.metadata.holders.is_empty() {
-        filled.record.metadata.holders = known.record.metadata.holders;
+    filled.record.scrubbed_at_s = entry.record.scrubbed_at_s;
+    if !entry.record.metadata.holders.is_empty() {
+        filled.record.metadata.holders = entry.record.metadata.holders;
     }
     filled
 }
@@ -145,12 +150,12 @@ mod tests {
         Record { len: 100, metadata, scrubbed_at_s: 0 }
     }
 
-    fn found() -> Record {
+    fn from_file() -> Record {
         let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s: 1 };
         Record { len: 100, metadata, scrubbed_at_s: 0 }
     }
 
-    fn some_of_each() -> Vec<Change> {
+    fn changes_of_every_kind() -> Vec<Change> {
         vec![
             Change::put(record(&[1, 2], Some(1))),
             Change::put(record(&[], None)),
@@ -163,20 +168,22 @@ mod tests {
         ]
     }
 
-    /// Whatever is known, with and without a file, two changes and the one they become lead to the same.
+    /// Goal: merging loses nothing. Method: all sequences of three changes, on every kind of entry, with and without a
+    /// file; the merged change must have the same result as the three.
     #[test]
-    fn waiting_changes_become_one_that_does_the_same() {
-        let known = [None, Some(found().into()), Some(record(&[6], None).into()), Some(record(&[], Some(6)).into())];
-        for first in some_of_each() {
-            for second in some_of_each() {
-                for third in some_of_each() {
-                    for known in known.clone() {
-                        // A chunk that was taken away has no file, until a put brings one.
-                        let file = || Some(found()).filter(|_| first != Change::Remove && second != Change::Remove);
-                        let before = known.clone().or_else(|| Some(found().into()));
-                        let after_each = third.after(second.after(first.after(before.clone(), file), file), file);
-                        let one = first.clone().then(second.clone()).then(third.clone());
-                        assert_eq!(one.after(before, file), after_each, "{first:?} {second:?} {third:?} {known:?}");
+    fn merged_changes_have_the_same_effect_as_separate_ones() {
+        let entries =
+            [None, Some(from_file().into()), Some(record(&[6], None).into()), Some(record(&[], Some(6)).into())];
+        for first in changes_of_every_kind() {
+            for second in changes_of_every_kind() {
+                for third in changes_of_every_kind() {
+                    for entry in entries.clone() {
+                        // A removed chunk has no file until a put brings one.
+                        let file = || Some(from_file()).filter(|_| first != Change::Remove && second != Change::Remove);
+                        let before = entry.clone().or_else(|| Some(from_file().into()));
+                        let separate = third.apply(second.apply(first.apply(before.clone(), file), file), file);
+                        let merged = first.clone().then(second.clone()).then(third.clone());
+                        assert_eq!(merged.apply(before, file), separate, "{first:?} {second:?} {third:?} {entry:?}");
                     }
                 }
             }
@@ -184,23 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cell_found_out_does_not_keep_a_put_from_telling_the_rest() {
+    fn hints_before_the_first_put_do_not_block_its_metadata() {
         let hint = Change::holders(vec![cell(8)]).then(Change::scrubbed(9));
-        let known = hint.after(None, || Some(found())).unwrap();
-        let told = Change::fill(record(&[1, 2], Some(1))).after(Some(known), || None).unwrap();
+        let entry = hint.apply(None, || Some(from_file())).unwrap();
+        let filled = Change::fill(record(&[1, 2], Some(1))).apply(Some(entry), || None).unwrap();
         let mut expected = record(&[8], Some(1));
         expected.scrubbed_at_s = 9;
-        assert_eq!(told, Known { record: expected, bare: false });
-        // The first word holds from then on.
-        let again = Change::fill(record(&[3], Some(2))).after(Some(told.clone()), || None);
-        assert_eq!(again, Some(told));
+        assert_eq!(filled, CatalogueEntry { record: expected, bare: false });
+        // From then on the metadata is fixed.
+        let again = Change::fill(record(&[3], Some(2))).apply(Some(filled.clone()), || None);
+        assert_eq!(again, Some(filled));
     }
 
     #[test]
-    fn a_hint_makes_no_record_of_a_chunk_that_is_gone() {
+    fn hints_make_no_record_for_a_removed_chunk() {
         for hint in [Change::holders(vec![cell(1)]), Change::scrubbed(1)] {
             assert_eq!(Change::Remove.then(hint.clone()), Change::Remove);
-            assert_eq!(hint.after(None, || None), None);
+            assert_eq!(hint.apply(None, || None), None);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Where bad copies go, for people to look at.
+//! The quarantine: bad copies, kept for people to inspect. No program reads them.
 
-// A shell: a file's time tells how long it has been here.
+// A shell: a file's modification time says when it was quarantined.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File};
@@ -8,22 +8,22 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// All that is kept; the oldest go first.
+/// The most that all files in quarantine take together; the oldest are deleted first.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Moves a file in, durably once the caller has fsynced where it came from.
+/// Moves a file into the quarantine. Durable once the caller has fsynced both folders.
 pub(super) fn admit(quarantine: &Path, file: &Path) -> io::Result<()> {
     let Some(name) = file.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let place = quarantine.join(name);
-    fs::rename(file, &place)?;
-    // Only the order of leaving depends on it.
-    if let Err(e) = File::open(&place).and_then(|file| file.set_modified(SystemTime::now())) {
-        log::debug!("setting the time of {}: {e}", place.display());
+    let moved = quarantine.join(name);
+    fs::rename(file, &moved)?;
+    // Only the order of deletion depends on the time.
+    if let Err(e) = File::open(&moved).and_then(|file| file.set_modified(SystemTime::now())) {
+        log::debug!("cannot set the time of {}: {e}", moved.display());
     }
     Ok(())
 }
 
-/// Removes the oldest until the rest is within the limit.
+/// Deletes the oldest files until the others are within the limit.
 pub(super) fn trim(quarantine: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(quarantine)? {
@@ -34,12 +34,12 @@ pub(super) fn trim(quarantine: &Path) -> io::Result<()> {
         }
     }
     files.sort_unstable_by(|a, b| b.cmp(a));
-    let mut kept = 0;
+    let mut kept_bytes = 0;
     for (_, len, path) in files.into_iter().skip_while(|(_, len, _)| {
-        kept += len;
-        kept <= MAX_BYTES
+        kept_bytes += len;
+        kept_bytes <= MAX_BYTES
     }) {
-        log::info!("{} ({len} bytes) leaves the quarantine for newer ones", path.display());
+        log::info!("deleting {} ({len} bytes) to make room for newer bad copies", path.display());
         fs::remove_file(path)?;
     }
     Ok(())

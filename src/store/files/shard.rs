@@ -1,68 +1,56 @@
-//! The 256 folders that hold the chunks, and the gate that makes a rename durable.
+//! One of the 256 folders that hold the chunks: publishes files in it, makes their names durable, and counts them.
 //!
-//! A chunk exists when its file is in its folder under its name. The name is durable once the folder was fsynced after
-//! the rename; one fsync serves every rename made before it began:
+//! A chunk is stored when its file is in its shard folder under its id. The name is durable after an fsync of the
+//! folder. One fsync serves every rename made before it began (group commit):
 //!
 //! ```text
 //! put A   rename ─┐
-//! put B   rename ─┼─▶ A leads: fsync ────────▶ A, B answered
-//! put C        rename (fsync under way) ─────▶ C leads the next: fsync ─▶ C answered
+//! put B   rename ─┼─▶ A leads: fsync ────────▶ A and B return
+//! put C        rename (during the fsync) ────▶ C leads the next: fsync ─▶ C returns
 //! ```
 //!
-//! Until then the rename is on its folder's list, and whoever finds the chunk here already waits for the same fsync.
+//! Until then the rename is in the shard's list, and a put that finds the chunk stored waits for the same fsync.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-
-use rustix::fs::{Dir, FileType};
 
 use crate::id::ChunkId;
 use crate::store::PutOutcome;
-use crate::store::files::capacity::Room;
-use crate::store::files::folder::{Folder, sync_folder};
-use crate::store::files::verify::is_damage;
-use crate::store::files::{locked, open_quietly};
-
-/// What a folder holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Held {
-    pub(super) chunks: u64,
-    pub(super) bytes: u64,
-}
+use crate::store::files::capacity::{Capacity, ShardUsage};
+use crate::store::files::data_folder::DataFolder;
+use crate::store::files::fs::{file_len, sync_folder};
+use crate::store::files::listing::{chunk_ids, chunk_lens};
+use crate::sync::lock;
 
 /// A rename whose folder is not fsynced yet.
 #[derive(Debug)]
-struct Renamed {
+struct Rename {
     id: ChunkId,
-    /// Set once: `None` when the rename is durable, or the system's error number.
+    /// Set once: `None` when the rename is durable, else the system's error number.
     outcome: OnceLock<Option<i32>>,
 }
 
-/// A chunk that has its name. To be settled before anybody relies on it.
+/// A visible name that may not be durable yet. Pass it to [`Shard::make_durable`] before anything relies on the chunk.
 #[must_use]
-pub(super) struct Named(Option<Arc<Renamed>>);
+pub(super) struct PublishedName(Option<Arc<Rename>>);
 
-/// One of the 256 folders.
 pub(super) struct Shard {
     path: PathBuf,
-    room: Arc<Room>,
+    capacity: Arc<Capacity>,
     state: Mutex<State>,
     synced: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    held: Held,
-    /// In the order of the renames, so that an fsync serves the first so many.
-    renamed: Vec<Arc<Renamed>>,
-    syncing: bool,
-    /// What came or went since a count of the folder began: the count may or may not have seen it.
+    usage: ShardUsage,
+    /// In the order of the renames: an fsync serves those that were listed when it began.
+    renames: Vec<Arc<Rename>>,
+    is_syncing: bool,
+    /// Chunks stored or removed since a recount began, which may or may not have seen them.
     touched: Option<BTreeSet<ChunkId>>,
 }
 
@@ -73,24 +61,32 @@ impl State {
         }
     }
 
-    fn add(&mut self, room: &Room, len: u64) {
-        let before = self.held;
-        self.held = Held { chunks: before.chunks + 1, bytes: before.bytes + len };
-        room.correct(before, self.held);
+    fn add(&mut self, capacity: &Capacity, len: u64) {
+        let usage = ShardUsage { chunks: self.usage.chunks + 1, bytes: self.usage.bytes + len };
+        self.set_usage(capacity, usage);
     }
 
-    fn subtract(&mut self, room: &Room, len: u64) {
-        let before = self.held;
-        self.held = Held { chunks: before.chunks.saturating_sub(1), bytes: before.bytes.saturating_sub(len) };
-        room.correct(before, self.held);
+    fn subtract(&mut self, capacity: &Capacity, len: u64) {
+        let (chunks, bytes) = (self.usage.chunks.saturating_sub(1), self.usage.bytes.saturating_sub(len));
+        self.set_usage(capacity, ShardUsage { chunks, bytes });
+    }
+
+    fn set_usage(&mut self, capacity: &Capacity, usage: ShardUsage) {
+        capacity.correct(self.usage, usage);
+        self.usage = usage;
+    }
+
+    /// A name that is not in the list was fsynced, by this process or at its start.
+    fn published_name(&self, id: &ChunkId) -> PublishedName {
+        PublishedName(self.renames.iter().find(|rename| rename.id == *id).map(Arc::clone))
     }
 }
 
-/// All folders, in order.
-pub(super) fn all(folder: &Folder, room: &Arc<Room>) -> Vec<Shard> {
+/// Returns all 256 shards, in order.
+pub(super) fn all(folder: &DataFolder, capacity: &Arc<Capacity>) -> Vec<Shard> {
     let shard = |number| Shard {
         path: folder.shard(number),
-        room: Arc::clone(room),
+        capacity: Arc::clone(capacity),
         state: Mutex::default(),
         synced: Condvar::new(),
     };
@@ -102,144 +98,122 @@ impl Shard {
         self.path.join(id.to_string())
     }
 
-    /// Gives a whole, fsynced file its name, unless a copy of that length is here.
-    pub(super) fn publish(&self, id: &ChunkId, len: u64, new: &Path) -> io::Result<(PutOutcome, Named)> {
-        let mut state = locked(&self.state);
+    /// Renames a durable file `staged` to its id, unless a copy of that length is stored.
+    pub(super) fn publish(&self, id: &ChunkId, len: u64, staged: &Path) -> io::Result<(PutOutcome, PublishedName)> {
+        let mut state = lock(&self.state);
         let before = file_len(&self.file(id))?;
         if before == Some(len) {
-            return Ok((PutOutcome::AlreadyPresent, pending(&state, id)));
+            return Ok((PutOutcome::AlreadyPresent, state.published_name(id)));
         }
-        fs::rename(new, self.file(id))?;
-        // A copy of another length cannot be the chunk: the good bytes have just replaced it.
-        if let Some(bad) = before {
-            state.subtract(&self.room, bad);
+        fs::rename(staged, self.file(id))?;
+        // A copy of another length was bad, and the rename has just replaced it.
+        if let Some(bad_len) = before {
+            state.subtract(&self.capacity, bad_len);
         }
-        state.add(&self.room, len);
+        state.add(&self.capacity, len);
         state.touch(id);
-        let renamed = Arc::new(Renamed { id: *id, outcome: OnceLock::new() });
-        state.renamed.push(Arc::clone(&renamed));
-        Ok((PutOutcome::Stored, Named(Some(renamed))))
+        let rename = Arc::new(Rename { id: *id, outcome: OnceLock::new() });
+        state.renames.push(Arc::clone(&rename));
+        Ok((PutOutcome::Stored, PublishedName(Some(rename))))
     }
 
-    /// Is a copy of this length here?
-    pub(super) fn find(&self, id: &ChunkId, len: u64) -> io::Result<Option<Named>> {
-        let state = locked(&self.state);
-        let here = file_len(&self.file(id))? == Some(len);
-        Ok(here.then(|| pending(&state, id)))
+    /// Returns the name of a copy of this length, if one is stored.
+    pub(super) fn find(&self, id: &ChunkId, len: u64) -> io::Result<Option<PublishedName>> {
+        let state = lock(&self.state);
+        let is_stored = file_len(&self.file(id))? == Some(len);
+        Ok(is_stored.then(|| state.published_name(id)))
     }
 
-    /// Waits until a rename is durable. When that fails, nothing is kept of the files that waited for it.
-    pub(super) fn settle(&self, named: &Named) -> io::Result<()> {
-        let Some(renamed) = &named.0 else { return Ok(()) };
-        let mut state = locked(&self.state);
+    /// Waits until a name is durable. If that fails, the files of all waiting names are deleted.
+    pub(super) fn make_durable(&self, name: &PublishedName) -> io::Result<()> {
+        let Some(rename) = &name.0 else { return Ok(()) };
+        let mut state = lock(&self.state);
         loop {
-            match renamed.outcome.get() {
+            match rename.outcome.get() {
                 Some(None) => return Ok(()),
                 Some(Some(errno)) => return Err(io::Error::from_raw_os_error(*errno)),
-                None if state.syncing => state = self.synced.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None if state.is_syncing => state = self.synced.wait(state).unwrap_or_else(PoisonError::into_inner),
                 None => {
-                    let served = state.renamed.len();
-                    state.syncing = true;
+                    let served = state.renames.len();
+                    state.is_syncing = true;
                     drop(state);
                     let result = sync_folder(&self.path);
-                    state = locked(&self.state);
-                    state.syncing = false;
-                    self.tell(&mut state, served, result);
+                    state = lock(&self.state);
+                    state.is_syncing = false;
+                    self.set_outcomes(&mut state, served, result);
                     self.synced.notify_all();
                 }
             }
         }
     }
 
-    fn tell(&self, state: &mut State, served: usize, result: io::Result<()>) {
+    fn set_outcomes(&self, state: &mut State, served: usize, result: io::Result<()>) {
         match result {
             Ok(()) => {
-                for renamed in state.renamed.drain(..served) {
-                    let _ = renamed.outcome.set(None);
+                for rename in state.renames.drain(..served) {
+                    let _ = rename.outcome.set(None);
                 }
             }
-            // After a failed fsync nobody knows which names are safe, and a later one that succeeds proves nothing
-            // about them: all that wait are taken back, also those that came while it ran.
+            // A failed fsync leaves unknown which names are durable, and a later one that succeeds proves nothing about
+            // them. All waiting files are deleted, also those renamed during the fsync.
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
-                for renamed in std::mem::take(&mut state.renamed) {
-                    let _ = self.remove(state, &renamed.id, |path| fs::remove_file(path).map(|()| true));
-                    let _ = renamed.outcome.set(Some(errno));
+                for rename in std::mem::take(&mut state.renames) {
+                    let _ = self.remove(state, &rename.id, |path| fs::remove_file(path).map(|()| true));
+                    let _ = rename.outcome.set(Some(errno));
                 }
             }
         }
     }
 
-    /// Takes a chunk out of the folder by `how`, which tells whether it did; false if it is not here either.
-    pub(super) fn take_out(&self, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
-        let mut state = locked(&self.state);
-        self.remove(&mut state, id, how)
+    /// Takes a chunk's file out of the folder. `take` does it and returns whether it did. Returns false if it did not,
+    /// or if the chunk is not stored.
+    pub(super) fn take_out(&self, id: &ChunkId, take: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
+        let mut state = lock(&self.state);
+        self.remove(&mut state, id, take)
     }
 
-    fn remove(&self, state: &mut State, id: &ChunkId, how: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
+    fn remove(
+        &self,
+        state: &mut State,
+        id: &ChunkId,
+        take: impl FnOnce(&Path) -> io::Result<bool>,
+    ) -> io::Result<bool> {
         let path = self.file(id);
         let Some(len) = file_len(&path)? else { return Ok(false) };
-        if !how(&path)? {
+        if !take(&path)? {
             return Ok(false);
         }
-        state.subtract(&self.room, len);
+        state.subtract(&self.capacity, len);
         state.touch(id);
         Ok(true)
     }
 
-    /// Fsyncs the folder, for what was taken out of it.
+    /// Makes removals durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         sync_folder(&self.path)
     }
 
-    /// The ids here greater than `after`, in order.
+    /// Returns the stored ids greater than `after`, in ascending order.
     pub(super) fn ids(&self, after: Option<&ChunkId>) -> io::Result<Vec<ChunkId>> {
-        let mut ids = Vec::new();
-        // Quietly: an audit by another cell that writes the time of it to our disk would keep the disk awake.
-        for entry in Dir::new(open_quietly(&self.path)?)? {
-            let entry = entry?;
-            let Some(id) = self.id_of(OsStr::from_bytes(entry.file_name().to_bytes())) else { continue };
-            if after.is_some_and(|after| id <= *after) {
-                continue;
-            }
-            let is_file = match entry.file_type() {
-                FileType::RegularFile => true,
-                // Some file systems do not tell.
-                FileType::Unknown => file_len(&self.file(&id))?.is_some(),
-                _ => false,
-            };
-            if is_file {
-                ids.push(id);
-            }
-        }
-        ids.sort_unstable();
-        Ok(ids)
+        chunk_ids(&self.path, after)
     }
 
-    /// Only a valid id in the folder that its first byte names is ever looked for there.
-    fn id_of(&self, name: &OsStr) -> Option<ChunkId> {
-        let id = ChunkId::from_str(name.to_str()?).ok()?;
-        let folder = self.path.file_name()?.to_str()?;
-        name.to_str()?.starts_with(folder).then_some(id)
+    /// Sets the usage that the clean-stop note states.
+    pub(super) fn set_usage(&self, usage: ShardUsage) {
+        lock(&self.state).set_usage(&self.capacity, usage);
     }
 
-    /// What the last clean stop said is here.
-    pub(super) fn trust(&self, held: Held) {
-        let mut state = locked(&self.state);
-        self.room.correct(state.held, held);
-        state.held = held;
+    pub(super) fn usage(&self) -> ShardUsage {
+        lock(&self.state).usage
     }
 
-    /// What is held to be here.
-    pub(super) fn held(&self) -> Held {
-        locked(&self.state).held
-    }
-
-    /// Counts the files and corrects the books. Puts go on meanwhile; what they touched is looked at again.
-    pub(super) fn count(&self) -> io::Result<Vec<ChunkId>> {
-        locked(&self.state).touched = Some(BTreeSet::new());
-        let scan = self.scan();
-        let mut state = locked(&self.state);
+    /// Counts the files, corrects the usage, and returns the ids in ascending order. Puts and removals continue
+    /// meanwhile; the chunks they touch are counted again.
+    pub(super) fn recount(&self) -> io::Result<Vec<ChunkId>> {
+        lock(&self.state).touched = Some(BTreeSet::new());
+        let scan = chunk_lens(&self.path);
+        let mut state = lock(&self.state);
         let touched = state.touched.take().unwrap_or_default();
         let mut lens = scan?;
         lens.retain(|(id, _)| !touched.contains(id));
@@ -248,42 +222,11 @@ impl Shard {
                 lens.push((*id, len));
             }
         }
-        let held = Held { chunks: lens.len() as u64, bytes: lens.iter().map(|(_, len)| len).sum() };
-        self.room.correct(state.held, held);
-        state.held = held;
+        let usage = ShardUsage { chunks: lens.len() as u64, bytes: lens.iter().map(|(_, len)| len).sum() };
+        state.set_usage(&self.capacity, usage);
         drop(state);
         let mut ids: Vec<_> = lens.into_iter().map(|(id, _)| id).collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    fn scan(&self) -> io::Result<Vec<(ChunkId, u64)>> {
-        let mut lens = Vec::new();
-        for id in self.ids(None)? {
-            if let Some(len) = file_len(&self.file(&id))? {
-                lens.push((id, len));
-            }
-        }
-        Ok(lens)
-    }
-}
-
-/// What is not on the list was fsynced, by this process or at its start.
-fn pending(state: &State, id: &ChunkId) -> Named {
-    Named(state.renamed.iter().find(|renamed| renamed.id == *id).map(Arc::clone))
-}
-
-/// The length of a chunk's file, or `None` if there is no such file. One that is so damaged that the file system does
-/// not even tell its length is none either: it can be neither read nor moved nor replaced.
-pub(super) fn file_len(path: &Path) -> io::Result<Option<u64>> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
-        Ok(_) => Ok(None),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) if is_damage(&e) => {
-            log::warn!("{} is lost ({e}): check its disk", path.display());
-            Ok(None)
-        }
-        Err(e) => Err(e),
     }
 }

@@ -1,96 +1,59 @@
-//! A chunk that is coming: its bytes go through a buffer into `tmp/` and are hashed on the way.
+//! A chunk on its way in: a file in `tmp/` that is hashed while it is written, and then published under its id.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
-
 use crate::id::ChunkId;
 use crate::store::StoreError;
+use crate::store::files::hash::hash_body;
 
-/// All of a body that is in memory at a time.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Names in `tmp/` are unique within a process, and the folder belongs to one process.
+/// Makes the names in `tmp/` unique. One process owns the folder.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// A file in `tmp/`, removed when dropped unless it was given a name.
-pub(super) struct Incoming {
+/// A file in `tmp/`, deleted when dropped unless it was published.
+pub(super) struct StagedChunk {
     path: PathBuf,
     file: File,
     len: u64,
-    named: bool,
+    is_published: bool,
 }
 
-impl Drop for Incoming {
+impl Drop for StagedChunk {
     fn drop(&mut self) {
-        if !self.named
+        if !self.is_published
             && let Err(e) = fs::remove_file(&self.path)
         {
-            log::warn!("removing {}: {e}", self.path.display());
+            log::warn!("cannot remove {}: {e}", self.path.display());
         }
     }
 }
 
-impl Incoming {
+impl StagedChunk {
     pub(super) fn create(tmp: &Path, len: u64) -> Result<Self, StoreError> {
         let path = tmp.join(format!("{:x}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        let file = File::create_new(&path).map_err(|e| disk_or_full(e, len, "making", &path))?;
-        Ok(Self { path, file, len, named: false })
+        let file = File::create_new(&path).map_err(StoreError::disk_or_full("create", &path, len))?;
+        Ok(Self { path, file, len, is_published: false })
     }
 
-    /// Writes the whole body and returns its id. An fdatasync is enough: it also writes the length, and no other fact
-    /// about the file matters.
+    /// Writes the whole body and returns its id.
     pub(super) fn fill(&mut self, body: &mut dyn Read) -> Result<ChunkId, StoreError> {
         let (file, path, len) = (&mut self.file, &self.path, self.len);
-        hash(body, len, |piece| file.write_all(piece).map_err(|e| disk_or_full(e, len, "writing", path)))
+        hash_body(body, len, |piece| file.write_all(piece).map_err(StoreError::disk_or_full("write", path, len)))
     }
 
+    /// Makes the bytes durable. fdatasync is enough: it includes the length, and no other metadata of the file matters.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_data().map_err(|e| disk_or_full(e, self.len, "fsync of", &self.path))
+        self.file.sync_data().map_err(StoreError::disk_or_full("fsync", &self.path, self.len))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file has its name now: it is no longer to be removed.
-    pub(super) fn keep(&mut self) {
-        self.named = true;
-    }
-}
-
-/// Reads exactly `len` bytes of a body, hands each piece on, and returns the id of them all.
-pub(super) fn hash(
-    body: &mut dyn Read,
-    len: u64,
-    mut each: impl FnMut(&[u8]) -> Result<(), StoreError>,
-) -> Result<ChunkId, StoreError> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(len).unwrap_or(BUFFER_BYTES))];
-    let mut body = body.take(len);
-    let mut got = 0;
-    while got < len {
-        let count = match body.read(&mut buffer) {
-            Ok(0) => return Err(StoreError::Truncated { expected: len, got }),
-            Ok(count) => count,
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) => return Err(StoreError::Body(e)),
-        };
-        let piece = buffer.get(..count).ok_or_else(|| StoreError::Body(io::Error::other("read more than asked")))?;
-        hasher.update(piece);
-        each(piece)?;
-        got += count as u64;
-    }
-    Ok(ChunkId::from_bytes(hasher.finalize().into()))
-}
-
-/// A full disk is no failure of the disk: there is no room.
-pub(super) fn disk_or_full(e: io::Error, needed: u64, doing: &str, path: &Path) -> StoreError {
-    match e.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::NoRoom { needed, free: 0 },
-        _ => StoreError::disk(doing, path)(e),
+    /// Call after the file was renamed: it must not be deleted any more.
+    pub(super) fn set_published(&mut self) {
+        self.is_published = true;
     }
 }

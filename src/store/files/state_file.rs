@@ -1,12 +1,14 @@
-//! What a cell must not forget when it restarts: a small file of its own, so that it outlives the catalogue.
+//! The state file, `facts`: what a cell must not forget when it restarts. It is a file of its own, so that it survives
+//! the loss of the catalogue.
 //!
 //! ```text
-//! 64 hexadecimal digits: the SHA-256 of what follows the line feed
-//! the facts, as they were handed in
+//! byte 0    64 lower-case hexadecimal digits: the SHA-256 of the state
+//! byte 64   line feed
+//! byte 65   the state, up to 64 KiB, as the cell passed it in
 //! ```
 //!
-//! Old facts stay until the new ones are safe: they are written under a temporary name, fsynced, renamed, and the
-//! folder is fsynced. A file that does not fit its first line is worth nothing and is said to be so in the log.
+//! The file is replaced by a rename, so the old state stays until the new one is durable. A file whose first line does
+//! not match its state counts as damaged, and no state is loaded from it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -14,88 +16,87 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::id::{ChunkId, ID_HEX_LEN};
-use crate::store::files::capacity::Room;
-use crate::store::files::folder::replace_file;
-use crate::store::files::locked;
-use crate::store::files::staging::disk_or_full;
-use crate::store::files::verify::is_damage;
+use crate::store::files::capacity::Capacity;
+use crate::store::files::fs::{is_damage, replace_file};
 use crate::store::{MAX_STATE_BYTES, StoreError};
+use crate::sync::lock;
 
 const NAME: &str = "facts";
-/// In the folder that is emptied at every start.
-const NEW: &str = "tmp/facts";
+/// In the folder that every start empties.
+const TEMPORARY: &str = "tmp/facts";
 
-pub(super) struct Facts {
+pub(super) struct StateFile {
     root: PathBuf,
-    /// The hash of what this process has made safe; the same again need not be written again.
-    safe: Mutex<Option<ChunkId>>,
+    /// The hash of the state that this process made durable last: the same state is not written again.
+    saved: Mutex<Option<ChunkId>>,
 }
 
-impl Facts {
+impl StateFile {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), safe: Mutex::default() }
+        Self { root: root.to_owned(), saved: Mutex::default() }
     }
 
-    pub(super) fn keep(&self, facts: &[u8], room: &Room) -> Result<(), StoreError> {
-        if facts.len() > MAX_STATE_BYTES {
-            return Err(StoreError::TooLarge { len: facts.len() as u64 });
+    /// Saves the state. On a full disk it releases the ballast and tries once more.
+    pub(super) fn save(&self, state: &[u8], capacity: &Capacity) -> Result<(), StoreError> {
+        if state.len() > MAX_STATE_BYTES {
+            let (len_bytes, limit_bytes) = (state.len() as u64, MAX_STATE_BYTES as u64);
+            return Err(StoreError::TooLarge { len_bytes, limit_bytes });
         }
-        let hash = ChunkId::of(facts);
-        let mut safe = locked(&self.safe);
-        if *safe == Some(hash) {
+        let hash = ChunkId::of(state);
+        let mut saved = lock(&self.saved);
+        if *saved == Some(hash) {
             return Ok(());
         }
-        // Whatever becomes of this one: the file can be the old one or the new one now.
-        *safe = None;
-        let text = [hash.to_string().as_bytes(), b"\n", facts].concat();
+        // If writing fails, the file can hold the old state or the new one.
+        *saved = None;
+        let text = [hash.to_string().as_bytes(), b"\n", state].concat();
         let mut written = self.replace(&text);
         if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::StorageFull) {
-            room.drop_ballast();
+            capacity.release_ballast();
             written = self.replace(&text);
         }
-        let path = self.root.join(NAME);
-        written.map_err(|e| disk_or_full(e, text.len() as u64, "writing", &path))?;
-        *safe = Some(hash);
+        written.map_err(StoreError::disk_or_full("write", &self.root.join(NAME), text.len() as u64))?;
+        *saved = Some(hash);
         Ok(())
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
-        let written = replace_file(&self.root, NEW, NAME, text);
+        let written = replace_file(&self.root, TEMPORARY, NAME, text);
         if written.is_err() {
-            // What there is of it would only take room; the next start would remove it too.
-            let _ = fs::remove_file(self.root.join(NEW));
+            // A half-written file takes space until the next start empties the folder.
+            let _ = fs::remove_file(self.root.join(TEMPORARY));
         }
         written
     }
 
-    pub(super) fn kept(&self) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn load(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.root.join(NAME);
-        // No renames meanwhile.
-        let _safe = locked(&self.safe);
-        let facts = match read(&path) {
-            Ok(text) => facts_of(&text).map(<[u8]>::to_vec),
+        // Held, so that no save replaces the file meanwhile.
+        let _saved = lock(&self.saved);
+        let state = match read(&path) {
+            Ok(text) => parse(&text).map(<[u8]>::to_vec),
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) if is_damage(&e) => None,
-            Err(e) => return Err(StoreError::disk("reading", &path)(e)),
+            Err(e) => return Err(StoreError::disk("read", &path)(e)),
         };
-        if facts.is_none() {
-            log::warn!("{} is damaged: what this cell was to remember is forgotten", path.display());
+        if state.is_none() {
+            log::warn!("{} is damaged: this cell's saved state is lost", path.display());
         }
-        Ok(facts)
+        Ok(state)
     }
 }
 
-/// A byte more than the longest there can be, to know a longer one by.
+/// Reads one byte more than the longest valid file, so that a longer file is not taken for a valid one.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let most = (ID_HEX_LEN + 1 + MAX_STATE_BYTES) as u64;
+    let max_bytes = (ID_HEX_LEN + 1 + MAX_STATE_BYTES) as u64;
     let mut text = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut text)?;
+    File::open(path)?.take(max_bytes + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
-fn facts_of(text: &[u8]) -> Option<&[u8]> {
+fn parse(text: &[u8]) -> Option<&[u8]> {
     let (line, rest) = text.split_at_checked(ID_HEX_LEN)?;
-    let facts = rest.strip_prefix(b"\n").filter(|facts| facts.len() <= MAX_STATE_BYTES)?;
+    let state = rest.strip_prefix(b"\n").filter(|state| state.len() <= MAX_STATE_BYTES)?;
     let hash: ChunkId = str::from_utf8(line).ok()?.parse().ok()?;
-    (ChunkId::of(facts) == hash).then_some(facts)
+    (ChunkId::of(state) == hash).then_some(state)
 }

@@ -1,0 +1,227 @@
+//! The catalogue writer: the thread that applies queued changes, reconciles the catalogue with the files after every
+//! start, and makes it durable from time to time.
+//!
+//! The next job, by priority:
+//!
+//! ```text
+//!  1 stop
+//!  2 recover from a failure       damaged: set aside, open an empty one, reconcile; else close for a minute
+//!  3 reopen                       a minute after it was closed
+//!  4 write a batch of changes     ┐ not while the catalogue
+//!  5 flush (requested)            │ is closed, except that
+//!  6 reconcile the next shard     │ 5 then fails and 6 then
+//!  7 make durable when due        ┘ only counts the files
+//!  – else sleep
+//! ```
+//!
+//! An idle store writes nothing.
+
+// A shell: it reads a clock to know how long records have waited for the disk.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::id::ChunkId;
+use crate::store::files::catalogue::CatalogueError;
+use crate::store::files::change::Change;
+use crate::store::files::change_queue::Batch;
+use crate::store::files::inner::Inner;
+
+/// Records may wait this long for the disk: they can be rebuilt, and each flush wears the card of a small board.
+const DURABLE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Times of verification may wait longer. A slow scrub verifies a copy every few seconds without end; with a flush for
+/// each the card would never rest.
+const SCRUBS_DURABLE_WITHIN: Duration = Duration::from_hours(1);
+
+/// How long a catalogue that cannot be used, most likely because the disk is full, stays closed.
+const RETRY_EVERY: Duration = Duration::from_mins(1);
+
+struct CatalogueWriter<'a> {
+    inner: &'a Inner,
+    /// The next shard to reconcile with its files, until all are.
+    next_shard: Option<u8>,
+    /// Whether every shard so far of this pass could be read.
+    all_read: bool,
+    /// When written changes must be durable, if there are any.
+    durable_due: Option<Instant>,
+    closed_until: Option<Instant>,
+    restarted_at: Option<Instant>,
+}
+
+enum Job {
+    Stop,
+    Flush(u64),
+    Write(Batch),
+    Reconcile(u8),
+    MakeDurable,
+    Recover(CatalogueError),
+    Reopen,
+}
+
+/// Runs until [`ChangeQueue::stop`](crate::store::files::change_queue::ChangeQueue::stop). `is_open` is whether the
+/// catalogue is open already.
+pub(super) fn run(inner: &Inner, is_open: bool) {
+    let closed_until = (!is_open).then(|| Instant::now() + RETRY_EVERY);
+    let mut writer = CatalogueWriter {
+        inner,
+        next_shard: Some(0),
+        all_read: true,
+        durable_due: None,
+        closed_until,
+        restarted_at: None,
+    };
+    loop {
+        let result = match writer.next_job() {
+            Job::Stop => break,
+            Job::Flush(flush) => writer.flush(flush),
+            Job::Write(batch) => writer.write(&batch),
+            Job::Reconcile(shard) => writer.reconcile(shard),
+            Job::MakeDurable => writer.make_durable(),
+            Job::Recover(failure) => Err(failure),
+            Job::Reopen => writer.restart(false),
+        };
+        if let Err(e) = result {
+            writer.recover(&e);
+        }
+    }
+    inner.queue.set_stopped();
+}
+
+impl CatalogueWriter<'_> {
+    fn next_job(&mut self) -> Job {
+        let queue = &self.inner.queue;
+        let mut state = queue.lock();
+        loop {
+            let now = Instant::now();
+            let is_closed = self.closed_until.is_some_and(|until| now < until);
+            if state.is_stopping() {
+                return Job::Stop;
+            }
+            if let Some(failure) = state.take_failure() {
+                return Job::Recover(failure);
+            }
+            if self.closed_until.is_some() && !is_closed {
+                return Job::Reopen;
+            }
+            if !is_closed && let Some(batch) = state.next_batch() {
+                return Job::Write(batch);
+            }
+            if let Some(flush) = state.next_flush() {
+                return Job::Flush(flush);
+            }
+            if !is_closed && self.next_shard.is_none() && state.take_overflow() {
+                self.next_shard = Some(0);
+            }
+            if let Some(shard) = self.next_shard {
+                return Job::Reconcile(shard);
+            }
+            if !is_closed && self.durable_due.is_some_and(|due| due <= now) {
+                return Job::MakeDurable;
+            }
+            let wake_at = self.closed_until.or(self.durable_due);
+            state = queue.wait(state, wake_at.map(|at| at.saturating_duration_since(now)));
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), CatalogueError> {
+        self.inner.capacity.ensure_catalogue_can_write()?;
+        for (id, (_, change)) in batch {
+            self.apply(id, change)?;
+        }
+        self.inner.queue.set_written(batch);
+        Ok(())
+    }
+
+    fn apply(&mut self, id: &ChunkId, change: &Change) -> Result<(), CatalogueError> {
+        if self.inner.catalogue.apply(id, change, || self.inner.record_from_file(id))? {
+            self.require_durable(if change.is_scrub() { SCRUBS_DURABLE_WITHIN } else { DURABLE_WITHIN });
+        }
+        Ok(())
+    }
+
+    fn require_durable(&mut self, within: Duration) {
+        let due = Instant::now() + within;
+        self.durable_due = Some(self.durable_due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    fn make_durable(&mut self) -> Result<(), CatalogueError> {
+        self.inner.capacity.ensure_catalogue_can_write()?;
+        self.inner.catalogue.sync()?;
+        self.durable_due = None;
+        Ok(())
+    }
+
+    fn flush(&mut self, flush: u64) -> Result<(), CatalogueError> {
+        let result = self.make_durable();
+        self.inner.queue.set_flushed(flush, result.as_ref().err().map(ToString::to_string));
+        result
+    }
+
+    /// Counts one shard, and makes its records agree with its files. Where they agree already, it only reads.
+    fn reconcile(&mut self, number: u8) -> Result<(), CatalogueError> {
+        let next = number.checked_add(1);
+        if let Some(shard) = self.inner.shards.get(usize::from(number)) {
+            match shard.recount() {
+                Ok(ids) if self.closed_until.is_none() => self.repair_records(number, &ids)?,
+                Ok(_) => {}
+                Err(e) => {
+                    log::warn!("cannot read {}: {e}", self.inner.folder.shard(number).display());
+                    self.all_read = false;
+                }
+            }
+        }
+        self.next_shard = next;
+        if next.is_none() {
+            if self.all_read {
+                self.inner.capacity.set_counted();
+            }
+            self.all_read = true;
+        }
+        Ok(())
+    }
+
+    fn repair_records(&mut self, shard: u8, files: &[ChunkId]) -> Result<(), CatalogueError> {
+        let listing = self.inner.catalogue.list(shard)?;
+        let files: BTreeSet<_> = files.iter().collect();
+        let records: BTreeSet<_> = listing.ids.iter().collect();
+        if !listing.invalid_keys.is_empty() || files != records {
+            self.inner.capacity.ensure_catalogue_can_write()?;
+        }
+        for key in &listing.invalid_keys {
+            self.inner.catalogue.remove_key(key)?;
+            self.require_durable(DURABLE_WITHIN);
+        }
+        for id in records.difference(&files) {
+            self.apply(id, &Change::Remove)?;
+        }
+        for id in files.difference(&records) {
+            if let Some(record) = self.inner.record_from_file(id) {
+                self.apply(id, &Change::fill(record))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, is_damaged: bool) -> Result<(), CatalogueError> {
+        self.restarted_at = Some(Instant::now());
+        self.inner.catalogue.start(&self.inner.capacity, is_damaged)?;
+        self.closed_until = None;
+        self.next_shard = Some(0);
+        Ok(())
+    }
+
+    /// After a failure: replaces a damaged catalogue. If the damage is elsewhere, or replacing fails or did not help
+    /// just now, the catalogue stays closed for a while.
+    fn recover(&mut self, error: &CatalogueError) {
+        self.durable_due = None;
+        let just_restarted = self.restarted_at.is_some_and(|at| at.elapsed() < RETRY_EVERY);
+        let is_replaced = error.blames_files() && !just_restarted && self.restart(true).is_ok();
+        if !is_replaced {
+            let (root, seconds) = (self.inner.folder.root().display(), RETRY_EVERY.as_secs());
+            log::warn!("the catalogue of {root} stays closed for {seconds} s: {error}");
+            self.closed_until = Some(Instant::now() + RETRY_EVERY);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A cell's data folder: creates it, checks that this process may use it, locks it, and names the paths in it.
+
+// A shell: it waits for the lock of a process that is about to end.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use crate::id::{CellId, ChunkId};
+use crate::store::StoreError;
+use crate::store::files::errors::OpenError;
+use crate::store::files::fs::sync_folder;
+use crate::store::files::marker;
+use crate::sync::lock;
+
+const LOCK: &str = "lock";
+const CHUNKS: &str = "chunks";
+const TMP: &str = "tmp";
+const QUARANTINE: &str = "quarantine";
+
+/// A restarted daemon can meet the lock of the one that is about to end: it retries for two seconds.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// A cell's data folder, locked by this process.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    root: PathBuf,
+    cell: Mutex<CellId>,
+    /// Closing the file releases the lock.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes an empty folder a cell's, or leaves a cell's folder as it is. Returns the cell's id and whether it is new.
+    pub(super) fn init(root: &Path, cell: CellId) -> Result<(CellId, bool), OpenError> {
+        fs::create_dir_all(root).map_err(OpenError::disk("create", root))?;
+        if let Some(cell) = marker::read(root)? {
+            return Ok((cell, false));
+        }
+        check_owner(root)?;
+        if !is_empty_or_half_made(root).map_err(OpenError::disk("list", root))? {
+            return Err(OpenError::NotEmpty { dir: root.to_owned() });
+        }
+        create_folders(root)?;
+        marker::write(root, cell).map_err(OpenError::disk("write the marker in", root))?;
+        if let Some(parent) = root.canonicalize().ok().as_deref().and_then(Path::parent) {
+            sync_folder(parent).map_err(OpenError::disk("fsync", parent))?;
+        }
+        Ok((cell, true))
+    }
+
+    /// Locks a cell's folder, creates missing folders in it and deletes half-written files.
+    pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
+        // Before anything is written: without a marker this can be the mount point of a disk that is not mounted.
+        if marker::read(root)?.is_none() {
+            return Err(OpenError::NoMarker { dir: root.to_owned() });
+        }
+        check_owner(root)?;
+        let lock = take_lock(root)?;
+        // Once more: the process that held the lock can have changed it.
+        let Some(cell) = marker::read(root)? else { return Err(OpenError::NoMarker { dir: root.to_owned() }) };
+        create_folders(root)?;
+        for name in [CHUNKS, TMP, QUARANTINE] {
+            check_owner(&root.join(name))?;
+        }
+        let folder = Self { root: root.to_owned(), cell: Mutex::new(cell), _lock: lock };
+        empty(&folder.tmp()).map_err(OpenError::disk("empty", &folder.tmp()))?;
+        Ok(folder)
+    }
+
+    pub(super) fn cell_id(&self) -> CellId {
+        *lock(&self.cell)
+    }
+
+    pub(super) fn set_cell_id(&self, cell: CellId) -> Result<(), StoreError> {
+        let mut current = lock(&self.cell);
+        marker::write(&self.root, cell).map_err(StoreError::disk("replace the marker in", &self.root))?;
+        *current = cell;
+        Ok(())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.root.join(TMP)
+    }
+
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join(QUARANTINE)
+    }
+
+    pub(super) fn shard(&self, number: u8) -> PathBuf {
+        shard_path(&self.root, number)
+    }
+
+    pub(super) fn chunk(&self, id: &ChunkId) -> PathBuf {
+        self.shard(id.shard()).join(id.to_string())
+    }
+
+    /// Makes all names in the folder durable, for a start after an unclean stop: the process can have been killed
+    /// between a rename and its fsync, and a chunk that such a name shows must not vanish at the next power cut.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        if rustix::fs::syncfs(File::open(&self.root)?).is_ok() {
+            return Ok(());
+        }
+        (0..=u8::MAX).try_for_each(|number| sync_folder(&self.shard(number)))
+    }
+}
+
+/// Checks that this process can create files in a folder, and that they get the folder's owner.
+///
+/// A cell that cannot store must not open its gateway, and one that is started as root by mistake must not leave files
+/// that the cell's own user cannot change. A trial file shows both. Where all files have one owner, as on FAT, every
+/// user with write access passes.
+fn check_owner(folder: &Path) -> Result<(), OpenError> {
+    let trial = match tempfile::tempfile_in(folder) {
+        Ok(trial) => trial,
+        // A full cell still serves its chunks.
+        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Ok(()),
+        Err(e) => return Err(OpenError::disk("create a file in", folder)(e)),
+    };
+    let uid =
+        |meta: io::Result<fs::Metadata>| meta.map_err(OpenError::disk("read the owner of", folder)).map(|m| m.uid());
+    let (owner_uid, process_uid) = (uid(fs::metadata(folder))?, uid(trial.metadata())?);
+    if owner_uid == process_uid {
+        return Ok(());
+    }
+    Err(OpenError::Owner { dir: folder.to_owned(), owner_uid, process_uid })
+}
+
+fn shard_path(root: &Path, number: u8) -> PathBuf {
+    root.join(CHUNKS).join(format!("{number:02x}"))
+}
+
+fn create_folders(root: &Path) -> Result<(), OpenError> {
+    let chunks = root.join(CHUNKS);
+    let mut created = false;
+    let mut create = |path: &Path| match fs::create_dir(path) {
+        Ok(()) => {
+            created = true;
+            Ok(())
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) => Err(OpenError::disk("create", path)(e)),
+    };
+    for name in [CHUNKS, TMP, QUARANTINE] {
+        create(&root.join(name))?;
+    }
+    for number in 0..=u8::MAX {
+        create(&shard_path(root, number))?;
+    }
+    if created {
+        for folder in [chunks.as_path(), root] {
+            sync_folder(folder).map_err(OpenError::disk("fsync", folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder holds only what a fresh file system has and what an interrupted `init` leaves behind.
+fn is_empty_or_half_made(root: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let harmless = match name.to_str() {
+            Some("lost+found") => true,
+            Some(marker::MARKER_TEMPORARY | LOCK) => entry.file_type()?.is_file(),
+            Some(TMP | QUARANTINE) => entry.file_type()?.is_dir() && is_empty(&entry.path())?,
+            Some(CHUNKS) => entry.file_type()?.is_dir() && holds_only_empty_folders(&entry.path())?,
+            _ => false,
+        };
+        if !harmless {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(path)?.next().is_none())
+}
+
+fn holds_only_empty_folders(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || !is_empty(&entry.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn take_lock(root: &Path) -> Result<File, OpenError> {
+    let path = root.join(LOCK);
+    let file =
+        File::options().create(true).write(true).truncate(false).open(&path).map_err(OpenError::disk("open", &path))?;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(e)) => return Err(OpenError::disk("lock", &path)(e)),
+        }
+    }
+    Err(OpenError::Locked { dir: root.to_owned() })
+}
+
+fn empty(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

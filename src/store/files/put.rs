@@ -1,0 +1,88 @@
+//! Storing a chunk.
+
+use std::io::{self, Read};
+
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::store::files::change::Change;
+use crate::store::files::hash::hash_body;
+use crate::store::files::inner::Inner;
+use crate::store::files::shard::PublishedName;
+use crate::store::files::staging::StagedChunk;
+use crate::store::{MAX_HOLDERS, PutMetadata, PutOutcome, Record, StoreError};
+
+impl Inner {
+    pub(super) fn put(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+        metadata: &PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
+        if len > MAX_CHUNK_BYTES as u64 {
+            return Err(StoreError::TooLarge { len_bytes: len, limit_bytes: MAX_CHUNK_BYTES as u64 });
+        }
+        let present = match expected {
+            Some(id) => self.has_good_copy(id, len)?.then_some(id),
+            None => None,
+        };
+        let (id, outcome) = match present {
+            Some(id) => self.put_present(id, len, body).map(|()| (*id, PutOutcome::AlreadyPresent))?,
+            None => self.put_new(expected, len, body)?,
+        };
+        let mut metadata = metadata.clone();
+        metadata.holders.truncate(MAX_HOLDERS);
+        let record = Record { len, metadata, scrubbed_at_s: 0 };
+        let change = match outcome {
+            PutOutcome::Stored => Change::put(record),
+            PutOutcome::AlreadyPresent => Change::fill(record),
+        };
+        self.queue.push(&id, change);
+        Ok((id, outcome))
+    }
+
+    /// Reads and verifies the body of a chunk that is stored already.
+    fn put_present(&self, id: &ChunkId, len: u64, body: &mut dyn Read) -> Result<(), StoreError> {
+        check_id(Some(id), hash_body(body, len, |_| Ok(()))?)?;
+        let path = self.folder.chunk(id);
+        match self.shard(id).find(id, len).map_err(StoreError::disk("find", &path))? {
+            Some(name) => self.make_durable(id, len, &name),
+            None => Err(StoreError::disk("store", &path)(io::Error::other("the stored copy went bad during the put"))),
+        }
+    }
+
+    fn put_new(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
+        let _allocation = self.capacity.allocate(len)?;
+        let mut staged = StagedChunk::create(&self.folder.tmp(), len)?;
+        let id = check_id(expected, staged.fill(body)?)?;
+        staged.sync()?;
+        // A copy can be stored already: one whose id was not announced, or one that another put stored meanwhile. A bad
+        // one goes into quarantine here, so that `publish` finds only a good one.
+        self.has_good_copy(&id, len)?;
+        let path = self.folder.chunk(&id);
+        let _change = self.begin_change()?;
+        let published = self.shard(&id).publish(&id, len, staged.path());
+        let (outcome, name) = published.map_err(StoreError::disk_or_full("create", &path, len))?;
+        if outcome == PutOutcome::Stored {
+            staged.set_published();
+        }
+        self.make_durable(&id, len, &name)?;
+        Ok((id, outcome))
+    }
+
+    fn make_durable(&self, id: &ChunkId, len: u64, name: &PublishedName) -> Result<(), StoreError> {
+        let folder = self.folder.shard(id.shard());
+        self.shard(id).make_durable(name).map_err(StoreError::disk_or_full("fsync", &folder, len))
+    }
+}
+
+fn check_id(expected: Option<&ChunkId>, found: ChunkId) -> Result<ChunkId, StoreError> {
+    match expected {
+        Some(expected) if *expected != found => Err(StoreError::WrongHash { expected: *expected, found }),
+        _ => Ok(found),
+    }
+}

@@ -1,104 +1,156 @@
-//! CellSync: a storage colony for small Linux boards. This page is the map of the house.
+//! CellSync: distributed storage on small Linux boards.
 //!
-//! # The data's path
+//! Each board runs a *cell*. The cells on one network form a *colony*: they find each other by UDP broadcast, keep five
+//! copies of each *chunk*, replace lost copies and verify the others. No cell is a master. A client splits a file into
+//! chunks, encrypts them and stores them on cells; a *manifest* lists the chunks and holds the key.
+//!
+//! One library contains everything; the programs `cellsync-node`, `cellsync-put`, `cellsync-get` and `cellsync` call
+//! [`cli`]. This page is the map.
+//!
+//! # The path of the data
 //!
 //! ```text
-//!  file ──▶ pipeline: split ▶ compress ▶ seal ──▶ chunk (raw bytes, named by their SHA-256)
-//!                                                   │
-//!           client::put::placer picks distinct cells (cell::placement: at random, weighted by room)
-//!                                                   │  PUT /chunk/{id}, all copies in parallel
-//!                                                   ▼
-//!           net::gateway ▶ net::backend ▶ node::api ──▶ store: bytes in files, records in a catalogue
+//!  cellsync-put
+//!    file ─▶ pipeline: split ▶ compress ▶ seal ─▶ chunk, named by its SHA-256
+//!                                                  │  client::put chooses cells (cell::placement)
+//!                                                  │  PUT /chunk/{id} to all of them in parallel
+//!                                                  ▼
+//!  cellsync-node    net::gateway    limits connections and request heads
+//!                        ▼
+//!                   net::backend    tiny_http behind a private socket, worker threads
+//!                        ▼
+//!                   node::api       admits or refuses the chunk
+//!                        ▼
+//!                   store::files    hashes the bytes, makes them durable; only then 200
+//!                        │ new copy
+//!                        ▼
+//!   other cells ◀──▶ node::driver ─ Input ─▶ cell::Cell   decides: which cells are alive, which chunks need copies,
+//!     beacons            ▲        ◀ Output ─              which copies to check
+//!                        ▼
+//!                   node::tasks     query, send, fetch, audit, verify, remove ──▶ store, other cells
 //!
-//!  UDP beacon ◀──▶ node::driver ◀──▶ cell: who is there, who is gone, what lacks copies, who lies
-//!                       │                  (decides; never does)
-//!                       └──▶ node::tasks: ask, send, fetch, audit, verify ──▶ store, other cells
-//!
-//!  manifest ──▶ client: who has what? ──▶ the quickest holder ──▶ verify ▶ open ──▶ file
+//!  cellsync-get
+//!    manifest ─▶ client::discover: which cells have which chunks? ─▶ client::get: GET from the fastest, check the hash
+//!                                                                    ─▶ pipeline: open ─▶ file
 //! ```
+//!
+//! # Where to look
+//!
+//! | question | file |
+//! |---|---|
+//! | Where is a `PUT` admitted? | `node/api/put.rs`. Before it, `net/gateway/admission.rs` admits the connection |
+//! | Where do its bytes become durable? | `store/files/mod.rs` draws the steps; `put_new` performs them |
+//! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
+//! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`; the delays are in `cell/heal/shortage.rs` |
+//! | When is a cell dead? | `cell/membership/mod.rs` |
+//! | When is a cell isolated? | `cell/integrity/strikes.rs` |
+//! | Where does an error get its sentence? | at its type (`#[error]`); `cli/error.rs` adds advice and the exit code |
+//! | Which sentence does an HTTP error have? | `node/api/response.rs` turns errors into statuses and problems |
+//! | Where to add an endpoint? | `wire/routes.rs`; then `node/api/mod.rs` does not compile until it is handled |
+//! | Where to add a setting? | [`config`] |
+//! | What is on the network, byte by byte? | [`wire`] |
+//! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
+//! | What is on a cell's disk? | `store/files/folder.rs` |
 //!
 //! # What lives where
 //!
-//! | module | what it is | may it touch clock, socket, disk, thread? |
+//! From top to bottom; a module uses those above it only.
+//!
+//! | module | what it is | uses clock, socket, disk, thread |
 //! |---|---|---|
-//! | [`id`], [`time`] | chunk ids, cell ids, sizes; a moment | no |
-//! | [`pipeline`] | a user's bytes to sealed chunks and back; the manifest | no |
-//! | [`wire`] | every byte that crosses the network | no |
-//! | [`cell`] | the protocol: inputs and the time in, decisions out; its rules are drawn in `cell::copies` | no |
-//! | [`config`] | `node.toml` and options to one [`config::Config`], with all defaults | reads one file |
-//! | [`store`] | where a cell keeps its copies, and what that promises | disk |
-//! | [`net`] | the gateway, the HTTP server behind it, the HTTP client, UDP sockets | sockets |
-//! | `node` | a running cell: driver, tasks, API, searches (Linux only) | all |
-//! | [`client`] | put and get | all |
-//! | [`cli`] | command lines; the only place that prints | all |
+//! | [`id`], [`time`] | chunk ids, cell ids and sizes; points in time | none |
+//! | [`pipeline`] | bytes of a file to sealed chunks and back; the manifest | none |
+//! | [`wire`] | the protocol: its specification, its types, reading and writing them | none |
+//! | [`cell`] | the core of a cell: inputs and the time in, decisions out | none |
+//! | [`store`] | the copies on a cell's disk | disk, threads |
+//! | [`net`] | the gateway and the HTTP server behind it; the HTTP client; UDP sockets | sockets, clock, threads |
+//! | [`config`] | `node.toml` and options become one [`config::Config`]; all defaults of a cell | reads one file |
+//! | `node` | a running cell (Linux only): driver, tasks, API, searches | all |
+//! | [`client`] | put, get, check, repair, drain, scrub | all |
+//! | `demo` | the demonstration colony of `cellsync demo`; not in the packages | all |
+//! | [`cli`] | command lines; the only module that prints | all |
 //!
-//! Outside of the library: `packaging` makes the Debian packages and tries them on boards of its own, `systemd` has the
-//! service; the man pages and completions come from the same definitions as the command lines (`packaging/pages.rs`).
+//! Clippy enforces the last column for clocks and sleeps: `.clippy.toml` forbids them, and a module that needs them
+//! allows them at its head with the reason. Outside of the library, `packaging` builds the Debian packages, tests them,
+//! and writes manual pages and completions from the definitions in [`cli`]; `systemd` has the service.
 //!
-//! The rule in the last column is held by the linter: clocks are forbidden but where a module says why it needs one.
+//! # Invariants
 //!
-//! # What must always hold
+//! 1. A `PUT` returns 200 only if the bytes would survive a power cut ([`store::Store::put`]).
+//! 2. The file of a chunk contains exactly the chunk, so `sha256sum` verifies it. The file alone makes a chunk exist;
+//!    the
+//!    catalogue of metadata can be deleted at any time and is rebuilt.
+//! 3. No byte from the network is used before its hash is checked.
+//! 4. A cell is dead only if its beacons stop *and* an HTTP probe fails.
+//! 5. A file under its final name is complete: a chunk, a manifest, a marker, a restored file.
+//! 6. Everything has a maximum: heads, bodies, queues, member tables, searches, connections, retries.
+//! 7. Statements of other cells are hints. Before a cell sends copies, it asks the living cells what they have; before
+//!    it
+//!    removes a copy, others prove theirs by their bytes; an alert causes a check, and nothing else.
+//! 8. Manifest and journal hold the key. Only their user can read them, and they contain no name, path or address.
 //!
-//! 1. A `PUT` is answered with 200 only when the bytes would survive a power cut ([`store::Store::put`]).
-//! 2. A chunk's file is exactly its bytes, so its name can be checked by anyone: `sha256sum`. The file alone makes a
-//!    chunk exist; the catalogue can be deleted at any time and is made again.
-//! 3. No byte from a cell is used before it was hashed, and none from the network is trusted for more than its form.
-//! 4. A cell is dead only when it is silent *and* does not answer a probe.
-//! 5. Nothing half-written is ever seen under a real name: not a chunk, a manifest, a marker, or a restored file.
-//! 6. Everything has a largest size: heads, bodies, queues, members, searches, connections, retries.
-//! 7. What another cell says is a hint. Before a byte is moved the living cells are asked what they have; before a copy
-//!    is given up others prove theirs by their bytes; an alert makes us look, and nothing else.
-//! 8. The manifest and the journal hold the key: only their user reads them, and they name no file, path or address.
+//! # How large a colony can be
 //!
-//! # How large a colony may be
+//! Beacons grow with the square of the number of cells: each cell receives the beacons of all others every second.
+//! Everything else is bounded by a cell's own chunks. Simulated on two cores (`just sim`: ten minutes with cells that
+//! come and go, release build), the time for all cells together was 0.9 s for 250 cells, 2.7 s for 500, 6.1 s for 800,
+//! 8.6 s for 1,000 and 29.5 s for 2,000. Nearly all of it is for receiving beacons, some 24 ns each.
 //!
-//! What grows with the square of the cells is the beacon: each second every cell hears all others. All else is bounded by
-//! a cell's own chunks. Simulated on two cores (`just sim`, ten minutes of churn, release build): 250 cells 0.9 s, 500
-//! 2.7 s, 800 6.1 s, 1,000 8.6 s, 2,000 29.5 s; nearly all of it is hearing beacons, some 24 ns of processor each with all
-//! that is around it. On a real network a thousand cells send a thousand datagrams of some 250 bytes a second to everybody: two
-//! megabits, which a wire bears and a slow radio does not. [`cell::MAX_MEMBERS`] is the end in any case. Beyond some
-//! hundreds on a radio, or a thousand on a wire, membership has to go another way than by one broadcast domain.
+//! On a real network, 1,000 cells broadcast 1,000 datagrams of some 250 bytes each second. These 2 Mbit/s are no
+//! problem for Ethernet, but for Wi-Fi they are. [`cell::MAX_MEMBERS`] is the upper limit. Colonies beyond some
+//! hundreds of cells on Wi-Fi, or beyond a thousand on Ethernet, need another way to find each other than one broadcast
+//! domain.
 //!
-//! # Where it differs from what one might expect
+//! # What may surprise
 //!
-//! - The panic hook aborts the process, yet panics unwind: opening a damaged sled catalogue can panic, and that one
-//!   is caught (`store`).
+//! - A panic aborts the process, though the build unwinds: opening a damaged catalogue can panic inside of sled, and
+//!   only that panic is caught (`store`).
 //! - `--loopback` restricts a cell to the loopback interface; it does not add it to the others.
-//! - Beacons carry one key more than they must, `cells`: how many active cells the sender knows. When all that answer
-//!   agree on it, a client asks nobody for the rest.
-//! - `GET /peers` lists the other cells, not the one that answers: behind a wildcard address it cannot know its own
-//!   URL.
-//! - `POST /join` takes numeric addresses of private networks only: a stranger must not make a cell call on the
-//!   world. Others are named in `node.toml`.
-//! - A put that began with enough cells and lost some ends with exit code 3 and what to do, not with fewer copies.
-//! - A cell that says that it leaves, or is drained, gets no new chunks from that moment; its copies count until a visit
-//!   has shown the same. A beacon is easily forged, and otherwise one for each cell would set all to copying all.
-//! - A cell whose beacons come but that answers no question for long, while others do, holds nothing that counts
-//!   (`cell::membership::responsiveness`). One whose copy was bad, or not there when it was looked at, is believed only by its bytes
-//!   (`cell::integrity::strikes`).
-//! - Cells that come back from the dead are waited for, some seconds, before a round of healing begins: whoever was cut
-//!   off would otherwise send what all the others have to the first that it hears.
-//! - `POST /chunks/holders` is the one call beyond the table of the design: a healer tells the other holders where new
-//!   copies are, and they ask there before they believe it.
-//! - What a cell must not forget (strikes, isolation, draining, the scrub's place) is a small file of its own, `facts`:
-//!   the catalogue can be deleted at any time.
-//! - A manifest may say `"content": "tar"`: its bytes are the tar stream of a directory. Readers that do not know the
-//!   key restore the tar file.
+//! - A beacon carries the number of active cells that its sender knows. If the beacons of all cells that replied to a
+//!   probe agree with their number, a client has found all cells without asking any.
+//! - `GET /peers` does not list the cell that responds: behind a wildcard address it does not know its own URL.
+//! - `POST /join` takes numeric addresses of private networks only, so that nobody can make a cell send requests into
+//!   the internet. Name other peers in `node.toml`.
+//! - A put that lost cells on its way ends with exit code 3 and advice; it does not lower the number of copies.
+//! - A cell that announces that it leaves or drains gets no new chunks from then on, but its copies count until a probe
+//!   confirms the announcement. Otherwise one forged beacon for each cell could make the colony copy everything.
+//! - A cell that sends beacons but has responded to no request for long, while others have, holds nothing that counts
+//!   (`cell::membership::responsiveness`). After a bad or missing copy, a cell's claims about the chunk count only once
+//!   its bytes prove them (`cell::integrity::strikes`).
+//! - When cells return from the dead, no healing begins for some seconds (`cell::heal::holdoff`). A cell that was cut
+//!   off would otherwise send the copies that all others have to the first cell that it reaches.
+//! - Some state of a cell must survive the loss of the catalogue: strikes, isolation, drain, the position of the scrub.
+//!   It is in a file of its own, `facts`.
+//! - A manifest with `"content": "tar"` holds the tar stream of a directory. Readers that do not know the key restore
+//!   the tar file.
 
-pub mod cell;
-pub mod cli;
-pub mod client;
-pub mod config;
-#[cfg(all(target_os = "linux", feature = "demo"))]
-mod demo;
+// Names and numbers.
 mod human;
 pub mod id;
-pub mod net;
-#[cfg(target_os = "linux")]
-pub mod node;
-pub mod pipeline;
-pub mod store;
 mod sync;
 pub mod time;
 mod unix_time;
+
+// Pure modules, in the order of the data's path.
+pub mod pipeline;
+
 pub mod wire;
+
+pub mod cell;
+
+// Modules with side effects.
+pub mod store;
+
+pub mod net;
+
+pub mod config;
+
+#[cfg(target_os = "linux")]
+pub mod node;
+
+pub mod client;
+
+#[cfg(all(target_os = "linux", feature = "demo"))]
+mod demo;
+
+pub mod cli;

@@ -31,6 +31,13 @@ demo *options:
 sim cells="2000" minutes="10" seed="1":
     CELLS={{cells}} MINUTES={{minutes}} SEED={{seed}} cargo test --locked --release --test sim a_thousand_cells -- --nocapture
 
+# Write the traces of all simulated worlds to target/traces.txt, sorted. A refactoring must leave the file unchanged;
+# renaming a test may change the first column only.
+traces:
+    rm -f target/traces.txt
+    TRACES=target/traces.txt cargo test --locked --test sim
+    LC_ALL=C sort -o target/traces.txt target/traces.txt
+
 # Write the manual pages and shell completions of the packages.
 pages folder="target/pages":
     cargo run --locked --example pages -- {{folder}}

@@ -30,7 +30,7 @@ pub use crate::cell::input::{
 pub use crate::cell::membership::static_peers::MAX_PEERS;
 pub use crate::cell::membership::{MAX_MEMBERS, Member};
 pub use crate::cell::output::{Event, Output, Persist, Task, Udp};
-pub use crate::cell::saved_state::SavedState;
+pub use crate::cell::saved_state::{Isolation, SavedState, Strike};
 pub use crate::cell::settings::Settings;
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ impl Host {
     fn perform_all(&mut self, now: Time) {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
-            self.trace.output(now, &output);
+            self.trace.add(now, &output);
             self.watch(now, &output);
             self.perform(now, output);
         }

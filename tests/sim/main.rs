@@ -8,6 +8,12 @@
 //! chunk's or cell's name before that line, and `-- --nocapture` behind it, each input and output that has it in it is
 //! printed too.
 //!
+//! `just traces` checks that a refactoring does not change what cells decide. It sets `TRACES=target/traces.txt`; each
+//! world then appends the line `name cells seed trace` to that file when it ends. The sorted file is the same for each
+//! run of the same code. Run it before the change, keep a copy, run it after the change and compare with `diff`. If
+//! tests were renamed, compare without the first column: `cut -d ' ' -f 2- traces.txt | sort`. [`trace`] describes what
+//! is hashed.
+//!
 //! Who breaks a rule of `cell` sees these fail, among others:
 //!
 //! | rule broken | what notices |

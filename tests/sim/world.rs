@@ -20,7 +20,7 @@ use crate::calls::{CallId, Nature, Purpose, Reply, Request};
 use crate::disk::{Disk, Taken};
 use crate::host::{Host, Mail, Parcel};
 use crate::network::{self, Air, CONNECT_MS, Link, STALL_MS, Wave, Wire, mix};
-use crate::trace::Trace;
+use crate::trace::{self, Sink as _, Trace};
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -325,6 +325,8 @@ impl Drop for World {
             let Plan { name, seed, cells, .. } = self.plan;
             eprintln!("at {} ms of the simulation; to see it again:", self.now.0);
             eprintln!("SEED={seed} CELLS={cells} cargo test --test sim {name}");
+        } else {
+            trace::append_to_file(&self.plan, self.trace());
         }
     }
 }

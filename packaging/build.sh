@@ -1,17 +1,16 @@
 #!/bin/bash
-# build.sh [ARCH...]: both packages for each of these Debian architectures (amd64, arm64, armhf), into target/packages. Without
-# one: for this machine's.
+# build.sh [ARCH...]: builds both packages for these Debian architectures (amd64, arm64, armhf) in target/packages. The
+# default is the architecture of this machine.
 #
-# Needs Rust, a C compiler, and for another architecture what packaging/compile.sh asks for. cargo-deb is installed under
-# target/tools if it is not there. Two builds from the same files give the same bytes: all times in the packages are that of
-# the last entry in the changelog.
+# Needs Rust, a C compiler, and for another architecture what packaging/compile.sh lists. Installs cargo-deb under
+# target/tools if it is missing. Builds are reproducible: all times in the packages come from the changelog.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=$PWD/target
 tools=$target/tools
 packages=$target/packages
-# What cargo-deb packs; the names are in Cargo.toml.
+# The contents of the packages, under the paths that Cargo.toml lists.
 gathered=$target/package
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date -d "$(sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)" +%s)}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
@@ -21,9 +20,9 @@ triple_of() {
     case $1 in
     amd64) echo x86_64-unknown-linux-gnu ;;
     arm64) echo aarch64-unknown-linux-gnu ;;
-    # Of what dpkg calls armhf; the programs themselves are made for less and need nothing of it.
+    # Selects the name armhf for the package. packaging/compile.sh compiles the programs for an older processor.
     armhf) echo arm-unknown-linux-gnueabihf ;;
-    *) echo "$1: not one of amd64, arm64, armhf" >&2; return 2 ;;
+    *) echo "unknown architecture $1; use amd64, arm64 or armhf" >&2; return 2 ;;
     esac
 }
 
@@ -36,26 +35,27 @@ gather() {
     packaging/third-party.sh | gzip -9n >"$gathered/third-party.txt.gz"
 }
 
-# Is what the packages say they need all that they need? A newer Debian's linker may ask for a newer C library.
+# Fails if a program needs a newer C library than the packages declare, as it does when linked on a newer Debian.
 check_needs() {
     local program needs promised
     promised=$(sed -n 's/^depends = .*libc6 (>= \([0-9.]*\)).*/\1/p' Cargo.toml | head -n 1)
     for program in "$gathered"/bin/*; do
         needs=$(strings -a "$program" | sed -n 's/^GLIBC_\([0-9][0-9.]*\)$/\1/p' | sort -V | tail -n 1)
         if [[ $needs && $(printf '%s\n' "$needs" "$promised" | sort -V | tail -n 1) != "$promised" ]]; then
-            echo "$program needs libc6 $needs, and the packages promise $promised: build on the oldest Debian they are for" >&2
+            echo "$program needs libc6 $needs but the packages declare $promised; build on the oldest supported Debian" >&2
             return 1
         fi
     done
 }
 
-# Kernels of the Raspberry Pi 5 have pages of 16 KiB and cannot load programs whose segments are aligned to less.
+# Fails if a program cannot run on a Raspberry Pi 5, whose kernel has pages of 16 KiB: it loads no segment that is
+# aligned to less.
 check_alignment() {
     local program alignment
     for program in "$gathered"/bin/*; do
         while read -r alignment; do
             if ((alignment < 0x4000)); then
-                echo "$program has a LOAD segment aligned to $alignment; a Raspberry Pi 5 needs 0x4000 or more" >&2
+                echo "$program has a LOAD segment aligned to $alignment; a Raspberry Pi 5 needs at least 0x4000" >&2
                 return 1
             fi
         done < <(readelf --program-headers --wide "$program" | awk '$1 == "LOAD" { print $NF }')
@@ -65,7 +65,7 @@ check_alignment() {
 pack() {
     local triple=$1 variant
     for variant in node client; do
-        # The binaries are stripped already, by the profile.
+        # The profile `dist` strips the programs.
         "$tools/bin/cargo-deb" --no-build --no-strip --quiet --target "$triple" --variant "$variant" --output "$packages/"
     done
 }

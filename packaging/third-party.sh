@@ -1,12 +1,13 @@
 #!/bin/bash
-# third-party.sh: prints the licences and copyright notices of all libraries that are linked into the programs, as most of
-# them ask of whoever passes the programs on. Equal texts come once, below the names of all that have them.
+# third-party.sh: prints the licences and copyright notices of all crates that are linked into the programs. Most
+# licences require this of those who distribute the programs. Each text is printed once, after the names of all crates
+# that have it.
 set -euo pipefail
-# Everywhere in the same order.
+# The same order on every machine.
 export LC_ALL=C
 cd "$(dirname "$0")/.."
 
-# The folder of each package that cargo knows; the file's name is `crate-version`.
+# The folders of all packages in the dependency graph. A folder is named `crate-version`.
 folders=$(cargo metadata --locked --format-version 1 | grep -o '"manifest_path":"[^"]*/Cargo.toml"' | cut -d'"' -f4)
 
 declare -A names texts
@@ -21,9 +22,9 @@ while read -r crate; do
     done
     shopt -u nullglob nocaseglob
     if [[ ${#found[@]} == 0 ]]; then
-        # Some crates ship none of the files they name; what their manifest says is all there is.
+        # Some crates contain no licence file. The manifest is then the only source.
         license=$(sed -n 's/^license = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -n 1)
-        [[ -n $license ]] || { echo "$crate has no licence" >&2; exit 1; }
+        [[ -n $license ]] || { echo "crate $crate has neither a licence file nor a licence in its manifest" >&2; exit 1; }
         text="Licence: $license (no text in the crate)"
         authors=$(sed -n '/^authors = \[/,/\]/p' "$folder/Cargo.toml" | tr -d '\n' | sed 's/^authors = \[ *//; s/,* *\].*//')
         [[ -z $authors ]] || text+=$'\n'"Authors: $authors"

@@ -1,20 +1,21 @@
 #!/bin/bash
-# repository.sh OUT_DIR DEB...: makes OUT_DIR a signed apt repository of these packages, or adds them to the one that it is.
-# Put OUT_DIR behind any web server; README.md says how, and what a user types.
+# repository.sh OUT_DIR DEB...: creates a signed apt repository in OUT_DIR, or adds these packages to the one there.
 #
-# GNUPGHOME names the folder with the signing key. If it holds none, one is made, without a passphrase: keep that folder,
-# and keep it private. CELLSYNC_SIGNING_KEY names the key where there are several.
+# Serve OUT_DIR with any web server. README.md in this folder has an example, and the commands for users.
 #
-# With SOURCE_DATE_EPOCH the same packages give the same bytes, but for the signatures. Needs dpkg, gpg, gzip and xz.
+# GNUPGHOME is the folder of the signing key. If it has no key, a new one without a passphrase is created there: back up
+# the folder, and keep it private. CELLSYNC_SIGNING_KEY selects the key if there are several.
+#
+# With SOURCE_DATE_EPOCH set, the output is reproducible except for the signatures. Needs dpkg, gpg, gzip and xz.
 set -euo pipefail
 export LC_ALL=C
 
 [[ $# -ge 2 ]] || { sed -n '2s/^# //p' "$0" >&2; exit 2; }
 out=$1
 shift
-GNUPGHOME=$(realpath -m "${GNUPGHOME:?names the folder of the signing key; a new one will do}")
+GNUPGHOME=$(realpath -m "${GNUPGHOME:?set it to the folder of the signing key; an empty folder gets a new key}")
 case $GNUPGHOME/ in
-    "$(realpath -m "$out")"/*) echo "$GNUPGHOME would be published with $out" >&2; exit 2 ;;
+    "$(realpath -m "$out")"/*) echo "the signing key in $GNUPGHOME would be published with $out; use a GNUPGHOME outside of it" >&2; exit 2 ;;
 esac
 umask 077
 mkdir -p "$GNUPGHOME"
@@ -26,13 +27,14 @@ signing_key() {
 
 key=$(signing_key ${CELLSYNC_SIGNING_KEY:+"$CELLSYNC_SIGNING_KEY"})
 if [[ ! $key ]]; then
-    [[ ! ${CELLSYNC_SIGNING_KEY:-} ]] || { echo "$GNUPGHOME has no secret key $CELLSYNC_SIGNING_KEY" >&2; exit 1; }
+    [[ ! ${CELLSYNC_SIGNING_KEY:-} ]] || { echo "no secret key $CELLSYNC_SIGNING_KEY in $GNUPGHOME; check CELLSYNC_SIGNING_KEY" >&2; exit 1; }
     gpg --batch --quiet --passphrase '' --quick-gen-key "CellSync packages" ed25519 sign never
     key=$(signing_key)
-    echo "made the signing key $key in $GNUPGHOME: keep it, and keep it private"
+    echo "created the signing key $key in $GNUPGHOME; back up this folder, and keep it private"
 fi
 
-# Packages first and what names them last, each put in place whole: whoever reads meanwhile sees the old or the new state.
+# Files are replaced atomically, the packages first and the index that lists them last. A client that reads meanwhile
+# sees the old state or the new one.
 put() { mv -f "$1" "$2"; }
 
 mkdir -p "$out/pool"
@@ -42,13 +44,13 @@ for deb in "$@"; do
 done
 cd "$out"
 
-# The entry of a package is its own control file and where it lies.
+# Prints the index entry of a package: its control file, then its path, size and hash.
 entry() {
     dpkg-deb --field "$1" | sed '/^$/d'
     printf 'Filename: %s\nSize: %s\nSHA256: %s\n\n' "$1" "$(stat -c %s "$1")" "$(sha256sum <"$1" | cut -d ' ' -f 1)"
 }
 
-# On the same file system, so that what is put in place is there at once.
+# On the same file system as OUT_DIR, so that `put` is atomic.
 new=$(mktemp -d "$PWD/.new.XXXXXX")
 trap 'rm -rf "$new"' EXIT
 architectures=$(for deb in pool/*.deb; do dpkg-deb --field "$deb" Architecture; done | sort -u | xargs)
@@ -85,18 +87,18 @@ gpg --batch --yes --quiet --export "$key" >keyring.gpg
 cd "$OLDPWD"
 
 for index in "$new"/main/binary-*/Packages*; do
-    place=dists/stable${index#"$new"}
-    by_hash=$(dirname "$place")/by-hash/SHA256
+    path=dists/stable${index#"$new"}
+    by_hash=$(dirname "$path")/by-hash/SHA256
     mkdir -p "$by_hash"
-    # Those who have read the InRelease until now still find its indices for a month.
-    [[ ! -e $place ]] || touch -c "$by_hash/$(sha256sum <"$place" | cut -d ' ' -f 1)"
+    # Keeps the previous indices for a month, for clients that have already read the previous InRelease.
+    [[ ! -e $path ]] || touch -c "$by_hash/$(sha256sum <"$path" | cut -d ' ' -f 1)"
     find "$by_hash" -type f -mtime +30 -delete
     install -m 644 "$index" "$by_hash/.new"
     put "$by_hash/.new" "$by_hash/$(sha256sum <"$index" | cut -d ' ' -f 1)"
-    put "$index" "$place"
+    put "$index" "$path"
 done
 for file in Release Release.gpg InRelease; do
     put "$new/$file" "dists/stable/$file"
 done
 put "$new/keyring.gpg" cellsync.gpg
-echo "signed with the key $key; \`gpg --show-keys cellsync.gpg\` says the same on a board that has the right one"
+echo "signed with the key $key; to compare it on a board, run: gpg --show-keys /etc/apt/keyrings/cellsync.gpg"

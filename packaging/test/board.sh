@@ -1,16 +1,17 @@
 #!/bin/bash
-# Becomes PID 1 of one board: boards.sh starts it in fresh namespaces, and systemd takes its place.
+# PID 1 of a board: boards.sh starts this script in new namespaces; it sets the board up and executes systemd.
 set -euo pipefail
 base=$1 folder=$2 cgroup=$3 switch=$4 address=$5
 root=$folder/root
 
-# A second time, as the root of its own control groups.
+# The first run enters the board's control group and network, then runs again in a new cgroup namespace.
 if [[ ${6:-} != inside ]]; then
-    # /proc is still the machine's, so this is our id there.
+    # /proc is still the machine's, so this is the script's pid there.
     read -r init _ </proc/self/stat
     echo 0 >"$cgroup/cgroup.procs"
 
-    # Our own id here is 1: `ip` sees the same processes as we do. A cable of the boot before may still be in the switch.
+    # `ip` resolves $$, which is 1, in the board's pid namespace. The cable of the previous boot may still be in the
+    # switch.
     port=board${address##*.}
     on_the_wire=(nsenter --net="/proc/$switch/ns/net" --)
     "${on_the_wire[@]}" ip link delete "$port" 2>/dev/null || true
@@ -26,7 +27,7 @@ if [[ ${6:-} != inside ]]; then
     exec unshare --cgroup -- bash "$0" "$@" inside
 fi
 
-# The kernel may still hold the disk for the boot before.
+# The kernel may not have released the disk after the previous boot.
 for ((tries = 50; tries > 0; tries--)); do
     mount -t overlay -o "lowerdir=$base,upperdir=$folder/upper,workdir=$folder/work" board "$root" && break
     sleep 0.1

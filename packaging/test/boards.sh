@@ -1,47 +1,49 @@
 # shellcheck shell=bash
-# Boards for tests: machines with a systemd of their own, made of namespaces, on a network of their own. To be sourced.
+# Test boards: containers made of namespaces, each with its own systemd, on a private network. Source this file.
 #
-#   boards_begin                 what must be there is looked for; from now on `boards_end` cleans up when the shell ends
-#   boards_new NAME...           boards that have never been switched on
-#   switch_on NAME...            boots them, and returns when all are up
-#   on NAME COMMAND...           runs a command there as root, with its output and exit code
-#   power_off NAME               shuts it down in good order
-#   pull_the_plug NAME           ends it as a power cut does; what is on its disk stays
-#   board_address NAME           prints its address
-#   on_the_wire COMMAND...       runs a command of this machine at the switch, whose address is $switch_address
+#   boards_begin                 checks the requirements; from then on `boards_end` cleans up when the shell exits
+#   boards_new NAME...           creates boards that have never booted
+#   switch_on NAME...            boots boards, and returns when all of them are up
+#   on NAME COMMAND...           runs a command on a board as root, with its output and exit code
+#   power_off NAME               shuts a board down
+#   pull_the_plug NAME           simulates a power cut; the board keeps its disk
+#   board_address NAME           prints a board's address
+#   on_the_wire COMMAND...       runs a command of this machine in the network of the switch, at address $switch_address
 #
-# Each board is an overlay over one root that debootstrap made, with fresh pid, mount, uts, ipc, net and cgroup namespaces.
-# The switch is a bridge in a network namespace that is connected to nothing else: broadcast reaches all boards, and nothing
-# reaches the network of this machine. Only processes hold it all: when they are gone, so are mounts, networks and boards.
+# A board is an overlay on a common base root from debootstrap, with new pid, mount, uts, ipc, net and cgroup
+# namespaces. The switch is a bridge in a network namespace without another connection: broadcasts reach all boards, and
+# no packet reaches the network of this machine. Processes alone keep the mounts, networks and boards alive: all vanish
+# when these end.
 #
-# A board is not a jail. Its root is this machine's root, but for the capabilities to set its clock and load modules.
+# A board is no security boundary. Its root is this machine's root, without the capabilities to set the clock, load
+# modules or access I/O ports.
 
-# Where roots are kept from one run to the next, and the disks of the boards while they run.
+# The folder of the base roots, which are reused between runs, and of the boards' disks during a run.
 boards_roots=${CELLSYNC_ROOTS:-$(dirname "${BASH_SOURCE[0]}")/../../target/roots}
 boards_programs=$(dirname "${BASH_SOURCE[0]}")
 
-# What a Raspberry Pi has that a minimal root has not, as far as the tests look at it.
+# Packages that the tests need and a minimal root does not have.
 boards_packages=systemd,systemd-sysv,dbus,iproute2,ca-certificates,curl,man-db
 
 readonly switch_address=10.66.0.1
 declare -A board_number=() board_parent=() board_init=()
 
-# Ends with the exit code that says "cannot be tested here".
+# Exits with 77: the test cannot run here.
 boards_cannot() {
-    printf 'cannot test here: %s\n' "$*" >&2
+    printf 'cannot run this test here: %s\n' "$*" >&2
     exit 77
 }
 
 boards_begin() {
     local missing=() program
-    [[ $(id -u) == 0 ]] || boards_cannot "only root can make boards"
+    [[ $(id -u) == 0 ]] || boards_cannot "test boards need root"
     for program in unshare:util-linux nsenter:util-linux setpriv:util-linux ip:iproute2 flock:util-linux findmnt:util-linux; do
         type "${program%:*}" &>/dev/null || missing+=("${program#*:}")
     done
     ((${#missing[@]} == 0)) || boards_cannot "missing; try: apt-get install ${missing[*]}"
     boards_cgroups=$(findmnt -n -l -t cgroup2 -O rw -o TARGET | head -n 1)
-    [[ $boards_cgroups ]] || boards_cannot "no cgroup2 file system is mounted for writing"
-    unshare --fork --pid --mount --uts --ipc --net --cgroup -- true 2>/dev/null || boards_cannot "no new namespaces"
+    [[ $boards_cgroups ]] || boards_cannot "no writable cgroup2 file system is mounted"
+    unshare --fork --pid --mount --uts --ipc --net --cgroup -- true 2>/dev/null || boards_cannot "the kernel denies new namespaces"
 
     mkdir -p "$boards_roots"
     boards_roots=$(realpath "$boards_roots")
@@ -55,7 +57,7 @@ boards_begin() {
     boards_make_switch
 }
 
-# What a run that was killed could not take away.
+# Removes what killed runs have left.
 boards_sweep() {
     local left
     for left in "$boards_roots"/boards.* "$boards_cgroups"/cellsync-boards.*; do
@@ -68,11 +70,11 @@ boards_sweep() {
     done
 }
 
-# The switch is a process that does nothing in a network namespace with a bridge.
+# The switch is an idle process in a network namespace with a bridge.
 boards_make_switch() {
     setpriv --pdeathsig KILL unshare --net -- sleep infinity &
     boards_switch=$!
-    boards_await 5 boards_switch_is_apart || { echo "no network namespace for the switch" >&2; return 1; }
+    boards_await 5 boards_switch_is_apart || { echo "cannot create the network namespace of the switch" >&2; return 1; }
     on_the_wire ip -batch - <<END
 link set lo up
 link add switch type bridge stp_state 0 mcast_snooping 0
@@ -85,7 +87,7 @@ boards_switch_is_apart() { [[ $(readlink "/proc/$boards_switch/ns/net") != "$(re
 
 on_the_wire() { nsenter --net="/proc/$boards_switch/ns/net" -- "$@"; }
 
-# Waits until a command succeeds, for so many seconds at the most.
+# boards_await SECONDS COMMAND...: retries a command until it succeeds. Fails after SECONDS.
 boards_await() {
     local deadline=$((SECONDS + $1))
     shift
@@ -95,7 +97,8 @@ boards_await() {
     done
 }
 
-# The root below all boards, made at the first use. Suite and mirror are those of this machine's own apt.
+# Creates the base root of all boards if there is none. Suite and mirror come from the apt configuration of this
+# machine.
 boards_root() {
     local architecture suite mirror recipe
     architecture=$(dpkg --print-architecture)
@@ -108,24 +111,24 @@ boards_root() {
     if [[ $(cat "$boards_base.recipe" 2>/dev/null) != "$recipe" ]]; then
         type debootstrap &>/dev/null || boards_cannot "missing; try: apt-get install debootstrap"
         mirror=$(boards_mirror "$suite")
-        [[ $mirror ]] || boards_cannot "apt has no source for $suite main"
-        echo "making a root of $suite for $architecture in $boards_base"
+        [[ $mirror ]] || boards_cannot "no apt source on this machine has $suite main"
+        echo "creating a base root of $suite for $architecture in $boards_base"
         rm -rf "$boards_base" "$boards_base.recipe"
-        # A root that is half made after a power cut is made again, so its files need not be flushed one by one.
+        # No fsync of each file: an incomplete root is created again.
         mkdir -p "$boards_base/etc/dpkg/dpkg.cfg.d"
         echo force-unsafe-io >"$boards_base/etc/dpkg/dpkg.cfg.d/unsafe-io"
-        # In a namespace, so that what it mounts does not stay when it is interrupted.
+        # In a mount namespace, so that no mount remains if it is interrupted.
         setpriv --pdeathsig KILL unshare --fork --kill-child --pid --mount --mount-proc -- \
             debootstrap --arch "$architecture" --variant minbase --include "$boards_packages" "$suite" "$boards_base" "$mirror" \
             >"$boards_base.log" 2>&1 || { tail -n 20 "$boards_base.log" >&2; return 1; }
-        # Nothing of this machine stays in it, and apt has no source but those that a test writes. The journal is kept over
-        # a power cut.
+        # Removes what comes from this machine, and all apt sources: tests write their own. The folder of the journal
+        # makes it persistent.
         (
             cd "$boards_base" || exit
             rm -rf etc/dpkg/dpkg.cfg.d/unsafe-io etc/hostname etc/resolv.conf etc/apt/sources.list var/cache/apt var/lib/apt dev
             mkdir -p dev var/log/journal var/cache/apt/archives/partial var/lib/apt/lists/partial
             : >etc/machine-id
-            # apt runs when the test says so.
+            # apt must run only when a test runs it.
             chroot . systemctl --quiet disable apt-daily.timer apt-daily-upgrade.timer
         )
         printf '%s\n' "$recipe" >"$boards_base.recipe"
@@ -133,9 +136,9 @@ boards_root() {
     exec {boards_lock}>&-
 }
 
-# Where this machine's apt gets the suite from. Of several that have it, Debian itself.
+# Prints the URI from which this machine's apt gets the suite, preferably one of Debian itself.
 boards_mirror() {
-    # shellcheck disable=SC2016 # apt replaces these
+    # shellcheck disable=SC2016 # apt expands these
     apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(ORIGIN)' 'Created-By: Packages' 'Component: main' |
         awk -v suite="$1" '$1 == suite && (!uri || $3 == "Debian") { uri = $2 } $1 == suite && $3 == "Debian" { exit }
             END { print uri }'
@@ -172,7 +175,7 @@ switch_on() {
     for name in "$@"; do
         folder=$boards_folder/$name
         boards_await 60 boards_is_up_or_off "$name" && ! boards_is_off "$name" && continue
-        printf '%s does not come up; its console:\n' "$name" >&2
+        printf '%s has not booted; its console:\n' "$name" >&2
         tail -n 40 "$folder/console" >&2
         return 1
     done
@@ -182,7 +185,7 @@ boards_is_up_or_off() {
     ! boards_is_off "$1" || return 0
     [[ -s $boards_folder/$1/init ]] || return 1
     board_init[$1]=$(<"$boards_folder/$1/init")
-    # Booted, whether or not a service failed meanwhile.
+    # Booted, even if a service has failed.
     case $(on "$1" systemctl is-system-running 2>/dev/null || true) in
         running | degraded) ;;
         *) return 1 ;;
@@ -192,34 +195,34 @@ boards_is_up_or_off() {
 on() {
     local name=$1
     shift
-    # A test's failure is explained with the journal of the board it spoke to last, wherever it did so.
+    # When a test fails, the journal of the board used last is printed.
     echo "$name" >"$boards_folder/last"
     nsenter --target "${board_init[$name]:?$name is off}" --all -- /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
 power_off() {
-    # It may be off before it could answer.
+    # The board may be off before the command returns.
     on "$1" systemctl poweroff 2>/dev/null || true
-    boards_await 60 boards_is_off "$1" || printf '%s does not go off\n' "$1" >&2
+    boards_await 60 boards_is_off "$1" || printf '%s has not shut down within 60 s; killing it\n' "$1" >&2
     pull_the_plug "$1"
 }
 
 boards_is_off() { ! kill -0 "${board_parent[$1]}" 2>/dev/null; }
 
-# Without its PID 1 the kernel kills all others of the board, and takes its mounts and its network away.
+# When PID 1 of a board dies, the kernel kills its other processes and removes its mounts and its network.
 pull_the_plug() {
     local name=$1 cgroup=$boards_cgroups/cellsync-boards.$$.$1
-    # In the first moments of a boot the two are not told apart yet; they die together.
+    # Early in the boot PID 1 is not known yet. It dies with its parent.
     kill -KILL "$(cat "$boards_folder/$name/init" 2>/dev/null || echo "${board_parent[$name]}")" 2>/dev/null || true
     wait "${board_parent[$name]}" 2>/dev/null || true
     unset "board_parent[$name]" "board_init[$name]"
-    boards_await 10 boards_no_cgroup "$cgroup" || printf '%s leaves its control group %s\n' "$name" "$cgroup" >&2
+    boards_await 10 boards_no_cgroup "$cgroup" || printf 'cannot remove the control group %s of %s\n' "$cgroup" "$name" >&2
 }
 
 boards_no_cgroup() { [[ ! -d $1 ]] || find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; }
 
-# Whatever happened, nothing stays but the root.
+# Removes everything except the base root.
 boards_end() {
     local name
     trap '' HUP INT TERM

@@ -1,17 +1,17 @@
 #!/bin/bash
-# guest.sh FOLDER [CPU]: run as root in an emulated Debian, whose apt repository is FOLDER/web. Installs both packages with the
-# three lines that a user types, makes the cell one of five on the loopback interface, stores a file, loses cells, gets it
-# back, and takes the package away again.
+# guest.sh FOLDER [CPU]: tests both packages from the apt repository FOLDER/web, as root in an emulated Debian. Installs
+# them with the user's commands from FOLDER/README.md, runs the cell as one of five on the loopback interface, stores a
+# file, kills cells, restores the file, and removes the packages.
 #
-# Under a systemd the installed service is one of the five. Where there is none (an emulator of single programs) its folder
-# is used all the same, and the programs run on the processor CPU.
+# With systemd, the installed service is one of the five cells. Without it (when only programs are emulated), a cell is
+# started on the service's data folder, and the programs run on the processor CPU.
 set -Eeuo pipefail
 folder=$1
 cpu=${2:-}
-doing=start
-trap 'echo "FAIL  $doing, line $LINENO: $BASH_COMMAND"' ERR
+current_step=start
+trap 'echo "FAIL  $current_step, line $LINENO: $BASH_COMMAND"' ERR
 # shellcheck disable=SC2034 # Read by the trap.
-step() { printf 'ok    %s\n' "$1"; doing="after: $1"; }
+step() { printf 'ok    %s\n' "$1"; current_step="after: $1"; }
 note() { printf '      %s\n' "$*"; }
 
 await() {
@@ -24,18 +24,18 @@ await() {
 }
 
 has_systemd() { [[ -d /run/systemd/system ]]; }
-# Debian's own programs are made for newer processors than the first Pi's: only ours run on that.
-ours() { env ${cpu:+QEMU_CPU="$cpu"} "$@"; }
-are_there() { ours cellsync status --loopback | grep -qx "$1 cells, $1 active"; }
+# Only the programs of the packages run on CPU. Debian's need a newer processor than the first Pi's.
+packaged() { env ${cpu:+QEMU_CPU="$cpu"} "$@"; }
+has_active_cells() { packaged cellsync status --loopback | grep -qx "$1 cells, $1 active"; }
 
 cells=()
-# A cell beside the installed one.
+# Starts a cell in addition to the installed one.
 another_cell() {
     if has_systemd; then
         systemd-run --quiet --unit="cell$1" --uid=cellsync --property=StateDirectory="cell$1" \
             cellsync-node --init --data "/var/lib/cell$1" --loopback --listen 127.0.0.1:0
     else
-        # Not by way of `ours`: the process that is to be killed is the cell.
+        # Without `packaged`, so that $! is the process of the cell.
         env ${cpu:+QEMU_CPU="$cpu"} \
             cellsync-node --init --data "/var/lib/cell$1" --loopback --listen 127.0.0.1:0 >"/var/log/cell$1" 2>&1 &
         cells+=($!)
@@ -44,18 +44,18 @@ another_cell() {
 
 resident() { sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$1/status"; }
 
-# The memory of a process, when the emulator's own is not in it.
+# Prints the memory of cells, if it does not include an emulator's.
 measure() {
     has_systemd || return 0
     sleep 20
     note "resident memory of the installed cell on $(dpkg --print-architecture): $(resident "$(systemctl show -P MainPID cellsync)")"
     local other=$folder/other/cellsync-node pid
     [[ -x $other ]] || return 0
-    # The program for 32-bit boards, which a 64-bit kernel runs as well.
+    # The program for armhf, which a 64-bit kernel runs too.
     "$other" --init --data /root/other --loopback --listen 127.0.0.1:0 --udp-port 5999 >/root/other.log 2>&1 &
     pid=$!
     sleep 20
-    note "of the program of armhf, on the same kernel: $(resident $pid)"
+    note "resident memory of the program for armhf on the same kernel: $(resident $pid)"
     kill $pid
     wait $pid
 }
@@ -76,7 +76,7 @@ if has_systemd; then
     await 60 systemctl is-active cellsync
     [[ $(stat -c %U "/proc/$(systemctl show -P MainPID cellsync)") == cellsync ]]
     systemctl restart cellsync
-    step "the service has started by itself, and starts again"
+    step "the service has started, and restarts"
 else
     setpriv --reuid=cellsync --regid=cellsync --init-groups env ${cpu:+QEMU_CPU="$cpu"} \
         cellsync-node --config /etc/cellsync/node.toml >/var/log/cell1 2>&1 &
@@ -86,16 +86,16 @@ fi
 for number in 2 3 4 5; do
     another_cell "$number"
 done
-await 120 are_there 5
+await 120 has_active_cells 5
 step "five cells find each other"
 measure
 
 cd /root
 { head -c 1500000 /dev/urandom; seq 200000; } >album
 cp album album.copy
-ours cellsync-put --loopback album >/root/put.log 2>&1 || { cat /root/put.log; false; }
-ours cellsync check --loopback --deep album.manifest
-step "a file is stored, five copies of each chunk"
+packaged cellsync-put --loopback album >/root/put.log 2>&1 || { cat /root/put.log; false; }
+packaged cellsync check --loopback --deep album.manifest
+step "a file is stored in five copies"
 
 if has_systemd; then
     first=$(systemctl show -P MainPID cellsync)
@@ -108,21 +108,21 @@ if has_systemd; then
     systemctl kill --signal KILL cell2 cell3 cell4 cellsync
     await 60 restarted
     [[ $(curl -fsS http://127.0.0.1:8080/status | grep -o '"node_id":"[^"]*"') == $(grep -o '"node_id":"[^"]*"' <<<"$id") ]]
-    step "killed, the service starts again as the same cell"
+    step "the killed service restarts as the same cell"
 else
     kill -KILL "${cells[@]:0:3}"
     wait "${cells[@]:0:3}" || true
 fi
 rm album
-ours cellsync-get --loopback album.manifest
+packaged cellsync-get --loopback album.manifest
 cmp album album.copy
-step "with cells gone the file comes back"
+step "the file is restored without the killed cells"
 
 if has_systemd; then
     first=$(systemctl show -P MainPID cellsync)
     systemctl kill --kill-whom main --signal STOP cellsync
     await 150 restarted
-    step "a cell that hangs is started again by the watchdog"
+    step "the watchdog restarts a hung cell"
 else
     kill "${cells[@]:3}"
     wait "${cells[@]:3}"
@@ -130,7 +130,7 @@ fi
 
 apt-get remove -y cellsync-node >>/root/apt.log 2>&1
 [[ -e /etc/cellsync/node.toml && -e /var/lib/cellsync/cellsync.cell && ! -e /usr/bin/cellsync-node ]]
-said=$(apt-get purge -y cellsync-node cellsync-client 2>&1)
-[[ $said == *"rm -r /var/lib/cellsync"* && ! -e /etc/cellsync && -e /var/lib/cellsync/cellsync.cell ]]
-step "removed and purged: the chunks are still there"
-echo "all of it in $SECONDS s"
+output=$(apt-get purge -y cellsync-node cellsync-client 2>&1)
+[[ $output == *"rm -r /var/lib/cellsync"* && ! -e /etc/cellsync && -e /var/lib/cellsync/cellsync.cell ]]
+step "after removal and purge the chunks are kept"
+echo "all steps passed in $SECONDS s"

@@ -23,8 +23,10 @@ use crate::cell::{
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{Activity, DrainProgress, HolderHint};
-use crate::wire::beacon::{Alert, Beacon, Role};
+use crate::wire::beacon::{Beacon, Role};
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::HolderHint;
+use crate::wire::status::{Activity, DrainProgress};
 
 /// What is around the cell at one moment.
 pub(super) struct Around<'a> {

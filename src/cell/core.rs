@@ -9,8 +9,9 @@ use crate::cell::membership::{Heard, Member, Membership};
 use crate::cell::{Event, Input, MemberInput, Output, Persist, ProbeOutcome, SavedState, Settings, StoreStats, Udp};
 use crate::id::CellId;
 use crate::time::Time;
-use crate::wire::api::{Activity, Presence};
 use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
+use crate::wire::peers::Presence;
+use crate::wire::status::Activity;
 
 /// Beacons of a foreign cell with our own name: how often and how long it must be heard before that is believed. A
 /// single stray datagram of our own previous run is no clone.

@@ -6,8 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::id::{CellId, ChunkId};
-use crate::wire::api::HolderHint;
-use crate::wire::beacon::{Alert, Beacon};
+use crate::wire::beacon::Beacon;
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::HolderHint;
 
 /// What happened.
 #[derive(Debug, Clone)]

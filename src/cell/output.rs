@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use crate::cell::{AuditTarget, SavedState, TaskId};
 use crate::id::{CellId, ChunkId};
 use crate::time::Time;
-use crate::wire::api::HolderHint;
-use crate::wire::beacon::{Alert, Beacon, Role};
+use crate::wire::beacon::{Beacon, Role};
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::HolderHint;
 
 /// What must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]

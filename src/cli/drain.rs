@@ -11,7 +11,7 @@ use crate::client::KnownCell;
 use crate::client::find_cell;
 use crate::human;
 use crate::net::client::{Http, Timeouts};
-use crate::wire::api::DrainProgress;
+use crate::wire::status::DrainProgress;
 
 const NAME: &str = "cellsync drain";
 

@@ -10,8 +10,8 @@ use crate::cli::progress::{Bar, Direction};
 use crate::cli::{colony_scope, copies, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
 use crate::client::{PutOptions, PutReport, Source, default_manifest_path};
 use crate::human;
+use crate::id::DEFAULT_COPIES;
 use crate::pipeline::Level;
-use crate::wire::api::DEFAULT_COPIES;
 
 const NAME: &str = "cellsync-put";
 

@@ -110,8 +110,8 @@ fn in_words(ScrubOutcome { cell, result }: &ScrubOutcome, begun: bool) -> Option
 mod tests {
     use super::*;
     use crate::client::{CellName, KnownCell};
-    use crate::wire::api::ScrubProgress;
     use crate::wire::beacon::{Role, Status};
+    use crate::wire::status::ScrubProgress;
 
     fn scrubbed(result: Result<ScrubProgress, ClientError>) -> ScrubOutcome {
         let (url, role, status) = ("http://a".into(), Role::Storage, Status::Active);

@@ -13,7 +13,8 @@ use crate::client::{ClientError, ColonyScope, query_cells};
 use crate::human;
 use crate::id::CellId;
 use crate::net::client::{Http, Timeouts};
-use crate::wire::api::{Activity, CellView, Presence};
+use crate::wire::peers::{CellView, Presence};
+use crate::wire::status::Activity;
 
 const NAME: &str = "cellsync status";
 
@@ -173,8 +174,8 @@ fn row(cell: &CellView) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::DrainProgress;
     use crate::wire::beacon::{Role, Status};
+    use crate::wire::status::DrainProgress;
 
     fn cell(n: u8, state: Presence, seen_ms: u64) -> Row {
         let view = CellView {

@@ -14,8 +14,9 @@ use crate::demo::narration::{Stage, aside, line, percent, tell, warn};
 use crate::demo::wait::{Deadline, PATIENCE, healing_of};
 use crate::demo::{DemoError, Scene};
 use crate::human;
-use crate::wire::api::{DEFAULT_COPIES, Presence};
+use crate::id::DEFAULT_COPIES;
 use crate::wire::beacon::Role;
+use crate::wire::peers::Presence;
 
 /// One holder of the chunk is left.
 pub(super) const MAX_KILLED: usize = DEFAULT_COPIES as usize - 1;

@@ -18,7 +18,7 @@ use crate::demo::narration::{Stage, aside, line, tell, warn};
 use crate::demo::wait::Deadline;
 use crate::demo::{DemoError, Scene};
 use crate::human;
-use crate::wire::api::DEFAULT_COPIES;
+use crate::id::DEFAULT_COPIES;
 
 /// Between two events, in milliseconds.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 300..=2500;

@@ -20,8 +20,9 @@ use crate::demo::DemoError;
 use crate::demo::wait::{Deadline, PATIENCE};
 use crate::id::CellId;
 use crate::net::client::{Http, Timeouts};
-use crate::wire::api::{CellStatus, Presence};
 use crate::wire::beacon::Role;
+use crate::wire::peers::Presence;
+use crate::wire::status::CellStatus;
 
 /// Room that the cells leave on the disk: little, so that the demo runs on small ones.
 const RESERVE: &str = "16 MiB";

@@ -19,8 +19,8 @@ use crate::demo::timing::Watch;
 use crate::demo::wait::{Deadline, HEALING};
 use crate::demo::{DemoError, Scene};
 use crate::id::ChunkId;
-use crate::wire::api::CellStatus;
 use crate::wire::beacon::Role;
+use crate::wire::status::CellStatus;
 
 /// Words that begin a line about what the colony does by itself.
 pub(super) fn word(text: &str) -> StyledObject<String> {

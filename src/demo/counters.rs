@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Add, AddAssign};
 
-use crate::wire::api::{Activity, CellStatus};
+use crate::wire::status::{Activity, CellStatus};
 
 /// Sums of the cells' counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -19,8 +19,8 @@ use crate::demo::narration::{Teller, Way, aside, line, percent};
 use crate::demo::{DemoError, Scene, file_error, sample};
 use crate::human;
 use crate::id::ChunkId;
+use crate::id::DEFAULT_COPIES;
 use crate::pipeline::{Level, Manifest};
-use crate::wire::api::DEFAULT_COPIES;
 
 /// What is known of a file that was put.
 pub(super) struct Stored {

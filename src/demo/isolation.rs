@@ -21,8 +21,10 @@ use crate::demo::wait::{Deadline, PATIENCE, healing_of};
 use crate::demo::{DemoError, Scene};
 use crate::human;
 use crate::id::CellId;
-use crate::wire::api::{CellStatus, DEFAULT_COPIES, Presence};
+use crate::id::DEFAULT_COPIES;
 use crate::wire::beacon::Role;
+use crate::wire::peers::Presence;
+use crate::wire::status::CellStatus;
 
 /// Chunks of the second file. With more cells it has more, so that each holder comes to see three bad ones.
 const LETTERS: usize = 8;

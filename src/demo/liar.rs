@@ -21,8 +21,11 @@ use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::net::udp;
 use crate::net::udp::LOOPBACK_BROADCAST;
 use crate::sync::lock;
-use crate::wire::api::{Peers, Route, parse_ids, write_ids};
-use crate::wire::beacon::{Beacon, Boot, Datagram, MAX_DATAGRAM_BYTES, Role, Status, WIRE_VERSION};
+use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
+use crate::wire::datagram::{Datagram, MAX_DATAGRAM_BYTES};
+use crate::wire::id_lists::{parse_ids, write_ids};
+use crate::wire::peers::Peers;
+use crate::wire::routes::Route;
 
 /// It says that it has so much room: whoever chooses by room chooses it.
 pub(super) const CLAIMED_ROOM_BYTES: u64 = 1 << 50;

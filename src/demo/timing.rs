@@ -1,6 +1,6 @@
 //! How the demo's cells live: quicker than real ones, by options that real cells have.
 
-use crate::wire::api::DEFAULT_COPIES;
+use crate::id::DEFAULT_COPIES;
 
 /// Below so many active cells a colony has no guard, since every cell is needed for copies.
 pub(super) const MIN_CELLS_FOR_GUARDS: usize = 4;

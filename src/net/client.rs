@@ -13,7 +13,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES, MalformedId};
-use crate::wire::beacon::Alert;
+use crate::wire::datagram::Alert;
 use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
 use crate::wire::peers::{Join, Peers};
 use crate::wire::problem::{Problem, phrase};

@@ -23,8 +23,8 @@ use crate::node::tasks::TaskRunner;
 use crate::node::udp::BeaconSockets;
 use crate::store::{FileStore, Store};
 use crate::time::Time;
-use crate::wire::api::CellView;
-use crate::wire::beacon::{Datagram, MAX_DATAGRAM_BYTES};
+use crate::wire::datagram::{Datagram, MAX_DATAGRAM_BYTES};
+use crate::wire::peers::CellView;
 
 /// After so long what was to be kept is given up: a disk that hangs must not stop the cell from all it does.
 const KEEP_LIMIT: Duration = Duration::from_secs(30);
@@ -334,7 +334,7 @@ mod tests {
     use crate::cell::{AuditTarget, Event, TaskId};
     use crate::id::{CellId, ChunkId};
     use crate::store::MemoryStore;
-    use crate::wire::beacon::Alert;
+    use crate::wire::datagram::Alert;
 
     /// Under a flood of datagrams the loop that listens was the only one that ran: no beacon was sent any more.
     #[test]

@@ -15,8 +15,9 @@ use smol::lock::SemaphoreGuardArc;
 #[cfg(test)]
 use crate::cell::CopyInput;
 use crate::cell::Input;
-use crate::wire::api::{Activity, CellView, Peers, Presence};
 use crate::wire::beacon::Beacon;
+use crate::wire::peers::{CellView, Peers, Presence};
+use crate::wire::status::Activity;
 
 /// Slots of the queue.
 const SLOTS: usize = 256;

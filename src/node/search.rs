@@ -20,7 +20,7 @@ use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 use crate::node::mailbox::Mailbox;
 use crate::sync::lock;
-use crate::wire::api::MAX_HOPS;
+use crate::wire::routes::MAX_HOPS;
 
 /// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
 const MAX_SEARCHES: usize = 8;
@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::id::CellId;
     use crate::node::mailbox::ColonySnapshot;
-    use crate::wire::api::{CellView, Presence};
     use crate::wire::beacon::{Role, Status};
+    use crate::wire::peers::{CellView, Presence};
 
     const CHUNK: &[u8] = b"a chunk that another cell has";
 

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use smol::Timer;
 
 use crate::node::mailbox::{ColonySnapshot, Mailbox};
-use crate::wire::api::Presence;
+use crate::wire::peers::Presence;
 
 /// How often the manager hears how the cell is, if it does not ask for more.
 const NEWS: Duration = Duration::from_secs(10);

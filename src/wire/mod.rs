@@ -341,6 +341,25 @@
 //! advisable to serve `POST /chunks/have`, `GET /chunks` and `GET /peers` too. Do not return 200 to a `PUT` before the
 //! bytes are durable. Other cells heal onto such a cell and audit it; it heals nobody until it implements
 //! [`crate::cell`].
+//!
+//! [`Activity`]: status::Activity
+//! [`CellStatus`]: status::CellStatus
+//! [`CellView`]: peers::CellView
+//! [`DrainProgress`]: status::DrainProgress
+//! [`HolderHint`]: holder_hints::HolderHint
+//! [`MAX_DATAGRAM_BYTES`]: datagram::MAX_DATAGRAM_BYTES
+//! [`MAX_HAVE_IDS`]: id_lists::MAX_HAVE_IDS
+//! [`MAX_HOLDER_HINTS`]: holder_hints::MAX_HOLDER_HINTS
+//! [`MAX_JSON_REQUEST_BYTES`]: routes::MAX_JSON_REQUEST_BYTES
+//! [`MAX_JSON_RESPONSE_BYTES`]: routes::MAX_JSON_RESPONSE_BYTES
+//! [`MAX_LIST_IDS`]: id_lists::MAX_LIST_IDS
+//! [`MAX_VERIFY_IDS`]: id_lists::MAX_VERIFY_IDS
+//! [`Peers`]: peers::Peers
+//! [`Presence::Unknown`]: peers::Presence::Unknown
+//! [`Problem`]: problem::Problem
+//! [`ScrubProgress`]: status::ScrubProgress
+//! [`StoredChunk`]: status::StoredChunk
+//! [`WIRE_VERSION`]: beacon::WIRE_VERSION
 
 pub mod api;
 pub mod beacon;
@@ -351,17 +370,3 @@ pub mod peers;
 pub mod problem;
 pub mod routes;
 pub mod status;
-
-pub use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
-pub use crate::wire::datagram::{Alert, Datagram, DatagramError, MAX_DATAGRAM_BYTES};
-pub use crate::wire::holder_hints::{
-    HolderHint, HolderHintsError, MAX_HOLDER_HINTS, parse_holder_hints, write_holder_hints,
-};
-pub use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_LIST_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
-pub use crate::wire::peers::{CellView, Join, Peers, Presence};
-pub use crate::wire::problem::Problem;
-pub use crate::wire::routes::{
-    COPIES_HEADER, DEFAULT_HOPS, HOLDERS_HEADER, HOPS_HEADER, MAX_HOPS, MAX_JSON_REQUEST_BYTES,
-    MAX_JSON_RESPONSE_BYTES, METHODS, OWNER_HEADER, REQUEST_ID_HEADER, Route, RouteError,
-};
-pub use crate::wire::status::{Activity, CellStatus, DrainProgress, ScrubProgress, StoredChunk};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cellsync::net::client::{Http, Timeouts};
-use cellsync::wire::api::Presence;
+use cellsync::wire::peers::Presence;
 use tempfile::TempDir;
 
 use crate::process::{Took, run};

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cellsync::wire::api::{CellStatus, Presence};
+use cellsync::wire::peers::Presence;
+use cellsync::wire::status::CellStatus;
 
 use super::house::{Cell, Colony, Stored, light_blocks, run};
 use super::lan::Lan;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cellsync::id::{BLOCK_BYTES, ChunkId};
 use cellsync::net::client::{Http, Timeouts};
-use cellsync::wire::api::Presence;
+use cellsync::wire::peers::Presence;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

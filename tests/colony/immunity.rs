@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::net::udp::LOOPBACK_BROADCAST;
-use cellsync::wire::api::CellStatus;
-use cellsync::wire::beacon::{Alert, Datagram, Role};
+use cellsync::wire::beacon::Role;
+use cellsync::wire::datagram::{Alert, Datagram};
+use cellsync::wire::status::CellStatus;
 
 use super::healing::{quick, within};
 use super::house::{Cell, Colony, QUIET, light_blocks};

@@ -11,7 +11,8 @@ use std::time::Duration;
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::net::udp::LOOPBACK_BROADCAST;
-use cellsync::wire::beacon::{Beacon, Boot, Datagram, Role, Status};
+use cellsync::wire::beacon::{Beacon, Boot, Role, Status};
+use cellsync::wire::datagram::Datagram;
 
 pub(crate) struct Liar {
     pub(crate) id: CellId,

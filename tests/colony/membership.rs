@@ -1,7 +1,7 @@
 //! Who knows whom, and what is found through whom.
 
 use cellsync::id::ChunkId;
-use cellsync::wire::api::Presence;
+use cellsync::wire::peers::Presence;
 
 use crate::house::{Cell, Colony, Ran, UdpPort, assert_facts, eventually, noise, run};
 use crate::raw;

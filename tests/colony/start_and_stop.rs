@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cellsync::id::ChunkId;
-use cellsync::wire::api::Presence;
+use cellsync::wire::peers::Presence;
 use rustix::process::Signal;
 
 use crate::house::{Cell, Colony, DEADLINE, Running, UdpPort, eventually, light_blocks, node, noise, run};

@@ -6,7 +6,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use cellsync::id::ChunkId;
-use cellsync::wire::api::{CellStatus, MAX_HOLDER_HINTS, MAX_VERIFY_IDS};
+use cellsync::wire::holder_hints::MAX_HOLDER_HINTS;
+use cellsync::wire::id_lists::MAX_VERIFY_IDS;
+use cellsync::wire::status::CellStatus;
 
 use crate::house::{Colony, DEADLINE, eventually, noise, run};
 use crate::raw::{Answer, answer, ask};

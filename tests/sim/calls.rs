@@ -7,8 +7,9 @@ use cellsync::cell::{
     TaskId,
 };
 use cellsync::id::ChunkId;
-use cellsync::wire::api::HolderHint;
-use cellsync::wire::beacon::{Alert, Beacon};
+use cellsync::wire::beacon::Beacon;
+use cellsync::wire::datagram::Alert;
+use cellsync::wire::holder_hints::HolderHint;
 
 use crate::disk::{Disk, Taken};
 

@@ -11,7 +11,8 @@ use cellsync::cell::{
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
 use cellsync::time::Time;
-use cellsync::wire::beacon::{Alert, Beacon, Boot, Role};
+use cellsync::wire::beacon::{Beacon, Boot, Role};
+use cellsync::wire::datagram::Alert;
 
 use crate::calls::{CallId, Nature, Pending, Purpose, Reply, Request};
 use crate::disk::Disk;

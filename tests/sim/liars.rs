@@ -3,8 +3,9 @@
 use cellsync::cell::{CopyInput, Event, Input, MemberInput};
 use cellsync::id::CellId;
 use cellsync::id::ChunkId;
-use cellsync::wire::api::HolderHint;
-use cellsync::wire::beacon::{Alert, Beacon, Boot, Role, Status};
+use cellsync::wire::beacon::{Beacon, Boot, Role, Status};
+use cellsync::wire::datagram::Alert;
+use cellsync::wire::holder_hints::HolderHint;
 
 use crate::calls::{Nature, bad_hash};
 use crate::network::address;

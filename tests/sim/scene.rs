@@ -2,7 +2,7 @@
 
 use cellsync::cell::{CopyInput, Input};
 use cellsync::id::ChunkId;
-use cellsync::wire::api::Activity;
+use cellsync::wire::status::Activity;
 
 use crate::judge::{self, Judge};
 use crate::world::{Plan, World};

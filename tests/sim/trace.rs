@@ -39,8 +39,9 @@ use std::net::{IpAddr, SocketAddr};
 use cellsync::cell::{AuditTarget, Event, Isolation, Output, Persist, SavedState, Strike, Task, Udp};
 use cellsync::id::{CellId, ChunkId};
 use cellsync::time::Time;
-use cellsync::wire::api::HolderHint;
-use cellsync::wire::beacon::{Alert, Beacon, Boot, Role, Status};
+use cellsync::wire::beacon::{Beacon, Boot, Role, Status};
+use cellsync::wire::datagram::Alert;
+use cellsync::wire::holder_hints::HolderHint;
 
 use crate::world::Plan;
 

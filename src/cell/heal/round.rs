@@ -24,8 +24,9 @@ use crate::cell::token_bucket::Bucket;
 use crate::cell::{Event, Output, Persist, SendOutcome, Task, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
+use crate::id::MAX_HOLDERS;
 use crate::time::Time;
-use crate::wire::api::{HolderHint, MAX_HOLDERS};
+use crate::wire::holder_hints::HolderHint;
 
 /// Copies on their way at once.
 const MAX_SENDS: usize = 4;

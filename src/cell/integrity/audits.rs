@@ -23,7 +23,7 @@ use crate::cell::{AuditOutcome, AuditTarget, Output, Task, TaskId, rank};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::beacon::Alert;
+use crate::wire::datagram::Alert;
 
 /// A small chunk costs an audit as much as one of so many bytes: a colony of tiny chunks shall not be asked without end.
 const MIN_COST_BYTES: u64 = 64 << 10;

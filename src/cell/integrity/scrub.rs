@@ -7,7 +7,7 @@ use crate::cell::replicas::map::Holdings;
 use crate::cell::{Event, Output, Settings, Task, VerifyOutcome};
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api;
+use crate::wire::status::ScrubProgress;
 
 /// Its place is kept across restarts, so often at the most, in milliseconds: an hour's work is soon done again, and a
 /// card is not worn by it.
@@ -37,7 +37,7 @@ pub(in crate::cell) struct Scrub {
 #[derive(Debug, Default)]
 struct Full {
     at: Option<ChunkId>,
-    facts: api::ScrubProgress,
+    facts: ScrubProgress,
 }
 
 impl Scrub {
@@ -59,7 +59,7 @@ impl Scrub {
         self.at
     }
 
-    pub(in crate::cell) fn facts(&self) -> Option<api::ScrubProgress> {
+    pub(in crate::cell) fn facts(&self) -> Option<ScrubProgress> {
         self.full.as_ref().map(|full| full.facts.clone())
     }
 
@@ -71,7 +71,7 @@ impl Scrub {
     /// Looks at all copies from now on, unless it is doing so.
     pub(in crate::cell) fn start_full(&mut self, holdings: &Holdings) {
         if self.full.as_ref().is_none_or(|full| full.facts.finished) {
-            let facts = api::ScrubProgress { total: holdings.len() as u64, ..api::ScrubProgress::default() };
+            let facts = ScrubProgress { total: holdings.len() as u64, ..ScrubProgress::default() };
             self.full = Some(Full { facts, ..Full::default() });
             self.bad_at_full = self.bad;
         }

@@ -24,8 +24,8 @@ use crate::cell::membership::table::Roll;
 use crate::cell::{Event, Output, ProbeOutcome, Settings, Task};
 use crate::id::CellId;
 use crate::time::Time;
-use crate::wire::api::Presence;
 use crate::wire::beacon::{Beacon, Role, Status};
+use crate::wire::peers::Presence;
 
 /// The most cells remembered. Strangers can forge beacons; they shall not fill the memory of a small board.
 pub const MAX_MEMBERS: usize = 4096;

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use crate::cell::LocalCopy;
 use crate::id::CellId;
 use crate::id::ChunkId;
-use crate::wire::api::MAX_HOLDERS;
+use crate::id::MAX_HOLDERS;
 
 /// Holders believed for one chunk, at the most: the largest number of copies, and some that were there before.
 pub(in crate::cell) const MAX_BELIEVED: usize = 40;

@@ -13,7 +13,8 @@ use crate::cell::{Output, Task, TaskId};
 use crate::id::CellId;
 use crate::id::ChunkId;
 use crate::time::Time;
-use crate::wire::api::{HolderHint, MAX_HAVE_IDS, MAX_HOLDER_HINTS};
+use crate::wire::holder_hints::{HolderHint, MAX_HOLDER_HINTS};
+use crate::wire::id_lists::MAX_HAVE_IDS;
 
 /// Chunks in one slice.
 const SLICE: usize = 2000;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::id::ChunkId;
-use crate::wire::api::DrainProgress;
-use crate::wire::api::HolderHint;
-use crate::wire::beacon::Alert;
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::HolderHint;
+use crate::wire::status::DrainProgress;
 
 pub(super) const LEN: u32 = 1 << 20;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::cell::tests::copies::{Colony, byte_of, chunk_with_rank};
 use crate::id::ChunkId;
-use crate::wire::api::HolderHint;
-use crate::wire::beacon::Alert;
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::HolderHint;
 
 fn chunk(n: u32) -> ChunkId {
     ChunkId::of(&n.to_le_bytes())

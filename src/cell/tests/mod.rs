@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::*;
 use crate::id::CellId;
 use crate::time::Time;
-use crate::wire::api::Presence;
 use crate::wire::beacon::{Beacon, Boot, Role, Status};
+use crate::wire::peers::Presence;
 
 const SECOND: u64 = 1000;
 

@@ -18,8 +18,9 @@ use crate::client::error::ClientError;
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 use crate::net::udp;
-use crate::wire::api::{CellView, Presence};
-use crate::wire::beacon::{Beacon, Datagram, MAX_DATAGRAM_BYTES, Status};
+use crate::wire::beacon::{Beacon, Status};
+use crate::wire::datagram::{Datagram, MAX_DATAGRAM_BYTES};
+use crate::wire::peers::{CellView, Presence};
 
 /// A probe that brought nothing is repeated after these times from the first, in milliseconds: datagrams get lost.
 const PROBE_AGAIN_MS: [u64; 3] = [100, 300, 1000];

@@ -15,7 +15,7 @@ use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
 use crate::sync::lock;
-use crate::wire::api::DEFAULT_HOPS;
+use crate::wire::routes::DEFAULT_HOPS;
 
 /// A chunk to be fetched.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,9 @@ use crate::client::error::{ClientError, Operation};
 use crate::client::maintain::poll::{Missed, wait};
 use crate::client::{KnownCell, Notice, Progress, StopSignal};
 use crate::net::client::Http;
-use crate::wire::api::{DrainProgress, Presence};
 use crate::wire::beacon::Status;
+use crate::wire::peers::Presence;
+use crate::wire::status::DrainProgress;
 
 /// Tells the cell to hand its copies on; with `waits`, until that is done. What it said last.
 pub fn drain(

@@ -381,7 +381,7 @@ mod tests {
     use crate::client::ColonyScope;
     use crate::client::test_server::{Fake, Quiet, status_of};
     use crate::pipeline::{Content, Key};
-    use crate::wire::api::write_ids;
+    use crate::wire::id_lists::write_ids;
 
     const CHUNKS: usize = 8;
 

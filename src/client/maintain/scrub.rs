@@ -4,7 +4,7 @@ use crate::client::error::{ClientError, Operation};
 use crate::client::maintain::poll::{Missed, wait};
 use crate::client::{KnownCell, Progress, StopSignal, query_cells};
 use crate::net::client::Http;
-use crate::wire::api::ScrubProgress;
+use crate::wire::status::ScrubProgress;
 
 /// How it went on one cell.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::client::{BadCopy, CellName, ClientError, KnownCell, Notice, Progress,
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
 use crate::sync::lock;
-use crate::wire::api::MAX_VERIFY_IDS;
+use crate::wire::id_lists::MAX_VERIFY_IDS;
 
 /// Cells that hash at the same time.
 const AT_ONCE: usize = 16;
@@ -227,7 +227,7 @@ mod tests {
     use crate::client::discover::holder_index::testing;
     use crate::client::test_server::{Fake, Quiet, cell_at};
     use crate::net::client::Timeouts;
-    use crate::wire::api::write_ids;
+    use crate::wire::id_lists::write_ids;
 
     const VERIFY: &str = "POST /chunks/have?verify=1";
 

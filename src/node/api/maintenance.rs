@@ -13,10 +13,11 @@ use crate::node::api::Api;
 use crate::node::api::response::{Answer, read_body, refusal};
 use crate::node::mailbox::ColonySnapshot;
 use crate::store::CopyState;
-use crate::wire::api;
-use crate::wire::api::{HolderHintsError, MAX_JSON_REQUEST_BYTES, MAX_VERIFY_IDS};
-use crate::wire::beacon::Datagram;
+use crate::wire::datagram::Datagram;
+use crate::wire::holder_hints::{HolderHintsError, parse_holder_hints};
+use crate::wire::id_lists::{MAX_VERIFY_IDS, write_ids};
 use crate::wire::problem::Problem;
+use crate::wire::routes::MAX_JSON_REQUEST_BYTES;
 
 /// How long a request to re-hash copies waits for its turn. Shorter than the door waits for an answer.
 const TURN_PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +41,7 @@ impl Api {
                 good.push(id);
             }
         }
-        Ok(Answer::Lines(api::write_ids(&good)))
+        Ok(Answer::Lines(write_ids(&good)))
     }
 
     fn turn_to_verify(&self) -> Result<SemaphoreGuard<'_>, Problem> {
@@ -55,7 +56,7 @@ impl Api {
     pub(super) fn holders(&self, exchange: &mut Exchange) -> Result<Answer, Problem> {
         let place = self.place_for(exchange);
         let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
-        let hints = api::parse_holder_hints(&body).map_err(|error| match error {
+        let hints = parse_holder_hints(&body).map_err(|error| match error {
             HolderHintsError::TooMany => Problem::new(413, error.to_string()),
             _ => Problem::new(400, error.to_string()),
         })?;

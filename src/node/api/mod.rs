@@ -23,12 +23,11 @@ use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::node::search::{Found, Searches};
 use crate::store::Store;
-use crate::wire::api;
-use crate::wire::api::{
-    CellStatus, DEFAULT_HOPS, HOPS_HEADER, Join, MAX_HAVE_IDS, MAX_JSON_REQUEST_BYTES, REQUEST_ID_HEADER, Route,
-    StoredChunk,
-};
+use crate::wire::id_lists::{MAX_HAVE_IDS, parse_ids, write_ids};
+use crate::wire::peers::Join;
 use crate::wire::problem::Problem;
+use crate::wire::routes::{DEFAULT_HOPS, HOPS_HEADER, MAX_JSON_REQUEST_BYTES, REQUEST_ID_HEADER, Route};
+use crate::wire::status::{CellStatus, StoredChunk};
 
 /// Long lists that are answered at once; the others wait. One takes up to 6 MiB until its answer was sent, or until the
 /// core has taken it in.
@@ -107,7 +106,7 @@ impl Api {
             Route::Holders => Ok(self.holders(exchange)?),
             Route::List { after, limit } => {
                 let ids = self.store.list(after.as_ref(), limit).map_err(|error| refusal(&error))?;
-                Ok(Answer::Lines(api::write_ids(&ids)))
+                Ok(Answer::Lines(write_ids(&ids)))
             }
             Route::Peers => Ok(Answer::json(&self.snapshot()?.peers())?),
             Route::Join => Ok(self.join(exchange)?),
@@ -156,12 +155,12 @@ impl Api {
                 here.push(id);
             }
         }
-        Ok(Answer::Have(api::write_ids(&here), place))
+        Ok(Answer::Have(write_ids(&here), place))
     }
 
     fn ids(exchange: &mut Exchange) -> Result<Vec<ChunkId>, Problem> {
         let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
-        api::parse_ids(&body).map_err(|error| Problem::new(400, format!("each line is an id: {error}")))
+        parse_ids(&body).map_err(|error| Problem::new(400, format!("each line is an id: {error}")))
     }
 
     /// A place for the list that comes, if it is a long one.
@@ -245,7 +244,8 @@ mod tests {
     use crate::net::{Backend, Gateway, GatewayLimits};
     use crate::node::mailbox::next_input;
     use crate::store::MemoryStore;
-    use crate::wire::beacon::Alert;
+    use crate::wire::datagram::Alert;
+    use crate::wire::holder_hints::HolderHint;
 
     /// A cell that is alone.
     struct Alone {
@@ -296,7 +296,7 @@ mod tests {
 
     /// Asks which of so many ids are here, and sends all but the last byte of the list.
     fn ask(address: SocketAddr, ids: usize) -> TcpStream {
-        let lines = api::write_ids(&vec![ChunkId::of(b"x"); ids]);
+        let lines = write_ids(&vec![ChunkId::of(b"x"); ids]);
         let mut line = TcpStream::connect(address).unwrap();
         write!(line, "POST /chunks/have HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", lines.len()).unwrap();
         line.write_all(&lines.as_bytes()[..lines.len() - 1]).unwrap();
@@ -341,7 +341,7 @@ mod tests {
             assert!(matches!(hears(), Input::Copy(CopyInput::Alert(said)) if said == alert));
             says("POST", "/chunks/holders", format!("{chunk} {culprit}\n").as_bytes());
             assert!(
-                matches!(hears(), Input::Copy(CopyInput::Hints(news)) if news == [api::HolderHint { id: chunk, holders: vec![culprit] }])
+                matches!(hears(), Input::Copy(CopyInput::Hints(news)) if news == [HolderHint { id: chunk, holders: vec![culprit] }])
             );
             says("POST", "/scrub", b"");
             assert!(matches!(hears(), Input::Copy(CopyInput::Scrub)));

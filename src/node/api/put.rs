@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::id::ChunkId;
+use crate::id::DEFAULT_COPIES;
 use crate::net::Exchange;
 use crate::node::api::Api;
 use crate::node::api::response::{Refusal, refusal};
@@ -13,8 +14,8 @@ use crate::store::{MAX_HOLDERS, PutMetadata, StoreError};
 use crate::sync::lock;
 use crate::time::Time;
 use crate::unix_time;
-use crate::wire::api::{COPIES_HEADER, DEFAULT_COPIES, HOLDERS_HEADER, OWNER_HEADER};
 use crate::wire::problem::Problem;
+use crate::wire::routes::{COPIES_HEADER, HOLDERS_HEADER, OWNER_HEADER};
 
 impl Api {
     pub(super) fn put(&self, expected: Option<&ChunkId>, exchange: &mut Exchange) -> Result<ChunkId, Refusal> {

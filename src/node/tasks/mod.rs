@@ -31,8 +31,8 @@ use crate::node::mailbox::Mailbox;
 use crate::node::tasks::probe::Probe;
 use crate::node::tasks::transfer::Transfer;
 use crate::store::{CopyState, Store};
-use crate::wire::api::{self, HolderHint};
-use crate::wire::beacon::Alert;
+use crate::wire::datagram::Alert;
+use crate::wire::holder_hints::{HolderHint, write_holder_hints};
 
 /// How many errands of each kind are under way at once.
 const PROBES: usize = 16;
@@ -238,7 +238,7 @@ impl TaskRunner {
         let http = self.questions.clone();
         let tell = move || {
             let url = format!("http://{to}");
-            for body in api::write_holder_hints(&hints) {
+            for body in write_holder_hints(&hints) {
                 // A hint: if it does not arrive, the others' own audits find out.
                 if let Err(error) = http.send_holder_hints(&url, &body) {
                     return log::debug!("telling where copies are: {error}");

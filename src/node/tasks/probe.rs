@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use crate::cell::ProbeOutcome;
 use crate::net::client::{CallError, Http};
 use crate::net::udp::own_address_towards;
-use crate::wire::api::Peers;
+use crate::wire::peers::Peers;
 
 pub(super) struct Probe {
     pub(super) address: String,

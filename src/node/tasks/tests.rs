@@ -8,6 +8,8 @@ use crate::node::mailbox::{ColonySnapshot, next_input};
 use crate::node::tasks::*;
 use crate::node::test_peer::{TestPeer, response, unreachable_address};
 use crate::store::{MemoryStore, PutMetadata};
+use crate::wire::holder_hints::parse_holder_hints;
+use crate::wire::id_lists::{parse_ids, write_ids};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,11 +48,11 @@ fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
     let ids: Vec<ChunkId> = (0..2500u64).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
     let (had, asked) = (ids[..2].to_vec(), ids.clone());
     let peer = TestPeer::answering(move |request| {
-        let asked = api::parse_ids(&request.body).unwrap();
+        let asked = parse_ids(&request.body).unwrap();
         assert!(asked.len() <= IDS_AT_ONCE);
         // Twice what it has, and much that nobody asked about.
         let says = [&had[..], &had[..], &vec![ChunkId::of(b"never asked for"); 1000]].concat();
-        response(200, api::write_ids(&says).as_bytes())
+        response(200, write_ids(&says).as_bytes())
     });
     let ask = Task::QueryHave { task_id: TaskId(7), to: peer.address, chunks: asked };
     let [Input::Copy(CopyInput::QueryDone { task_id: TaskId(7), has: Some(has) })] =
@@ -62,7 +64,7 @@ fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
     expected.sort_unstable();
     assert_eq!(*has, expected);
     let requests = peer.requests();
-    let mut all: Vec<ChunkId> = requests.iter().flat_map(|request| api::parse_ids(&request.body).unwrap()).collect();
+    let mut all: Vec<ChunkId> = requests.iter().flat_map(|request| parse_ids(&request.body).unwrap()).collect();
     all.sort_unstable();
     assert_eq!((requests.len(), all.len()), (3, 2500));
     assert!(requests.iter().all(|request| request.line() == "POST /chunks/have"));
@@ -138,7 +140,7 @@ fn news_and_alerts_reach_those_who_are_there() {
     let [told, warned] = &peer.requests()[..] else { panic!("two requests") };
     assert_eq!(told.line(), "POST /chunks/holders");
     assert_eq!(
-        api::parse_holder_hints(&told.body).unwrap()[..],
+        parse_holder_hints(&told.body).unwrap()[..],
         [HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }]
     );
     assert_eq!(warned.line(), "POST /alert");

@@ -16,14 +16,14 @@ mod bad_copy;
 mod byte_ranges;
 mod discover;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod get;
 mod maintain;
 mod manifest_file;
 mod notice;
 mod progress;
 mod put;
-#[cfg(test)]
-mod test_server;
 mod workers;
 
 pub use crate::client::bad_copy::BadCopy;

@@ -1,7 +1,7 @@
 //! The HTTP client: one method for each request that cells and clients send to a cell.
 //!
-//! `ureq` keeps connections alive and pools them. Every wait has a timeout and every response a size limit. A response is
-//! not trusted: this module checks its form, and callers verify chunk bytes by their hash.
+//! `ureq` keeps connections alive and pools them. Every wait has a timeout and every response a size limit. A response
+//! is not trusted: this module checks its form, and callers verify chunk bytes by their hash.
 //!
 //! In every method, `url` is the base URL of a cell, as `http://ADDRESS:PORT`.
 
@@ -149,8 +149,8 @@ pub struct PutHints {
 pub struct UnverifiedCopy {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Whether the response declared its length. If it did, the bytes are complete; if not, they can be the beginning of
-    /// a response that was cut off.
+    /// Whether the response declared its length. If it did, the bytes are complete; if not, they can be the beginning
+    /// of a response that was cut off.
     pub length_declared: bool,
 }
 
@@ -251,8 +251,8 @@ impl Http {
         discard_body(url, &mut expect_success(url, result)?)
     }
 
-    /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` above 0, a cell without the
-    /// chunk searches for it on other cells; `search` names that search, so that each cell takes part in it once.
+    /// Fetches a chunk's bytes, unverified; `None` if the cell does not have it. With `hops` above 0, a cell without
+    /// the chunk searches for it on other cells; `search` names that search, so that each cell takes part in it once.
     pub fn get_chunk(
         &self,
         url: &str,
@@ -339,8 +339,8 @@ impl Http {
         Ok(())
     }
 
-    /// Reports whether the cell re-hashes copies on [`Self::verify`]. A cell of the first version ignores a query that it
-    /// does not know and lists what it has without reading the bytes. It also accepts a list that is too long to be
+    /// Reports whether the cell re-hashes copies on [`Self::verify`]. A cell of the first version ignores a query that
+    /// it does not know and lists what it has without reading the bytes. It also accepts a list that is too long to be
     /// verified, which tells it from later ones.
     pub fn supports_verify(&self, url: &str) -> Result<bool, CallError> {
         let too_long = write_ids(&[ChunkId::of(url.as_bytes()); MAX_VERIFY_IDS + 1]);
@@ -460,4 +460,81 @@ fn read_ids(url: &str, response: &mut Response<Body>) -> Result<Vec<ChunkId>, Ca
 fn read_json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<Body>) -> Result<T, CallError> {
     let body = read_body(url, response, MAX_JSON_RESPONSE_BYTES)?;
     serde_json::from_slice(&body).map_err(|error| CallError::invalid(url, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::test_server::{TestServer, response, truncated_response, unreachable_address};
+
+    fn http() -> Http {
+        Http::new(Timeouts::PROBE, 1, 1)
+    }
+
+    #[test]
+    fn the_error_says_whether_the_cell_answered() {
+        let id = ChunkId::of(b"x");
+        let gone = http().has_chunk(&format!("http://{}", unreachable_address()), &id).unwrap_err();
+        assert!(gone.is_unreachable() && !gone.is_slow(), "{gone}");
+
+        let server = TestServer::always(truncated_response(b"half", 4));
+        let cut_off = http().get_local_copy(&server.url, &id).unwrap_err();
+        assert!(cut_off.is_unreachable(), "{cut_off}");
+
+        let server = TestServer::always(response(200, b"not json"));
+        let invalid = http().status(&server.url).unwrap_err();
+        assert!(matches!(&invalid, CallError::InvalidResponse { source: ResponseError::Json(_), .. }), "{invalid}");
+        assert!(!invalid.is_unreachable());
+    }
+
+    #[test]
+    fn a_timeout_after_connecting_is_slow() {
+        let server = TestServer::answering(|_| {
+            std::thread::park();
+            Vec::new()
+        });
+        let http = Http::new(Timeouts { connect_ms: 10_000, stall_ms: 50, response_ms: 50, call_ms: 10_000 }, 1, 1);
+        let slow = http.status(&server.url).unwrap_err();
+        assert!(slow.is_unreachable() && slow.is_slow(), "{slow}");
+    }
+
+    #[test]
+    fn a_refusal_carries_status_and_printable_detail() {
+        for (body, expected) in [
+            (Problem::new(507, "\u{1b}[2Jno room\n").to_json(), "[2Jno room".to_owned()),
+            (Problem::new(507, "x".repeat(1000)).to_json(), "x".repeat(MAX_DETAIL_CHARS)),
+            (b"<html>".to_vec(), "Insufficient Storage".to_owned()),
+        ] {
+            let server = TestServer::always(response(507, &body));
+            let error = http().put_chunk(&server.url, &ChunkId::of(b"x"), b"x", &PutHints::default()).unwrap_err();
+            let CallError::Refused { url, status, detail } = error else { panic!("{error}") };
+            assert_eq!((url, status, detail), (server.url, 507, expected));
+        }
+    }
+
+    #[test]
+    fn bodies_and_lists_beyond_their_limits_are_invalid() {
+        let id = ChunkId::of(b"x");
+        let whole = TestServer::always(response(200, &vec![7; MAX_CHUNK_BYTES]));
+        assert_eq!(http().get_chunk(&whole.url, &id, 0, None).unwrap().unwrap().len(), MAX_CHUNK_BYTES);
+        let too_long = TestServer::always(response(200, &vec![7; MAX_CHUNK_BYTES + 1]));
+        let error = http().get_chunk(&too_long.url, &id, 0, None).unwrap_err();
+        assert!(matches!(error, CallError::InvalidResponse { source: ResponseError::TooLong { .. }, .. }), "{error}");
+
+        let page = TestServer::always(response(200, write_ids(&[id, id]).as_bytes()));
+        assert_eq!(http().list_chunks(&page.url, None, 2).unwrap().len(), 2);
+        let error = http().list_chunks(&page.url, None, 1).unwrap_err().to_string();
+        assert!(error.contains("2 ids") && error.contains("at most 1"), "{error}");
+    }
+
+    #[test]
+    fn an_old_server_gets_one_head_for_each_id() {
+        let ids = [ChunkId::of(b"here"), ChunkId::of(b"missing")];
+        let here = format!("HEAD /chunk/{}", ids[0]);
+        let server = TestServer::scripted(&[(&here, &[(200, String::new())])]);
+        let mut found = Vec::new();
+        http().have(&server.url, &ids, &mut |id| found.push(id)).unwrap();
+        assert_eq!(found, ids[..1]);
+        assert_eq!(server.calls(), ["POST /chunks/have".to_owned(), here, format!("HEAD /chunk/{}", ids[1])]);
+    }
 }

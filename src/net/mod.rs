@@ -1,5 +1,5 @@
-//! The network: the HTTP gateway and its backend, the HTTP client, and the UDP sockets. It moves bytes within limits and
-//! decides nothing.
+//! The network: the HTTP gateway and its backend, the HTTP client, and the UDP sockets. It moves bytes within limits
+//! and decides nothing.
 //!
 //! ```text
 //!  other cells, clients ──TCP──▶ gateway ──Unix socket──▶ backend ──▶ Handler       (serves)
@@ -14,6 +14,8 @@ pub mod client;
 pub mod fd_limit;
 #[cfg(target_os = "linux")]
 mod gateway;
+#[cfg(test)]
+pub(crate) mod test_server;
 pub mod udp;
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
 //! UDP for beacons and probes: the networks they are broadcast to, and the sockets. Used by cells and clients.
 //!
-//! The system sends a broadcast to 255.255.255.255 through one interface only. To reach all networks, each interface's own
-//! broadcast address is used.
+//! The system sends a broadcast to 255.255.255.255 through one interface only. To reach all networks, each interface's
+//! own broadcast address is used.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -25,8 +25,8 @@ pub struct Network {
 
 /// Lists the networks that beacons and probes are broadcast to.
 ///
-/// With `loopback`, that is the loopback interface alone. Without it, those are all other interfaces that are up and have
-/// an IPv4 address and a broadcast address. `only` restricts the list to the interface with that address.
+/// With `loopback`, that is the loopback interface alone. Without it, those are all other interfaces that are up and
+/// have an IPv4 address and a broadcast address. `only` restricts the list to the interface with that address.
 pub fn networks(loopback: bool, only: Option<Ipv4Addr>) -> io::Result<Vec<Network>> {
     if loopback {
         return Ok(vec![Network { own: only.unwrap_or(Ipv4Addr::LOCALHOST), broadcast: LOOPBACK_BROADCAST }]);

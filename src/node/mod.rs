@@ -25,8 +25,6 @@ mod mailbox;
 mod search;
 mod service_manager;
 mod tasks;
-#[cfg(test)]
-mod test_peer;
 mod udp;
 
 use std::io;

@@ -184,40 +184,25 @@ fn in_parallel<'a, T: Send>(urls: &[&'a str], ask: impl Fn(&'a str) -> Option<T>
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::net::TcpListener;
-
     use super::*;
     use crate::id::CellId;
+    use crate::net::test_server::{TestServer, response};
     use crate::node::mailbox::ColonySnapshot;
     use crate::wire::beacon::{Role, Status};
     use crate::wire::peers::{CellView, Presence};
 
     const CHUNK: &[u8] = b"a chunk that another cell has";
 
-    /// Searches in a colony of so many cells, all behind one door that has [`CHUNK`], and the count of its HEADs.
-    fn searches(cells: u8) -> (Searches, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let heads = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&heads);
-        std::thread::spawn(move || {
-            for mut line in listener.incoming().flatten() {
-                let mut head = [0; 4096];
-                let len = line.read(&mut head).unwrap();
-                let text = String::from_utf8_lossy(&head[..len]);
-                let is_head = text.starts_with("HEAD ");
-                counted.fetch_add(usize::from(is_head), Ordering::SeqCst);
-                let status = if text.contains(&ChunkId::of(CHUNK).to_string()) { "200 OK" } else { "404 Not Found" };
-                let _ =
-                    write!(line, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", CHUNK.len());
-                let _ = line.write_all(if is_head { b"" } else { CHUNK });
-            }
+    /// Searches in a colony of so many cells, all behind one door that has [`CHUNK`], and that server.
+    fn searches(cells: u8) -> (Searches, TestServer) {
+        let server = TestServer::answering(|request| {
+            let status = if request.line().contains(&ChunkId::of(CHUNK).to_string()) { 200 } else { 404 };
+            response(status, CHUNK)
         });
         let (role, status) = (Role::Storage, Status::Active);
         let cell = |n| CellView {
             node_id: CellId::from_bytes([n; 16]),
-            url: url.clone(),
+            url: server.url.clone(),
             role,
             status,
             state: Presence::Active,
@@ -226,7 +211,7 @@ mod tests {
             seen_ms: 0,
         };
         let snapshot = ColonySnapshot { cells: (1..=cells).map(cell).collect(), ..ColonySnapshot::of_lone_cell() };
-        (Searches::new(Mailbox::stub(snapshot).0), heads)
+        (Searches::new(Mailbox::stub(snapshot).0), server)
     }
 
     /// Sixty clients that read slowly had sixty chunks in memory.
@@ -251,17 +236,17 @@ mod tests {
 
     #[test]
     fn a_search_in_a_large_colony_asks_some_of_its_cells() {
-        let (searches, heads) = searches(200);
+        let (searches, server) = searches(200);
         assert!(matches!(searches.search(&ChunkId::of(b"missing"), 1, None), Found::Nowhere));
-        assert_eq!(heads.load(Ordering::SeqCst), MAX_ASKED);
+        assert_eq!(server.calls().iter().filter(|call| call.starts_with("HEAD ")).count(), MAX_ASKED);
     }
 
     #[test]
     fn after_its_deadline_a_search_asks_nobody_any_more() {
-        let (mut searches, heads) = searches(8);
+        let (mut searches, server) = searches(8);
         searches.deadline = Duration::ZERO;
         assert!(matches!(searches.search(&ChunkId::of(CHUNK), 2, None), Found::Nowhere));
-        assert_eq!(heads.load(Ordering::SeqCst), 0);
+        assert!(server.calls().is_empty());
     }
 
     #[test]

@@ -71,8 +71,9 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::client::test_server::{Fake, cell_at, status};
+    use crate::client::fixtures::{cell_at, status};
     use crate::net::client::Timeouts;
+    use crate::net::test_server::TestServer;
 
     #[derive(Default)]
     struct Heard {
@@ -106,7 +107,7 @@ mod tests {
     fn a_drain_is_watched_to_its_end_and_copies_that_are_stuck_are_told_once() {
         // One that has just begun, and between two looks was started anew.
         let silent = || (200, status(&serde_json::json!({})));
-        let fake = Fake::start(&[
+        let server = TestServer::scripted(&[
             ("POST /drain", &[(200, drain_json(200, 0).to_string())]),
             (
                 "GET /status",
@@ -123,7 +124,7 @@ mod tests {
             ("GET /peers", &[(200, r#"{"peers":[]}"#.to_owned())]),
         ]);
         let heard = Heard::default();
-        let ended = drain(&http(), &cell_at(&fake.url), true, &heard, &StopSignal::default()).unwrap();
+        let ended = drain(&http(), &cell_at(&server.url), true, &heard, &StopSignal::default()).unwrap();
         assert!(ended.safe && ended.total == 200);
         assert_eq!(*heard.done.borrow(), 200);
         let lines = heard.lines.borrow();
@@ -133,43 +134,45 @@ mod tests {
 
     #[test]
     fn without_waiting_the_cell_is_told_and_no_more() {
-        let fake = Fake::start(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
-        let ended = drain(&http(), &cell_at(&fake.url), false, &Heard::default(), &StopSignal::default()).unwrap();
-        assert_eq!((ended.left, ended.safe, fake.asked()), (200, false, vec!["POST /drain".to_owned()]));
+        let server = TestServer::scripted(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
+        let ended = drain(&http(), &cell_at(&server.url), false, &Heard::default(), &StopSignal::default()).unwrap();
+        assert_eq!((ended.left, ended.safe, server.calls()), (200, false, vec!["POST /drain".to_owned()]));
     }
 
     #[test]
     fn a_user_who_stops_waiting_is_told_how_to_undo_it() {
-        let fake = Fake::start(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
+        let server = TestServer::scripted(&[("POST /drain", &[(200, drain_json(200, 0).to_string())])]);
         let stop = StopSignal::default();
         stop.set();
-        let stopped = drain(&http(), &cell_at(&fake.url), true, &Heard::default(), &stop).unwrap_err();
-        assert!(matches!(stopped, ClientError::StoppedDrainWait { cell } if cell.url == fake.url));
-        assert_eq!(fake.asked(), ["POST /drain"], "nothing is undone by itself");
+        let stopped = drain(&http(), &cell_at(&server.url), true, &Heard::default(), &stop).unwrap_err();
+        assert!(matches!(stopped, ClientError::StoppedDrainWait { cell } if cell.url == server.url));
+        assert_eq!(server.calls(), ["POST /drain"], "nothing is undone by itself");
     }
 
     #[test]
     fn a_cell_that_vanishes_or_is_told_to_stay_ends_the_waiting() {
         let posted = (200, drain_json(200, 0).to_string());
-        let gone = Fake::start(&[
+        let gone = TestServer::scripted(&[
             ("POST /drain", std::slice::from_ref(&posted)),
             ("GET /status", &[(200, life(90, 0)), (503, String::new())]),
         ]);
         let error = drain(&http(), &cell_at(&gone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(matches!(error, ClientError::DrainInterrupted { left: 90, total: 200, .. }), "{error}");
-        let undone =
-            Fake::start(&[("POST /drain", &[posted]), ("GET /status", &[(200, status(&serde_json::json!({})))])]);
+        let undone = TestServer::scripted(&[
+            ("POST /drain", &[posted]),
+            ("GET /status", &[(200, status(&serde_json::json!({})))]),
+        ]);
         let error = drain(&http(), &cell_at(&undone.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(matches!(error, ClientError::DrainCancelled { .. }), "{error}");
     }
 
     #[test]
     fn a_cell_that_cannot_be_drained_is_said_to_be_old() {
-        let old = Fake::start(&[]);
+        let old = TestServer::scripted(&[]);
         let error = drain(&http(), &cell_at(&old.url), true, &Heard::default(), &StopSignal::default()).unwrap_err();
         assert!(matches!(error, ClientError::Unsupported { operation: Operation::Drain, .. }), "{error}");
         assert_eq!((error.exit_code(), undrain(&http(), &cell_at(&old.url)).is_err()), (1, true));
-        let new = Fake::start(&[("DELETE /drain", &[(200, String::new())])]);
+        let new = TestServer::scripted(&[("DELETE /drain", &[(200, String::new())])]);
         undrain(&http(), &cell_at(&new.url)).unwrap();
     }
 }

@@ -379,7 +379,8 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::client::ColonyScope;
-    use crate::client::test_server::{Fake, Quiet, status_of};
+    use crate::client::fixtures::{Quiet, status_of};
+    use crate::net::test_server::TestServer;
     use crate::pipeline::{Content, Key};
     use crate::wire::id_lists::write_ids;
 
@@ -394,7 +395,7 @@ mod tests {
     }
 
     /// A server of the first version, which has all chunks, or none. What it has is what `content` says.
-    fn server(number: u8, has_all: bool, content: fn(usize) -> String) -> Fake {
+    fn server(number: u8, has_all: bool, content: fn(usize) -> String) -> TestServer {
         let have = (200, if has_all { write_ids(&ids()) } else { String::new() });
         let mut calls = vec![
             ("GET /status".to_owned(), (200, status_of(number, &serde_json::json!({})))),
@@ -408,10 +409,10 @@ mod tests {
             }
         }
         let calls: Vec<_> = calls.iter().map(|(call, answer)| (call.as_str(), std::slice::from_ref(answer))).collect();
-        Fake::start(&calls)
+        TestServer::scripted(&calls)
     }
 
-    fn repaired(servers: &[&Fake], deep: bool) -> RepairReport {
+    fn repaired(servers: &[&TestServer], deep: bool) -> RepairReport {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest");
         let key = Key::generate();
@@ -422,8 +423,8 @@ mod tests {
         repair(&path, &options, &Quiet, &StopSignal::default()).unwrap()
     }
 
-    fn puts(server: &Fake) -> usize {
-        server.asked().iter().filter(|call| call.starts_with("PUT")).count()
+    fn puts(server: &TestServer) -> usize {
+        server.calls().iter().filter(|call| call.starts_with("PUT")).count()
     }
 
     /// Such a server would say that the chunk is there already, and keep its bad file.
@@ -459,7 +460,7 @@ mod tests {
     #[test]
     fn the_weakest_chunks_come_first_and_each_once() {
         let ids: Vec<ChunkId> = [0, 1, 2, 1].map(|n| ChunkId::of(bytes(n).as_bytes())).to_vec();
-        let cell = |n: u8| crate::client::test_server::cell_at(&format!("http://{n}"));
+        let cell = |n: u8| crate::client::fixtures::cell_at(&format!("http://{n}"));
         let holders =
             crate::client::discover::holder_index::testing::holders(&ids, &[(cell(1), &[0, 1, 2]), (cell(2), &[0])]);
         let lost = BTreeSet::from([2]);

@@ -88,8 +88,9 @@ fn look(http: &Http, watched: &mut [Watched]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::test_server::{Fake, Quiet, cell_at, status};
+    use crate::client::fixtures::{Quiet, cell_at, status};
     use crate::net::client::Timeouts;
+    use crate::net::test_server::TestServer;
 
     fn told(done: u64, bad: u64) -> serde_json::Value {
         serde_json::json!({ "done": done, "total": 40, "bad": bad, "finished": done == 40 })
@@ -99,14 +100,14 @@ mod tests {
     fn every_cell_is_watched_to_its_end_and_one_that_cannot_holds_up_none() {
         let life = |done, bad| (200, status(&serde_json::json!({ "scrub": told(done, bad) })));
         let cells = [
-            Fake::start(&[
+            TestServer::scripted(&[
                 ("POST /scrub", &[(200, told(0, 0).to_string())]),
                 ("GET /status", &[life(10, 0), (503, String::new()), life(40, 2)]),
             ]),
-            Fake::start(&[("POST /scrub", &[(200, told(40, 0).to_string())])]),
-            Fake::start(&[]),
+            TestServer::scripted(&[("POST /scrub", &[(200, told(40, 0).to_string())])]),
+            TestServer::scripted(&[]),
         ];
-        let cells: Vec<KnownCell> = cells.iter().map(|fake| cell_at(&fake.url)).collect();
+        let cells: Vec<KnownCell> = cells.iter().map(|server| cell_at(&server.url)).collect();
         let http = Http::new(Timeouts::PROBE, 1, 4);
         let scrubbed = scrub(&http, &cells, true, &Quiet, &StopSignal::default()).unwrap();
         let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
@@ -116,14 +117,14 @@ mod tests {
 
     #[test]
     fn a_cell_that_forgets_its_scrub_is_told_of() {
-        let fake = Fake::start(&[
+        let server = TestServer::scripted(&[
             ("POST /scrub", &[(200, told(0, 0).to_string())]),
             ("GET /status", &[(200, status(&serde_json::json!({})))]),
         ]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let scrubbed = scrub(&http, &[cell_at(&fake.url)], true, &Quiet, &StopSignal::default()).unwrap();
+        let scrubbed = scrub(&http, &[cell_at(&server.url)], true, &Quiet, &StopSignal::default()).unwrap();
         assert!(matches!(scrubbed[0].result, Err(ClientError::ScrubLost { .. })));
-        let begun = scrub(&http, &[cell_at(&fake.url)], false, &Quiet, &StopSignal::default()).unwrap();
+        let begun = scrub(&http, &[cell_at(&server.url)], false, &Quiet, &StopSignal::default()).unwrap();
         assert_eq!(begun[0].result.as_ref().unwrap().total, 40);
     }
 }

@@ -225,16 +225,17 @@ pub(in crate::client) fn is_unreadable(error: &CallError) -> bool {
 mod tests {
     use super::*;
     use crate::client::discover::holder_index::testing;
-    use crate::client::test_server::{Fake, Quiet, cell_at};
+    use crate::client::fixtures::{Quiet, cell_at};
     use crate::net::client::Timeouts;
+    use crate::net::test_server::TestServer;
     use crate::wire::id_lists::write_ids;
 
     const VERIFY: &str = "POST /chunks/have?verify=1";
 
     /// Verifies the copies of one cell: which chunks are bad, which are still counted, who was not heard.
-    fn verified(fake: &Fake, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
+    fn verified(server: &TestServer, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
         let all: Vec<usize> = (0..ids.len()).collect();
-        let mut holders = testing::holders(ids, &[(cell_at(&fake.url), &all)]);
+        let mut holders = testing::holders(ids, &[(cell_at(&server.url), &all)]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
         let (bad, unheard) = verify(&http, &mut holders, ids, &Quiet, &StopSignal::default()).unwrap();
         (bad, holders.held_by(0).collect(), unheard.len())
@@ -249,14 +250,14 @@ mod tests {
         let ids = ids(MAX_VERIFY_IDS + 4);
         let (first, second) = ids.split_at(MAX_VERIFY_IDS);
         let answers = [(413, String::new()), (200, write_ids(&first[1..])), (200, write_ids(second))];
-        let fake = Fake::start(&[(VERIFY, &answers)]);
-        let (bad, counted, unheard) = verified(&fake, &ids);
+        let server = TestServer::scripted(&[(VERIFY, &answers)]);
+        let (bad, counted, unheard) = verified(&server, &ids);
         assert_eq!(
             bad.iter().map(|copy| (copy.index, copy.chunk, copy.found)).collect::<Vec<_>>(),
             [(0, ids[0], None)]
         );
         assert_eq!((counted, unheard), ((1..ids.len()).collect(), 0));
-        assert_eq!(fake.asked(), [VERIFY; 3]);
+        assert_eq!(server.calls(), [VERIFY; 3]);
     }
 
     #[test]
@@ -265,12 +266,12 @@ mod tests {
         let good = |n: usize| (200, write_ids(&ids[n..=n]));
         let failed = (500, String::new());
         let answers = [(413, String::new()), failed.clone(), good(0), failed.clone(), good(2)];
-        let (bad, counted, unheard) = verified(&Fake::start(&[(VERIFY, &answers)]), &ids);
+        let (bad, counted, unheard) = verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids);
         assert_eq!(bad.iter().map(|copy| copy.index).collect::<Vec<_>>(), [1]);
         assert_eq!((counted, unheard), (vec![0, 2], 0));
         let [first, second] = [0, 1].map(|n| format!("GET /chunk/{}", ids[n]));
         let answers = [(&*first, &[failed][..]), (&*second, &[(200, "chunk 1".into())])];
-        let (bad, counted, _) = verified(&Fake::start(&answers), &ids[..2]);
+        let (bad, counted, _) = verified(&TestServer::scripted(&answers), &ids[..2]);
         assert_eq!((bad.len(), counted), (1, vec![1]));
     }
 
@@ -279,12 +280,12 @@ mod tests {
     fn a_cell_that_passes_over_the_question_is_not_believed_but_fetched_from() {
         let ids = ids(3);
         let gets: Vec<String> = ids.iter().map(|id| format!("GET /chunk/{id}")).collect();
-        let fake = Fake::start(&[
+        let server = TestServer::scripted(&[
             (VERIFY, &[(200, write_ids(&ids))]),
             (&gets[0], &[(200, "chunk 0".into())]),
             (&gets[1], &[(200, "chunk x".into())]),
         ]);
-        let (bad, counted, unheard) = verified(&fake, &ids);
+        let (bad, counted, unheard) = verified(&server, &ids);
         let found = Some(ChunkId::of(b"chunk x"));
         assert_eq!(bad.iter().map(|copy| (copy.index, copy.found)).collect::<Vec<_>>(), [(1, found)]);
         assert_eq!((counted, unheard), (vec![0], 0), "the last one is gone meanwhile");
@@ -298,8 +299,11 @@ mod tests {
         let busy = (503, String::new());
         let (first, second) = ((200, write_ids(first)), (200, write_ids(second)));
         let answers = [(400, String::new()), busy.clone(), first.clone(), busy.clone(), second];
-        assert_eq!(verified(&Fake::start(&[(VERIFY, &answers)]), &ids), (vec![], all.clone(), 0));
+        assert_eq!(verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids), (vec![], all.clone(), 0));
         let answers = [(400, String::new()), first, busy];
-        assert_eq!(verified(&Fake::start(&[(VERIFY, &answers)]), &ids), (vec![], all[..MAX_VERIFY_IDS].to_vec(), 1));
+        assert_eq!(
+            verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids),
+            (vec![], all[..MAX_VERIFY_IDS].to_vec(), 1)
+        );
     }
 }

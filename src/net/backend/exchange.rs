@@ -1,7 +1,7 @@
 //! One HTTP exchange as the handler sees it: the request, and the means to respond.
 //!
-//! All responses are made here, because `tiny_http` lacks one guarantee: the body has exactly the declared length, or the
-//! connection ends before it.
+//! All responses are made here, because `tiny_http` lacks one guarantee: the body has exactly the declared length, or
+//! the connection ends before it.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -77,8 +77,9 @@ impl Exchange {
         self.respond(problem.status, &[("Content-Type", MEDIA_TYPE)], &problem.to_json());
     }
 
-    /// Responds with the first `body_bytes` bytes of `body`. If there are fewer, or reading fails, the client's connection
-    /// ends before the declared length, which is how HTTP marks an incomplete response. For `HEAD`, nothing is read.
+    /// Responds with the first `body_bytes` bytes of `body`. If there are fewer, or reading fails, the client's
+    /// connection ends before the declared length, which is how HTTP marks an incomplete response. For `HEAD`, nothing
+    /// is read.
     pub fn respond_from(self, status: u16, fields: &[(&str, &str)], body_bytes: u64, body: impl Read) {
         let connection = self.field(CONNECTION_FIELD).and_then(|text| text.parse().ok());
         let sends_body = self.request.method() != &tiny_http::Method::Head && !matches!(status, 204 | 304);

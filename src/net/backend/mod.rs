@@ -4,8 +4,8 @@
 //!  gateway ── upstream: pooled connections over a Unix socket ──▶ tiny_http ──▶ workers ──▶ Handler::handle(Exchange)
 //! ```
 //!
-//! `tiny_http` has no limits and no timeouts, and some requests end its process. It must never face the network: only the
-//! gateway, in the same process, connects to it.
+//! `tiny_http` has no limits and no timeouts, and some requests end its process. It must never face the network: only
+//! the gateway, in the same process, connects to it.
 
 pub(super) mod exchange;
 pub(super) mod server;

@@ -1,8 +1,9 @@
-//! The upstream: a pool of connections from the gateway to `tiny_http`, over a Unix socket that only this user can reach.
+//! The upstream: a pool of connections from the gateway to `tiny_http`, over a Unix socket that only this user can
+//! reach.
 //!
 //! A connection serves one exchange at a time and is then reused for any client. So an idle client occupies no upstream
-//! connection, no thread and no descriptor of `tiny_http`. A connection is reused only if its exchange ended completely:
-//! the request was sent to its end, and the response received to its end with no byte left over.
+//! connection, no thread and no descriptor of `tiny_http`. A connection is reused only if its exchange ended
+//! completely: the request was sent to its end, and the response received to its end with no byte left over.
 //!
 //! The pool works around two properties of `tiny_http` 0.12:
 //!
@@ -78,7 +79,8 @@ impl Drop for UpstreamConnection {
 }
 
 impl Upstream {
-    /// Creates an empty pool for a socket in `dir`, a folder that only this user may enter; creates it if it is missing.
+    /// Creates an empty pool for a socket in `dir`, a folder that only this user may enter; creates it if it is
+    /// missing.
     pub(super) fn new(dir: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;

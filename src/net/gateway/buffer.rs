@@ -17,8 +17,8 @@ pub(super) struct BufferPool {
 }
 
 impl BufferPool {
-    /// Creates a pool of buffers that hold at least `max_head_bytes` and one byte more, so that a head above the limit is
-    /// noticed.
+    /// Creates a pool of buffers that hold at least `max_head_bytes` and one byte more, so that a head above the limit
+    /// is noticed.
     pub(super) fn new(max_head_bytes: usize) -> Rc<Self> {
         let buffer_bytes = BUFFER_BYTES.max(max_head_bytes.saturating_add(1));
         Rc::new(Self { buffer_bytes, unused: RefCell::default() })

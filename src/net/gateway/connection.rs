@@ -20,7 +20,8 @@ use crate::net::gateway::timeout::with_timeout;
 use crate::wire::problem::Problem;
 
 /// How long, and how many bytes, a closing connection is still read. A client may be sending when it is refused. If the
-/// gateway closed the socket with unread bytes, the client's system would discard the refusal before the client reads it.
+/// gateway closed the socket with unread bytes, the client's system would discard the refusal before the client reads
+/// it.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
 
 /// Why a connection yielded no request.

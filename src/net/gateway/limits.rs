@@ -10,8 +10,8 @@ use crate::id::MAX_CHUNK_BYTES;
 pub struct GatewayLimits {
     /// Largest request head in bytes: the request line, all fields and the empty line. Larger: `431`.
     ///
-    /// It bounds the memory that a client can occupy before its request is judged. A head of the colony's own clients
-    /// stays below 2 KiB; browsers send about 1 KiB.
+    /// It bounds the memory that a client can occupy before its request is checked. The colony's own
+    /// clients stay below 2 KiB.
     pub max_head_bytes: usize,
     /// Largest number of header fields in a request. More: `431`. Browsers send about twenty.
     pub max_head_fields: usize,
@@ -21,8 +21,8 @@ pub struct GatewayLimits {
     pub head_timeout_ms: u64,
     /// Largest declared body in bytes. Larger: `413`. Chunks and lists of ids stay below it.
     pub max_body_bytes: u64,
-    /// Bytes that must move in each window of [`min_rate_window_ms`](Self::min_rate_window_ms) while a request body or a
-    /// response is in transfer. Slower: the connection is closed without an answer, since the transfer has begun.
+    /// Bytes that must move in each window of [`min_rate_window_ms`](Self::min_rate_window_ms) while a request body or
+    /// a response is in transfer. Slower: the connection is closed without an answer, since the transfer has begun.
     ///
     /// Only time spent waiting for the client counts. The default is 6.4 KiB/s, which a weak Wi-Fi link still reaches.
     pub min_rate_bytes: u64,

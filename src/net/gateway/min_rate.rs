@@ -1,7 +1,7 @@
 //! The minimum rate of a transfer. A slower client occupies a slot that others need.
 //!
-//! Pure: the time spent waiting is an argument. Only waiting for the client counts, so a disk that stalls during an upload
-//! does not cost the client its connection.
+//! Pure: the time spent waiting is an argument. Only waiting for the client counts, so a disk that stalls during an
+//! upload does not cost the client its connection.
 
 use std::time::Duration;
 

@@ -38,8 +38,8 @@
 //!   └───────────┘ unless the client or a stop of the gateway ends the connection
 //! ```
 //!
-//! Idle, Head and Body can lose their slot to another connection; Response cannot. A response that begins before the body
-//! is complete, mostly a refusal, is sent at once; the connection stays in Body.
+//! Idle, Head and Body can lose their slot to another connection; Response cannot. A response that begins before the
+//! body is complete, mostly a refusal, is sent at once; the connection stays in Body.
 //!
 //! One thread runs all connections, each as a task. A task takes a buffer only when bytes arrive, so an idle connection
 //! costs a socket and a few hundred bytes.
@@ -78,8 +78,8 @@ use crate::net::gateway::stats::GatewayStats;
 use crate::net::gateway::timeout::with_timeout;
 use crate::wire::problem::Problem;
 
-/// First and longest pause after a failed `accept`; it doubles from one to the other. Without a pause, a process that has
-/// no free descriptor would do nothing but fail.
+/// First and longest pause after a failed `accept`; it doubles from one to the other. Without a pause, a process that
+/// has no free descriptor would do nothing but fail.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Connections beyond the limit that are answered with 503 at one time; more are closed without an answer.

@@ -66,7 +66,8 @@ impl GatewayStats {
         self.requests.get()
     }
 
-    /// Requests and connections that the gateway refused: each status with its count, without those that never occurred.
+    /// Requests and connections that the gateway refused: each status with its count, without those that never
+    /// occurred.
     pub fn refused(&self) -> Vec<(u16, u64)> {
         let counts = self.refused.iter().map(Counter::get);
         REFUSAL_STATUSES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()

@@ -49,8 +49,8 @@ mod tests {
     use super::*;
     use crate::id::MAX_CHUNK_BYTES;
     use crate::net::client::Timeouts;
-    use crate::node::test_peer::{
-        Request, TestPeer, response, response_without_length, truncated_response, unreachable_address,
+    use crate::net::test_server::{
+        Request, TestServer, response, response_without_length, truncated_response, unreachable_address,
     };
 
     const CHUNK: &[u8] = b"a chunk that a guard looks at";
@@ -84,7 +84,7 @@ mod tests {
             (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), AuditOutcome::Failed),
             (b"nonsense".to_vec(), AuditOutcome::Failed),
         ] {
-            let peer = TestPeer::always(says);
+            let peer = TestServer::always(says);
             assert_eq!(looks_at(peer.address, AuditTarget::Chunk(chunk)), expected);
             let request = &peer.requests()[0];
             assert_eq!((request.line(), request.field("X-Hops")), (&*format!("GET /chunk/{chunk}"), Some("0")));
@@ -93,8 +93,8 @@ mod tests {
     }
 
     /// A cell that has these chunks.
-    fn holder(chunks: &'static [&'static [u8]]) -> TestPeer {
-        TestPeer::answering(move |request: &Request| {
+    fn holder(chunks: &'static [&'static [u8]]) -> TestServer {
+        TestServer::answering(move |request: &Request| {
             let mut all: Vec<(ChunkId, &[u8])> = chunks.iter().map(|bytes| (ChunkId::of(bytes), *bytes)).collect();
             all.sort_unstable();
             let target = request.line().strip_prefix("GET ").unwrap();
@@ -132,7 +132,7 @@ mod tests {
             response(404, b""),
             truncated_response(&two.as_bytes()[..40], 25),
         ] {
-            let peer = TestPeer::always(says);
+            let peer = TestServer::always(says);
             assert_eq!(looks_at(peer.address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Failed);
         }
     }

@@ -50,11 +50,9 @@ impl Probe {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
     use super::*;
     use crate::net::client::Timeouts;
+    use crate::net::test_server::{TestServer, response, unreachable_address};
 
     fn probe(address: SocketAddr) -> ProbeOutcome {
         let http = Http::new(Timeouts::PROBE, 0, 0);
@@ -63,19 +61,10 @@ mod tests {
 
     #[test]
     fn a_response_without_status_is_not_unreachable() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        for answer in ["503 Service Unavailable", "404 Not Found", "200 OK"] {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    let (mut line, _) = listener.accept().unwrap();
-                    assert!(line.read(&mut [0; 4096]).unwrap() > 0);
-                    write!(line, "HTTP/1.1 {answer}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
-                });
-                assert_eq!(probe(address), ProbeOutcome::Responding, "{answer}");
-            });
+        for status in [503, 404, 200] {
+            let server = TestServer::always(response(status, b"{}"));
+            assert_eq!(probe(server.address), ProbeOutcome::Responding, "{status}");
         }
-        drop(listener);
-        assert_eq!(probe(address), ProbeOutcome::Unreachable);
+        assert_eq!(probe(unreachable_address()), ProbeOutcome::Unreachable);
     }
 }

@@ -4,9 +4,9 @@ use smol::channel::Receiver;
 
 use crate::cell::{AuditTarget, CopyInput, LocalCopy, Task};
 use crate::id::CellId;
+use crate::net::test_server::{TestServer, response, unreachable_address};
 use crate::node::mailbox::{ColonySnapshot, next_input};
 use crate::node::tasks::*;
-use crate::node::test_peer::{TestPeer, response, unreachable_address};
 use crate::store::{MemoryStore, PutMetadata};
 use crate::wire::holder_hints::parse_holder_hints;
 use crate::wire::id_lists::{parse_ids, write_ids};
@@ -47,7 +47,7 @@ fn what_comes_of(store: &Arc<dyn Store>, task: Task) -> Vec<Input> {
 fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
     let ids: Vec<ChunkId> = (0..2500u64).map(|n| ChunkId::of(&n.to_le_bytes())).collect();
     let (had, asked) = (ids[..2].to_vec(), ids.clone());
-    let peer = TestPeer::answering(move |request| {
+    let peer = TestServer::answering(move |request| {
         let asked = parse_ids(&request.body).unwrap();
         assert!(asked.len() <= IDS_AT_ONCE);
         // Twice what it has, and much that nobody asked about.
@@ -74,9 +74,9 @@ fn of_what_a_cell_says_it_has_only_what_was_asked_for_counts() {
 fn who_does_not_answer_a_question_is_told_from_one_who_has_nothing() {
     let ids = vec![ChunkId::of(b"x")];
     for (to, expected) in [
-        (TestPeer::always(response(200, b"")).address, Some(Vec::new())),
-        (TestPeer::always(response(503, b"")).address, None),
-        (TestPeer::always(response(200, b"not an id\n")).address, None),
+        (TestServer::always(response(200, b"")).address, Some(Vec::new())),
+        (TestServer::always(response(503, b"")).address, None),
+        (TestServer::always(response(200, b"not an id\n")).address, None),
         (unreachable_address(), None),
     ] {
         let inputs = what_comes_of(&store_of(&[]), Task::QueryHave { task_id: TaskId(1), to, chunks: ids.clone() });
@@ -130,7 +130,7 @@ fn a_copy_is_checked_and_one_too_many_removed() {
 
 #[test]
 fn news_and_alerts_reach_those_who_are_there() {
-    let peer = TestPeer::always(response(200, b""));
+    let peer = TestServer::always(response(200, b""));
     let (chunk, found) = (ChunkId::of(b"x"), ChunkId::of(b"y"));
     let news = vec![HolderHint { id: chunk, holders: vec![cell(1), cell(2)] }];
     assert!(what_comes_of(&store_of(&[]), Task::SendHints { to: peer.address, hints: news }).is_empty());
@@ -174,7 +174,7 @@ fn an_errand_that_takes_too_long_has_failed_and_what_comes_of_it_is_not_lost() {
 fn no_kind_of_errand_holds_up_another() {
     let (let_go, waits) = mpsc::channel::<()>();
     let waits = std::sync::Mutex::new(waits);
-    let silent = TestPeer::answering(move |_| {
+    let silent = TestServer::answering(move |_| {
         let _ = waits.lock().unwrap().recv_timeout(PATIENCE);
         response(503, b"")
     });
@@ -191,7 +191,7 @@ fn no_kind_of_errand_holds_up_another() {
         tasks.spawn(Arc::clone(&runner).run(Task::SendHints { to: silent.address, hints: news.clone() })).detach();
     }
     let here = ChunkId::of(b"here");
-    let good = TestPeer::always(response(200, b"here"));
+    let good = TestServer::always(response(200, b"here"));
     let fetch = Task::Fetch { task_id: TaskId(99), chunk: here, from: good.address, copies: 5, holders: vec![cell(1)] };
     let audit = Task::Audit { task_id: TaskId(98), from: good.address, target: AuditTarget::Chunk(here) };
     for task in [fetch, audit, Task::Verify(here)] {

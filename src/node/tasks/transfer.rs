@@ -98,8 +98,8 @@ impl Transfer {
 mod tests {
     use super::*;
     use crate::net::client::Timeouts;
-    use crate::node::test_peer::{
-        TestPeer, response, response_without_length, truncated_response, unreachable_address,
+    use crate::net::test_server::{
+        TestServer, response, response_without_length, truncated_response, unreachable_address,
     };
     use crate::store::{FileStore, MemoryStore, StoreOptions};
 
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_sent_with_all_that_is_known_about_it() {
-        let peer = TestPeer::always(response(200, b""));
+        let peer = TestServer::always(response(200, b""));
         let owner = *ChunkId::of(b"the owner's token").as_bytes();
         assert_eq!(transfer(store_with_chunk(Some(owner)), peer.address).send(), SendOutcome::Stored);
         assert_eq!(transfer(store_with_chunk(None), peer.address).send(), SendOutcome::Stored);
@@ -148,7 +148,7 @@ mod tests {
             (404, SendOutcome::Failed),
             (422, SendOutcome::Failed),
         ] {
-            let peer = TestPeer::always(response(status, b""));
+            let peer = TestServer::always(response(status, b""));
             assert_eq!(transfer(store_with_chunk(None), peer.address).send(), expected, "{status}");
         }
         assert_eq!(transfer(store_with_chunk(None), unreachable_address()).send(), SendOutcome::Failed);
@@ -167,7 +167,7 @@ mod tests {
         for bad in [&b"a chunk that wants to be elsewherf"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
             store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
             std::fs::write(&file, bad).unwrap();
-            let peer = TestPeer::always(response(200, b""));
+            let peer = TestServer::always(response(200, b""));
             assert_eq!(transfer(Arc::clone(&store), peer.address).send(), SendOutcome::OwnCopyBad);
             assert!(peer.requests().is_empty() && !file.exists());
             assert!(folder.path().join("quarantine").join(id.to_string()).exists());
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_fetched_from_one_cell_alone_and_kept_if_it_is_good() {
-        let peer = TestPeer::always(response(200, CHUNK));
+        let peer = TestServer::always(response(200, CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
         assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), FetchOutcome::Stored);
         let [request] = &peer.requests()[..] else { panic!("one request") };
@@ -202,21 +202,21 @@ mod tests {
             (response_without_length(&CHUNK[..10]), FetchOutcome::Failed),
             (b"hello".to_vec(), FetchOutcome::Failed),
         ] {
-            let peer = TestPeer::always(says);
+            let peer = TestServer::always(says);
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(4 << 20));
             assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), expected);
             assert_eq!(store.usage().chunks, 0);
         }
         let none: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
         assert_eq!(transfer(none, unreachable_address()).fetch(), FetchOutcome::Failed);
-        let unmeasured = TestPeer::always(response_without_length(CHUNK));
+        let unmeasured = TestServer::always(response_without_length(CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
         assert_eq!(transfer(store, unmeasured.address).fetch(), FetchOutcome::Stored, "the hash is proof enough");
     }
 
     #[test]
     fn a_good_copy_for_which_there_is_no_room_is_no_fault_of_the_other_cell() {
-        let peer = TestPeer::always(response(200, CHUNK));
+        let peer = TestServer::always(response(200, CHUNK));
         assert_eq!(transfer(Arc::new(MemoryStore::new(10)), peer.address).fetch(), FetchOutcome::NoRoom);
     }
 }

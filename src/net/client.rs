@@ -54,6 +54,10 @@ impl Timeouts {
     pub const STORE: Self = Self { connect_ms: 3_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 600_000 };
     /// For fetching chunks: shorter, since another holder can replace a cell that hangs.
     pub const FETCH: Self = Self { connect_ms: 3_000, stall_ms: 15_000, response_ms: 15_000, call_ms: 600_000 };
+    /// For chunks between cells. Shorter than [`Self::STORE`]: a link that is slower than this is no help in healing.
+    pub const TRANSFER: Self = Self { connect_ms: 2_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 180_000 };
+    /// For questions about chunks: a cell may have to check many files on a slow card before it answers.
+    pub const QUERY: Self = Self { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 };
     /// For finding out whether a cell responds.
     pub const PROBE: Self = Self { connect_ms: 2_000, stall_ms: 3_000, response_ms: 3_000, call_ms: 5_000 };
 }

@@ -24,18 +24,18 @@
 //!            accept: a slot is free, or is taken from the longest silent connection; otherwise 503
 //!               │
 //!               ▼
-//!   ┌───────▶ Idle ────── silent for idle_timeout_ms ─────────────────────────────▶ closed
+//!   ┌───────▶ Idle ────── silent for idle_timeout_ms ────────────────────────────────▶ closed
 //!   │           │ first byte
 //!   │           ▼
-//!   │         Head ────── invalid, too large or late: 4xx, 501 or 505 ────────────▶ closed
+//!   │         Head ────── invalid, too large or late: 4xx, 501, 505 ─────────────────▶ closed
 //!   │           │ complete: checked and written anew
 //!   │           ▼
-//!   │         Body ────── below the minimum rate ─────────────────────────────────▶ closed
-//!   │           │ complete                                  ▲
-//!   │           ▼                                           │ below the minimum rate
-//!   │       Response ──── backend failed: 502, late: 504 ───┴─────────────────────▶ closed
+//!   │         Body ────── below the minimum rate; no backend: 502, 503, 504 ─────────▶ closed
 //!   │           │ complete
-//!   └───────────┘ unless the client or a stop of the gateway ends the connection
+//!   │           ▼
+//!   │       Response ──── below the minimum rate; backend failed: 502, late: 504 ────▶ closed
+//!   │           │ complete
+//!   └───────────┘ unless the client, or a stop of the gateway, ends the connection
 //! ```
 //!
 //! Idle, Head and Body can lose their slot to another connection; Response cannot. A response that begins before the

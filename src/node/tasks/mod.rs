@@ -56,11 +56,6 @@ const ALERT_LIMIT: Duration = Duration::from_secs(30);
 /// Ids in one request. For so few a cell lets nobody wait.
 const IDS_AT_ONCE: usize = 1000;
 
-/// For questions: a cell that is there answers soon, but may have to look for many files on a slow card.
-const QUESTION: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 };
-/// For chunks between cells. A link that takes longer than this for one chunk is no help in healing.
-const TRANSFER: Timeouts = Timeouts { connect_ms: 2_000, stall_ms: 20_000, response_ms: 30_000, call_ms: 180_000 };
-
 /// Runs the tasks of the core, and reports the outcome of each.
 pub(super) struct TaskRunner {
     copies: LocalCopies,
@@ -90,8 +85,8 @@ impl TaskRunner {
         Self {
             copies: LocalCopies::new(store, mailbox.clone()),
             mailbox,
-            questions: Http::new(QUESTION, 1, 32),
-            transfers: Http::new(TRANSFER, 1, 8),
+            questions: Http::new(Timeouts::QUERY, 1, 32),
+            transfers: Http::new(Timeouts::TRANSFER, 1, 8),
             warnings: Http::new(Timeouts::PROBE, 1, 8),
             probes: Http::new(Timeouts::PROBE, 1, 32),
             own_address,

@@ -32,7 +32,7 @@ pub enum Status {
 pub enum Role {
     /// Stores chunks.
     Storage,
-    /// Stores chunks when needed, and audits other cells.
+    /// Audits random copies of other cells. Stores chunks only when there are too few storage cells.
     Guard,
     /// Has not differentiated yet. Values of newer versions are read as this one.
     #[default]

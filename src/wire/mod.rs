@@ -2,7 +2,7 @@
 //!
 //! A colony speaks two protocols on one network. **UDP datagrams** announce cells and find them. **HTTP/1.1** carries
 //! chunks, lists and commands. This page specifies both completely; the types and functions of this module read and
-//! write them. What the bytes of a chunk mean is specified in [`crate::pipeline`]; cells neither know nor need it.
+//! write them. The content of a chunk is specified in [`crate::pipeline`]; cells do not need it.
 //!
 //! This module is pure: it reads no clock, socket or disk and starts no thread.
 //!
@@ -31,8 +31,8 @@
 //!
 //! # 2. Trust
 //!
-//! Nothing is encrypted, and nobody authenticates: whoever reaches the port may use every request on this page. The
-//! protocol holds because receivers check:
+//! Nothing is encrypted or authenticated on the network: any host that reaches the port may use every request on this
+//! page. (Chunks are encrypted by the client.) The protocol holds because receivers check:
 //!
 //! * A cell stores bytes under their SHA-256 only. It does **not** check a copy before it sends it: a receiver hashes
 //!   the bytes and compares them with the id before any use.
@@ -66,6 +66,7 @@
 //! | `free` | no | bytes that the sender can still store |
 //! | `cells` | no | active cells that the sender knows, itself included, below 2³² |
 //! | `clean_s` | no | seconds since a scrub found all copies of the sender good; absent if none did since its start |
+//!
 //! An `active` cell accepts chunks. A `full` one has no space for a chunk of 2 MiB; a `draining` one hands its chunks
 //! to others; a `leaving` one is about to stop. Any other string is a cell of a newer version: it is alive; send it no
 //! chunks.
@@ -92,7 +93,9 @@
 //! ## Alert
 //!
 //! ```json
-//! {"type":"alert","node_id":"…","culprit":"…","chunk":"<chunk id>","found":"<SHA-256>"}
+//! {"type":"alert","node_id":"6f3c1b52-7a0e-4a53-9a39-2f1f7d0f4c11","culprit":"0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02",
+//!  "chunk":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+//!  "found":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
 //! ```
 //!
 //! Reports a bad copy. All keys are required: the reporting cell, the cell with the bad copy, the chunk, and the
@@ -115,19 +118,23 @@
 //! | slowest body or response | 64 KiB in each 10 s | connection closed |
 //! | time until the response begins | 60 s | 504 |
 //! | idle time between requests | 60 s | connection closed |
-//! | connections | 256, and 64 from one address (IPv6: one /64) | the longest idle one is closed; none idle: 503 |
+//! | connections | 256, and 64 from one address (IPv6: one /64) | see below |
+//!
+//! At the limit of connections, a new one replaces the one that has been silent for longest and has not sent a complete
+//! request; if there is none, the new one gets 503. After an error of this table, or a malformed head, the cell closes
+//! the connection.
 //!
 //! A `PUT` or `POST` needs a `Content-Length`, 0 if it has no body; chunked transfer coding is refused (411). A request
-//! has exactly one `Host` field. `Expect: 100-continue` is supported. Request bodies need no `Content-Type`. Responses
-//! have a `Content-Length`; a connection that ends before that many bytes means an incomplete response. A client reads
-//! at most 4 MiB of JSON ([`MAX_JSON_RESPONSE_BYTES`]) and 2 MiB of anything else.
+//! has exactly one `Host` field; in HTTP/1.0 it may have none. `Expect: 100-continue` is supported. Request bodies need
+//! no `Content-Type`. Responses have a `Content-Length`; a connection that ends before that many bytes means an
+//! incomplete response. A client reads at most 4 MiB of JSON ([`MAX_JSON_RESPONSE_BYTES`]) and 2 MiB of anything else.
 //!
 //! ## Errors
 //!
 //! A status of 400 or above has a body of type `application/problem+json` (RFC 9457, [`Problem`]):
 //!
 //! ```json
-//! {"status":413,"title":"Content Too Large","detail":"a body is at most 2097152 bytes"}
+//! {"status":413,"title":"Content Too Large","detail":"the body has 2097153 bytes; the limit is 2097152"}
 //! ```
 //!
 //! `status` is the HTTP status and `title` its reason phrase. `detail` is for people and changes between versions.
@@ -149,8 +156,8 @@
 //! ## `PUT /chunk/{id}`
 //!
 //! Stores a chunk. The body is the chunk's bytes. Status 200, with an empty body, means that the bytes survive a power
-//! cut. If the cell already has the chunk, the request changes nothing and returns 200, but the body is still checked.
-//! After any other status the cell has not stored the chunk.
+//! cut. If the cell already has the chunk, it keeps its copy and returns 200, but the body is still checked. After any
+//! other status, or none, assume that the chunk is not stored.
 //!
 //! | request header | value | absent |
 //! |---|---|---|
@@ -235,10 +242,10 @@
 //!
 //! ## `POST /chunks/holders`
 //!
-//! Reports where copies are ([`HolderHint`]). A cell that has sent new copies tells the other holders of the chunk.
-//! Each line is a chunk id, one space, and 1 to 32 cell ids separated by commas; at most 4,096 lines
+//! Reports where copies are ([`HolderHint`]). A cell that has sent new copies reports them to the other holders of the
+//! chunk. Each line is a chunk id, one space, and 1 to 32 cell ids separated by commas; at most 4,096 lines
 //! ([`MAX_HOLDER_HINTS`]). The response is empty. Status 400: a line is malformed; 413: too many lines. The receiver
-//! ignores chunks that it does not have, and asks the named cells before it counts their copies.
+//! ignores chunks that it does not have, and queries the named cells before it counts their copies.
 //!
 //! # 7. Requests about the colony
 //!
@@ -248,7 +255,8 @@
 //!
 //! ```json
 //! {"peers":["http://10.0.0.4:8080"],
-//!  "cells":[{"node_id":"…","url":"http://10.0.0.4:8080","role":"storage","status":"active","state":"active",
+//!  "cells":[{"node_id":"0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02","url":"http://10.0.0.4:8080","role":"storage",
+//!            "status":"active","state":"active",
 //!            "free":5678901234,"chunks":1234,"seen_ms":312}]}
 //! ```
 //!
@@ -267,16 +275,32 @@
 //!
 //! ## `GET /status`
 //!
-//! Returns the cell's status ([`CellStatus`]): all keys of its beacon (section 3), and
+//! Returns the cell's status ([`CellStatus`]): all keys of its beacon (section 3), and more.
 //!
 //! ```json
-//! {"version":"0.1.0","bytes":1288490188,"counted":true,"uptime_s":86400,"connections":3,"life":{…}}
+//! {"node_id":"6f3c1b52-7a0e-4a53-9a39-2f1f7d0f4c11","port":8080,"status":"active","v":1,"boot":"692837e0c5d2f1a4",
+//!  "role":"storage","chunks":1234,"free":5678901234,"cells":6,"clean_s":86400,
+//!  "version":"0.1.0","bytes":1288490188,"counted":true,"uptime_s":86400,"connections":3,
+//!  "life":{"short":2,"stuck":0,"healed_copies":10,"healed_bytes":5242880,"mended_copies":1,"bad_copies":1,
+//!          "removed_copies":0,"audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
+//!          "isolated":["0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02"],
+//!          "scrub":{"done":10,"total":1234,"bad":0,"unread":0,"finished":false},"drain":null}}
 //! ```
 //!
-//! `counted` is false while the cell counts its chunks after an unclean stop; until then `chunks` and `bytes` are too
-//! small. `life` ([`Activity`]) has counters since the start (`short`, `stuck`, `healed_copies`, `healed_bytes`,
-//! `mended_copies`, `bad_copies`, `removed_copies`, `audits`, `audits_bad`, `alerts`, `alerts_false`), the list
-//! `isolated` of cell ids, and `scrub` and `drain` (section 8; `null` if there is none). Every key here may be absent.
+//! Every key that is not of the beacon may be absent. `counted` is false while the cell counts its chunks after an
+//! unclean stop; until then `chunks` and `bytes` are too small. `life` ([`Activity`]) has counters since the start:
+//!
+//! | key of `life` | value |
+//! |---|---|
+//! | `short` | own chunks with too few copies |
+//! | `stuck` | of those, the ones that no other cell can take now |
+//! | `healed_copies`, `healed_bytes` | copies sent to other cells to heal |
+//! | `bad_copies`, `mended_copies` | own copies found bad; of those, the ones replaced from another cell |
+//! | `removed_copies` | own copies removed because there were too many and space was short |
+//! | `audits`, `audits_bad` | copies of other cells that were fetched and hashed; the bad ones |
+//! | `alerts`, `alerts_false` | alerts received; those that a check refuted |
+//! | `isolated` | ids of the cells that this one has isolated |
+//! | `scrub`, `drain` | section 8; `null` if there is none |
 //!
 //! ## `GET /health`
 //!
@@ -300,11 +324,19 @@
 //!
 //! ```json
 //! {"left":120,"total":1234,"stuck":0,"safe":false}
+//! ```
+//!
+//! [`DrainProgress`]: copies whose chunk is not known to have enough copies elsewhere, copies in total, of those left
+//! the ones that no other cell can take now, and whether the cell can be unplugged.
+//!
+//! ```json
 //! {"done":10,"total":1234,"bad":0,"unread":0,"finished":false}
 //! ```
 //!
-//! The responses show the beginning; poll `GET /status` for progress. A drain survives a restart of the cell; when
-//! `safe` is true the cell can be unplugged.
+//! [`ScrubProgress`]: copies checked, copies in total, bad ones, ones that could not be read, and whether the scrub is
+//! complete.
+//!
+//! Poll `GET /status` for progress. A drain survives a restart of the cell.
 //!
 //! # 9. Compatibility
 //!
@@ -370,3 +402,51 @@ pub mod peers;
 pub mod problem;
 pub mod routes;
 pub mod status;
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::datagram::Datagram;
+    use crate::wire::peers::Peers;
+    use crate::wire::problem::Problem;
+    use crate::wire::status::{CellStatus, DrainProgress, ScrubProgress};
+
+    /// The examples in the specification above.
+    fn examples() -> Vec<String> {
+        let lines = include_str!("mod.rs").lines().map_while(|line| line.strip_prefix("//!"));
+        let mut examples = Vec::new();
+        let mut inside = false;
+        for line in lines {
+            match line.trim() {
+                "```json" => {
+                    inside = true;
+                    examples.push(String::new());
+                }
+                "```" => inside = false,
+                text if inside => examples.last_mut().unwrap().push_str(text),
+                _ => {}
+            }
+        }
+        examples
+    }
+
+    /// Goal: the examples are what the program reads. Method: parse each, and compare with what the program writes.
+    #[test]
+    fn the_examples_of_the_specification_are_valid() {
+        let examples = examples();
+        let [beacon, probe, alert, problem, peers, status, drain, scrub] = &examples[..] else {
+            panic!("{examples:#?}")
+        };
+        for datagram in [beacon, probe, alert] {
+            assert_eq!(Datagram::parse(datagram.as_bytes()).unwrap().encode(), datagram.as_bytes());
+        }
+        assert_eq!(Problem::from_json(problem.as_bytes()).unwrap().to_json(), problem.as_bytes());
+        assert_eq!(rewritten::<Peers>(peers), *peers);
+        assert_eq!(rewritten::<CellStatus>(status), *status);
+        assert_eq!(rewritten::<DrainProgress>(drain), *drain);
+        assert_eq!(rewritten::<ScrubProgress>(scrub), *scrub);
+    }
+
+    fn rewritten<T: serde::Serialize + serde::de::DeserializeOwned>(example: &str) -> String {
+        serde_json::to_string(&serde_json::from_str::<T>(example).unwrap()).unwrap()
+    }
+}

@@ -1,5 +1,7 @@
-//! Senders of bad bytes. Bytes that do not hash to their name can be damaged on the way once; who sends them again and
-//! again costs the cell reading and hashing for nothing, and is not listened to for a while.
+//! Temporary bans of addresses that send bad puts.
+//!
+//! Bytes can be damaged in transit now and then. An address whose puts fail their hash again and again makes the cell
+//! read and hash for nothing, so its puts are refused for a while.
 //!
 //! Pure: time is an argument.
 
@@ -8,14 +10,14 @@ use std::net::IpAddr;
 
 use crate::time::Time;
 
-/// So many bad puts within the window, and the address is banned for so long.
-const BAD_PUTS: usize = 5;
+/// Bad puts within [`WINDOW_MS`] that lead to a ban of [`BAN_MS`].
+const MAX_BAD_PUTS: usize = 5;
 const WINDOW_MS: u64 = 60_000;
 const BAN_MS: u64 = 600_000;
-/// Addresses remembered. One more takes the place of the one that has been quiet for longest.
+/// Maximum number of addresses in the table. A further one replaces the one that has been quiet for longest.
 const MAX_ADDRESSES: usize = 1024;
 
-/// Who sent bad bytes lately, and who is not listened to.
+/// The addresses that have sent bad puts recently, and those that are banned.
 #[derive(Debug, Default)]
 pub(super) struct Bans {
     senders: BTreeMap<IpAddr, Sender>,
@@ -23,51 +25,51 @@ pub(super) struct Bans {
 
 #[derive(Debug, Default)]
 struct Sender {
-    /// The last bad puts that count, oldest first.
-    bad: VecDeque<Time>,
+    /// The bad puts within the window, oldest first.
+    bad_puts: VecDeque<Time>,
     banned_until: Option<Time>,
 }
 
 impl Sender {
-    /// Until when something about it must be remembered.
-    fn matters_until(&self) -> Time {
-        let counts_until = self.bad.back().map_or(Time::default(), |last| last.plus_ms(WINDOW_MS));
+    /// When its entry becomes irrelevant.
+    fn expires_at(&self) -> Time {
+        let counts_until = self.bad_puts.back().map_or(Time::default(), |last| last.plus_ms(WINDOW_MS));
         self.banned_until.unwrap_or_default().max(counts_until)
     }
 }
 
 impl Bans {
-    /// Bytes from this address did not hash to their name. True if it is banned from now on.
-    pub(super) fn bad_bytes(&mut self, now: Time, from: IpAddr) -> bool {
+    /// Records that a put from this address did not hash to its id. Returns true if that leads to a ban.
+    pub(super) fn record_bad_put(&mut self, now: Time, from: IpAddr) -> bool {
         let from = from.to_canonical();
         if !self.senders.contains_key(&from) {
-            self.make_room(now);
+            self.evict(now);
         }
         let sender = self.senders.entry(from).or_default();
-        sender.bad.retain(|then| now.since_ms(*then) < WINDOW_MS);
-        sender.bad.push_back(now);
-        if sender.bad.len() < BAD_PUTS {
+        sender.bad_puts.retain(|then| now.since_ms(*then) < WINDOW_MS);
+        sender.bad_puts.push_back(now);
+        if sender.bad_puts.len() < MAX_BAD_PUTS {
             return false;
         }
-        sender.bad.clear();
+        sender.bad_puts.clear();
         sender.banned_until = Some(now.plus_ms(BAN_MS));
         true
     }
 
-    /// For how many seconds more this address is banned; `None` if it is not.
-    pub(super) fn banned_s(&self, now: Time, from: IpAddr) -> Option<u64> {
+    /// Seconds until the ban of this address ends; `None` if it is not banned.
+    pub(super) fn ban_left_s(&self, now: Time, from: IpAddr) -> Option<u64> {
         let until = self.senders.get(&from.to_canonical())?.banned_until?;
-        // A little longer rather than a little too short: who comes back when told is let in.
+        // Rounded up: a client that waits this long is served.
         (until > now).then(|| until.since_ms(now).div_ceil(1000))
     }
 
-    fn make_room(&mut self, now: Time) {
+    fn evict(&mut self, now: Time) {
         if self.senders.len() < MAX_ADDRESSES {
             return;
         }
-        self.senders.retain(|_, sender| sender.matters_until() > now);
+        self.senders.retain(|_, sender| sender.expires_at() > now);
         while self.senders.len() >= MAX_ADDRESSES {
-            let quietest = self.senders.iter().min_by_key(|(_, sender)| sender.matters_until()).map(|(from, _)| *from);
+            let quietest = self.senders.iter().min_by_key(|(_, sender)| sender.expires_at()).map(|(from, _)| *from);
             let Some(quietest) = quietest else { break };
             self.senders.remove(&quietest);
         }
@@ -86,56 +88,56 @@ mod tests {
     }
 
     #[test]
-    fn five_bad_puts_in_a_minute_are_too_many_and_ten_minutes_later_all_is_forgiven() {
+    fn five_bad_puts_in_a_minute_ban_an_address_for_ten() {
         let mut bans = Bans::default();
         for n in 0..4 {
-            assert!(!bans.bad_bytes(Time(n * 14_000), SENDER));
-            assert_eq!(bans.banned_s(Time(n * 14_000), SENDER), None);
+            assert!(!bans.record_bad_put(Time(n * 14_000), SENDER));
+            assert_eq!(bans.ban_left_s(Time(n * 14_000), SENDER), None);
         }
-        assert!(bans.bad_bytes(Time(56_000), SENDER));
-        assert_eq!(bans.banned_s(Time(56_000), SENDER), Some(600));
-        assert_eq!(bans.banned_s(Time(56_001), SENDER), Some(600), "never told to come too early");
-        assert_eq!(bans.banned_s(Time(655_999), SENDER), Some(1));
-        assert_eq!(bans.banned_s(Time(656_000), SENDER), None);
-        assert_eq!(bans.banned_s(Time(56_000), OTHER), None);
-        assert!(!bans.bad_bytes(Time(656_000), SENDER), "it begins anew");
+        assert!(bans.record_bad_put(Time(56_000), SENDER));
+        assert_eq!(bans.ban_left_s(Time(56_000), SENDER), Some(600));
+        assert_eq!(bans.ban_left_s(Time(56_001), SENDER), Some(600), "rounded up");
+        assert_eq!(bans.ban_left_s(Time(655_999), SENDER), Some(1));
+        assert_eq!(bans.ban_left_s(Time(656_000), SENDER), None);
+        assert_eq!(bans.ban_left_s(Time(56_000), OTHER), None);
+        assert!(!bans.record_bad_put(Time(656_000), SENDER), "the count starts again");
     }
 
     #[test]
-    fn bad_puts_far_apart_do_not_add_up() {
+    fn bad_puts_far_apart_do_not_count_together() {
         let mut bans = Bans::default();
         for n in 0..100 {
-            assert!(!bans.bad_bytes(Time(n * 15_000), SENDER), "{n}");
+            assert!(!bans.record_bad_put(Time(n * 15_000), SENDER), "{n}");
         }
     }
 
     #[test]
-    fn an_address_is_the_same_however_it_is_written() {
+    fn an_ipv4_mapped_address_is_the_same_address() {
         let mut bans = Bans::default();
         let mapped: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
         for n in 0..5 {
-            bans.bad_bytes(Time(n), if n % 2 == 0 { SENDER } else { mapped });
+            bans.record_bad_put(Time(n), if n % 2 == 0 { SENDER } else { mapped });
         }
-        assert!(bans.banned_s(Time(9), SENDER).is_some() && bans.banned_s(Time(9), mapped).is_some());
+        assert!(bans.ban_left_s(Time(9), SENDER).is_some() && bans.ban_left_s(Time(9), mapped).is_some());
     }
 
     #[test]
-    fn many_addresses_do_not_fill_the_memory_nor_push_out_one_that_is_banned() {
+    fn many_addresses_do_not_evict_a_ban_or_fill_the_memory() {
         let mut bans = Bans::default();
         for n in 0..5 {
-            bans.bad_bytes(Time(n), SENDER);
+            bans.record_bad_put(Time(n), SENDER);
         }
         for n in 0..3 * MAX_ADDRESSES {
-            bans.bad_bytes(Time(10 + n as u64), address(n));
+            bans.record_bad_put(Time(10 + n as u64), address(n));
             assert!(bans.senders.len() <= MAX_ADDRESSES);
         }
-        assert!(bans.banned_s(Time(10_000), SENDER).is_some());
+        assert!(bans.ban_left_s(Time(10_000), SENDER).is_some());
         for n in 0..2 * MAX_ADDRESSES {
             for _ in 0..5 {
-                bans.bad_bytes(Time(20_000 + n as u64), address(n));
+                bans.record_bad_put(Time(20_000 + n as u64), address(n));
             }
         }
         assert_eq!(bans.senders.len(), MAX_ADDRESSES);
-        assert!(bans.banned_s(Time(30_000), address(2 * MAX_ADDRESSES - 1)).is_some(), "the latest is remembered");
+        assert!(bans.ban_left_s(Time(30_000), address(2 * MAX_ADDRESSES - 1)).is_some(), "the latest is kept");
     }
 }

@@ -222,7 +222,7 @@ impl Driver {
                 }
             }
             Output::WakeAt(time) => self.wake_at = time,
-            Output::Event(event) => self.log.tell(&event),
+            Output::Event(event) => self.log.write(&event),
         }
     }
 
@@ -261,7 +261,7 @@ impl Driver {
         };
         ColonySnapshot {
             own: self.cell.beacon(now),
-            life: self.cell.life(),
+            activity: self.cell.life(),
             cells: self.cell.members().map(view).collect(),
         }
     }

@@ -1,59 +1,68 @@
-//! The colony's events in the log: one plain sentence for people each.
+//! The event log: writes each event of the core to the log, as one sentence for operators.
 
-// A shell: so many events in a while are written.
+// Reads the clock, to limit the number of events per minute.
 #![allow(clippy::disallowed_methods)]
 
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use log::Level;
 
 use crate::cell::{Event, MAX_MEMBERS};
+use crate::human;
 use crate::wire::beacon::Role;
 
-/// Writes events to the log, so many in a while: forged beacons must not fill a card with it.
+/// Maximum number of events of one class that are written in a window. A colony of fifty that starts at once stays
+/// below it.
+const MAX_EVENTS: u32 = 200;
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// Writes events to the log, with a limit: forged beacons must not fill an SD card.
 pub(super) struct EventLog {
-    since: Instant,
-    /// What strangers can bring about, and what only our own eyes can: the first must not use up the room of the second.
-    told: [u32; 2],
+    window_start: Instant,
+    counts: Counts,
 }
 
-/// Events written in one window, and its length. A colony of fifty that starts together is within it.
-const MAX_EVENTS: u32 = 200;
-const EVENTS_WINDOW: Duration = Duration::from_mins(1);
+/// Events in this window, written or not. Each class has a limit of its own: events that any host on the network can
+/// cause must not suppress those that this cell has observed itself.
+#[derive(Default)]
+struct Counts {
+    observed: u32,
+    other: u32,
+}
 
 impl EventLog {
     pub(super) fn new() -> Self {
-        Self { since: Instant::now(), told: [0; 2] }
+        Self { window_start: Instant::now(), counts: Counts::default() }
     }
 
-    pub(super) fn tell(&mut self, event: &Event) {
-        if self.since.elapsed() >= EVENTS_WINDOW {
-            let unsaid: u32 = self.told.iter().map(|told| told.saturating_sub(MAX_EVENTS)).sum();
-            if unsaid > 0 {
-                log::warn!("{unsaid} more events of the colony were not written to the log");
+    /// Writes an event to the log, unless there were too many in the last minute.
+    pub(super) fn write(&mut self, event: &Event) {
+        if self.window_start.elapsed() >= WINDOW {
+            let suppressed = [self.counts.observed, self.counts.other].map(|count| count.saturating_sub(MAX_EVENTS));
+            let suppressed: u32 = suppressed.iter().sum();
+            if suppressed > 0 {
+                log::warn!("{suppressed} more events in the last minute were not logged");
             }
-            (self.since, self.told) = (Instant::now(), [0; 2]);
+            (self.window_start, self.counts) = (Instant::now(), Counts::default());
         }
-        let [hearsay, seen] = &mut self.told;
-        let told = if is_seen(event) { seen } else { hearsay };
-        *told = told.saturating_add(1);
-        if *told <= MAX_EVENTS {
+        let count = if is_observed(event) { &mut self.counts.observed } else { &mut self.counts.other };
+        *count = count.saturating_add(1);
+        if *count <= MAX_EVENTS {
             log::log!(level(event), "{}", sentence(event));
         }
     }
 }
 
-/// Is it something that we have seen ourselves, and that somebody should know whatever else happens?
-fn is_seen(event: &Event) -> bool {
+/// Whether this cell has observed the event itself and an operator should know of it.
+fn is_observed(event: &Event) -> bool {
     match event {
         Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) | Event::ScrubDone { .. } => true,
-        Event::HealStarted { fewest_copies: fewest, .. } => *fewest <= 1,
+        Event::HealStarted { fewest_copies, .. } => *fewest_copies <= 1,
         _ => false,
     }
 }
 
-/// A warning is what somebody should look at, now or one day.
+/// A warning asks for an operator's attention.
 fn level(event: &Event) -> Level {
     match event {
         Event::Dead(_)
@@ -63,8 +72,8 @@ fn level(event: &Event) -> Level {
         | Event::BadCopy { .. }
         | Event::OwnCopyBad(_)
         | Event::Isolated(_) => Level::Warn,
-        // With one copy left, the next failure is a loss.
-        Event::HealStarted { fewest_copies: fewest, .. } if *fewest <= 1 => Level::Warn,
+        // With one copy left, the next failure loses data.
+        Event::HealStarted { fewest_copies, .. } if *fewest_copies <= 1 => Level::Warn,
         Event::ScrubDone { bad } if *bad > 0 => Level::Warn,
         _ => Level::Info,
     }
@@ -72,67 +81,70 @@ fn level(event: &Event) -> Level {
 
 fn sentence(event: &Event) -> String {
     match event {
-        Event::Active(id, door) => format!("cell {} is active at {door}", id.short()),
-        Event::Silent(id) => format!("cell {} has fallen silent; asking it over HTTP", id.short()),
-        Event::Dead(id) => format!("cell {} is dead: silent, and it does not answer", id.short()),
-        Event::Left(id) => format!("cell {} has left", id.short()),
+        Event::Active(id, address) => format!("cell {} is active at {address}", id.short()),
+        Event::Silent(id) => format!("cell {} sends no beacons; probing it over HTTP", id.short()),
+        Event::Dead(id) => format!("cell {} is dead: it sends no beacons and does not answer a probe", id.short()),
+        Event::Left(id) => format!("cell {} has left the colony", id.short()),
         Event::DuplicateId(id, address) => format!(
-            "two cells are named {id}, one of them at {address}: was an SD card copied? The newer one takes another name"
+            "two cells have the id {id}, one of them at {address}; the newer one will change its id (was an SD card cloned?)"
         ),
-        Event::Renamed { from, to } => format!("this cell was named {from} and is now named {to}"),
-        Event::MemberTableFull => format!("more than {MAX_MEMBERS} cells are heard: the newest are passed over"),
-        Event::Role(Role::Stem) => "this cell is a stem cell: it has no part in the colony yet".into(),
-        Event::Role(Role::Storage) => "this cell is a storage cell now".into(),
-        Event::Role(Role::Guard) => "this cell is a guard now: it checks the copies of others".into(),
-        Event::HealStarted { chunks: 1, fewest_copies: fewest } => {
-            format!("1 chunk has only {fewest} of its copies left; healing it")
+        Event::Renamed { from, to } => {
+            format!("this cell has changed its id from {from} to {to}, because another cell has the old one")
         }
-        Event::HealStarted { chunks, fewest_copies: fewest } => {
-            format!("{chunks} chunks have too few copies left, one of them only {fewest}; healing them")
+        Event::MemberTableFull => format!("the colony has more than {MAX_MEMBERS} cells; ignoring the newest"),
+        Event::Role(Role::Stem) => "this cell is now a stem cell: it has no role in the colony yet".into(),
+        Event::Role(Role::Storage) => "this cell is now a storage cell".into(),
+        Event::Role(Role::Guard) => "this cell is now a guard: it also audits the copies of other cells".into(),
+        Event::HealStarted { chunks, fewest_copies } => {
+            let chunks = human::count(*chunks, "chunk");
+            format!("healing {chunks} with too few copies; the fewest is {fewest_copies}")
         }
-        Event::HealDone { copies: 1, bytes } => format!("healed: sent 1 copy of {} to another cell", ByteSize(*bytes)),
         Event::HealDone { copies, bytes } => {
-            format!("healed: sent {copies} copies, {} in all, to other cells", ByteSize(*bytes))
+            let noun = if *copies == 1 { "copy" } else { "copies" };
+            format!("healing is complete: sent {copies} {noun} ({}) to other cells", human::bytes(*bytes))
         }
         Event::BadCopy { culprit, chunk } => {
-            format!("cell {} gave bad bytes for chunk {}; the others are warned", culprit.short(), chunk.short())
+            format!("cell {} sent a bad copy of chunk {}; the colony has been alerted", culprit.short(), chunk.short())
         }
-        Event::OwnCopyBad(chunk) => {
-            format!("this cell's copy of chunk {} is bad and in quarantine; fetching a good one", chunk.short())
-        }
-        Event::Refetched(chunk) => format!("a good copy of chunk {} is in the place of the bad one", chunk.short()),
-        Event::FalseAlert { culprit, chunk } => format!(
-            "cell {} was said to have a bad copy of chunk {}; it was checked and is good",
-            culprit.short(),
+        Event::OwnCopyBad(chunk) => format!(
+            "this cell's copy of chunk {} is bad and was moved to quarantine; fetching a good copy",
             chunk.short()
         ),
-        Event::Isolated(id) => {
-            format!("cell {} had too many bad copies: it gets no new ones, and its own do not count", id.short())
-        }
-        Event::IsolationEnded(id) => format!("cell {} is trusted with copies again", id.short()),
-        Event::Draining(true) => "draining: this cell takes no new chunks and hands on those it has".into(),
-        Event::Draining(false) => "this cell drains no longer and takes chunks again".into(),
-        Event::Drained => "drained: all chunks of this cell are elsewhere, and it can be unplugged".into(),
-        Event::ScrubDone { bad: 0 } => "all copies of this cell were checked and are good".into(),
+        Event::Refetched(chunk) => format!("a good copy of chunk {} has replaced the bad one", chunk.short()),
+        Event::FalseAlert { culprit, chunk } => format!(
+            "an alert was wrong: the copy of chunk {} on cell {} was checked and is good",
+            chunk.short(),
+            culprit.short()
+        ),
+        Event::Isolated(id) => format!(
+            "cell {} had too many bad copies and is isolated: it gets no new copies, and the ones it has do not count",
+            id.short()
+        ),
+        Event::IsolationEnded(id) => format!("cell {} is no longer isolated and may hold copies again", id.short()),
+        Event::Draining(true) => "draining: this cell accepts no new chunks and hands its copies to other cells".into(),
+        Event::Draining(false) => "draining was cancelled: this cell accepts chunks again".into(),
+        Event::Drained => "drained: all chunks of this cell have enough copies elsewhere; it can be unplugged".into(),
+        Event::ScrubDone { bad: 0 } => "scrub complete: all copies on this cell are good".into(),
         Event::ScrubDone { bad } => {
-            format!("all copies of this cell were checked, and {bad} bad ones are in quarantine; is its disk failing?")
+            let noun = if *bad == 1 { "copy" } else { "copies" };
+            format!("scrub complete: moved {bad} bad {noun} to quarantine; check whether the disk is failing")
         }
-        Event::ExtraCopyRemoved(chunk) => {
-            format!("removed a copy of chunk {} for room: enough other cells have proved theirs", chunk.short())
-        }
+        Event::ExtraCopyRemoved(chunk) => format!(
+            "removed this cell's copy of chunk {} to free space; enough other cells have proved theirs",
+            chunk.short()
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::CellId;
-    use crate::id::ChunkId;
+    use crate::id::{CellId, ChunkId};
 
     #[test]
-    fn what_somebody_should_look_at_is_a_warning_and_news_are_none() {
+    fn events_that_need_attention_are_warnings() {
         let (cell, chunk) = (CellId::from_bytes([1; 16]), ChunkId::of(b"x"));
-        for alarming in [
+        for event in [
             Event::Dead(cell),
             Event::HealStarted { chunks: 9, fewest_copies: 1 },
             Event::BadCopy { culprit: cell, chunk },
@@ -140,9 +152,9 @@ mod tests {
             Event::Isolated(cell),
             Event::ScrubDone { bad: 2 },
         ] {
-            assert_eq!(level(&alarming), Level::Warn, "{alarming:?}");
+            assert_eq!(level(&event), Level::Warn, "{event:?}");
         }
-        for calm in [
+        for event in [
             Event::Role(Role::Guard),
             Event::HealStarted { chunks: 9, fewest_copies: 2 },
             Event::HealDone { copies: 3, bytes: 3 << 20 },
@@ -154,24 +166,25 @@ mod tests {
             Event::ScrubDone { bad: 0 },
             Event::ExtraCopyRemoved(chunk),
         ] {
-            assert_eq!(level(&calm), Level::Info, "{calm:?}");
+            assert_eq!(level(&event), Level::Info, "{event:?}");
         }
     }
 
     #[test]
-    fn an_event_is_one_line_that_names_whom_it_is_about() {
+    fn an_event_is_one_line_with_its_facts() {
         let (cell, chunk) = (CellId::from_bytes([1; 16]), ChunkId::of(b"x"));
-        let (about_cell, about_chunk) = (cell.short(), chunk.short());
-        for (event, words) in [
-            (Event::BadCopy { culprit: cell, chunk }, [about_cell.as_str(), about_chunk.as_str()]),
-            (Event::FalseAlert { culprit: cell, chunk }, [&about_cell, &about_chunk]),
-            (Event::HealStarted { chunks: 12, fewest_copies: 3 }, ["12 chunks", "only 3"]),
+        let (cell_name, chunk_name) = (cell.short(), chunk.short());
+        for (event, facts) in [
+            (Event::BadCopy { culprit: cell, chunk }, [cell_name.as_str(), chunk_name.as_str()]),
+            (Event::FalseAlert { culprit: cell, chunk }, [&cell_name, &chunk_name]),
+            (Event::HealStarted { chunks: 12, fewest_copies: 3 }, ["12 chunks", "3"]),
             (Event::HealDone { copies: 4, bytes: 2 << 20 }, ["4 copies", "2.0 MiB"]),
-            (Event::ScrubDone { bad: 7 }, ["7 bad", "quarantine"]),
+            (Event::HealDone { copies: 1, bytes: 2 << 20 }, ["1 copy", "2.0 MiB"]),
+            (Event::ScrubDone { bad: 7 }, ["7 bad copies", "quarantine"]),
             (Event::Drained, ["drained", "unplugged"]),
         ] {
             let sentence = sentence(&event);
-            assert!(words.iter().all(|word| sentence.contains(word)), "{sentence}");
+            assert!(facts.iter().all(|fact| sentence.contains(fact)), "{sentence}");
             assert!(!sentence.contains('\n') && !sentence.ends_with('.'), "{sentence}");
         }
     }

@@ -1,11 +1,8 @@
-//! The copies on this cell's disk, and what the core must hear of them: each that comes, each that goes.
+//! The copies on this cell's disk. Every change to them is reported to the core.
 //!
-//! Puts, verifications and removals of the same chunk can overlap, and what they tell can reach the core in another
-//! order than they reached the disk. So whoever tells that a copy is gone looks afterwards whether it is here again,
-//! and says so: what the core hears last is then true.
-
-// A shell: it waits before it reads a failing disk again.
-#![allow(clippy::disallowed_methods)]
+//! Puts, verifications and removals of one chunk can overlap, and their reports can reach the core in another order than
+//! the changes reached the disk. Therefore every report that a copy is gone is followed by a check whether it is present
+//! again: the last report about a chunk is always true.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -18,10 +15,10 @@ use crate::id::ChunkId;
 use crate::node::mailbox::Mailbox;
 use crate::store::{CopyState, PutMetadata, PutOutcome, Record, Store, StoreError};
 
-/// Copies that are told at once after the start.
+/// Copies in one report of the listing after the start.
 const PAGE: usize = 500;
-/// Before a disk that failed is read again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// Pause before a failing disk is read again.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 pub(super) struct LocalCopies {
@@ -29,8 +26,8 @@ pub(super) struct LocalCopies {
     mailbox: Mailbox,
 }
 
-fn held(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
-    // A chunk is far smaller.
+fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
+    // A chunk is at most 2 MiB, so the length always fits.
     LocalCopy { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
 }
 
@@ -39,7 +36,7 @@ impl LocalCopies {
         Self { store, mailbox }
     }
 
-    /// Stores a chunk ([`Store::put`]) and tells the core of it. Blocks.
+    /// Stores a chunk ([`Store::put`]) and reports it. Blocks.
     pub(super) fn put(
         &self,
         expected: Option<&ChunkId>,
@@ -50,23 +47,21 @@ impl LocalCopies {
         let before = expected.filter(|id| self.store.contains(id).unwrap_or(false));
         let put = self.store.put(expected, len, body, &metadata);
         match (&put, before) {
-            (Ok((id, PutOutcome::Stored)), _) => {
-                self.mailbox.send(Input::Copy(CopyInput::Present(vec![held(*id, len, metadata)])));
-            }
-            // The store found the copy that was here to be bad and set it aside, and then nothing came in its place.
-            (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|here| !here) => self.report_bad(id),
+            (Ok((id, PutOutcome::Stored)), _) => self.report_present(vec![local_copy(*id, len, metadata)]),
+            // The store found the existing copy to be bad and moved it to quarantine; then the put failed.
+            (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|present| !present) => self.report_bad(id),
             _ => {}
         }
         put
     }
 
-    /// Re-hashes a copy ([`Store::verify`]) for somebody else than the core, and tells the core if it is bad. Blocks.
+    /// Re-hashes a copy ([`Store::verify`]) at the request of another program, and reports a bad one. Blocks.
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
-        let checked = self.store.verify(id)?;
-        if checked == CopyState::Bad {
+        let state = self.store.verify(id)?;
+        if state == CopyState::Bad {
             self.report_bad(id);
         }
-        Ok(checked)
+        Ok(state)
     }
 
     fn report_bad(&self, id: &ChunkId) {
@@ -74,26 +69,26 @@ impl LocalCopies {
         self.report_if_present(id);
     }
 
-    /// After the core was told that a copy is gone: is it here again? Blocks.
-    pub(super) fn report_if_present(&self, id: &ChunkId) {
-        match self.store.record(id) {
-            Ok(Some(record)) => self.is_here(*id, record),
-            Ok(None) => {}
-            Err(error) => log::debug!("looking for chunk {}: {error}", id.short()),
-        }
-    }
-
-    fn is_here(&self, id: ChunkId, record: Record) {
-        self.mailbox.send(Input::Copy(CopyInput::Present(vec![held(id, record.len, record.metadata)])));
-    }
-
-    /// Tells the core of a copy that is gone. Blocks.
+    /// Reports a copy that is gone. Blocks.
     pub(super) fn report_gone(&self, id: &ChunkId) {
         self.mailbox.send(Input::Copy(CopyInput::Gone(*id)));
         self.report_if_present(id);
     }
 
-    /// Tells the core all that is here, after the start.
+    /// Reports a copy if it is in the store. To be called after any report that it is gone. Blocks.
+    pub(super) fn report_if_present(&self, id: &ChunkId) {
+        match self.store.record(id) {
+            Ok(Some(Record { len, metadata, .. })) => self.report_present(vec![local_copy(*id, len, metadata)]),
+            Ok(None) => {}
+            Err(error) => log::debug!("cannot look up chunk {}: {error}", id.short()),
+        }
+    }
+
+    fn report_present(&self, copies: Vec<LocalCopy>) {
+        self.mailbox.send(Input::Copy(CopyInput::Present(copies)));
+    }
+
+    /// Reports all copies, after the start.
     pub(super) async fn report_all(self) {
         let mut after = None;
         loop {
@@ -102,25 +97,25 @@ impl LocalCopies {
                 Ok(Some(last)) => after = Some(last),
                 Ok(None) => return self.mailbox.send_async(Input::Copy(CopyInput::ListingDone)).await,
                 Err(error) => {
-                    log::error!("cannot list the chunks that are here, and tries again: {error}");
-                    Timer::after(AGAIN).await;
+                    log::error!("cannot list this cell's chunks, retrying in {} s: {error}", RETRY_DELAY.as_secs());
+                    Timer::after(RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    /// Tells of the copies after this one; the last of them, or `None` if there are no more.
+    /// Reports the page of copies after this id. Returns the last id of the page; `None` if there are no more copies.
     fn report_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
         let page = self.store.records(after.as_ref(), PAGE)?;
         let ids: Vec<ChunkId> = page.iter().map(|(id, _)| *id).collect();
         if ids.is_empty() {
             return Ok(None);
         }
-        let page = page.into_iter().map(|(id, record)| held(id, record.len, record.metadata)).collect();
-        self.mailbox.send(Input::Copy(CopyInput::Present(page)));
-        // What went while the page waited to be heard was told already, and too early.
+        let copies = page.into_iter().map(|(id, record)| local_copy(id, record.len, record.metadata));
+        self.report_present(copies.collect());
+        // A copy that disappeared while the page waited for a slot was reported gone before it was reported present.
         for id in &ids {
-            if self.store.contains(id).is_ok_and(|here| !here) {
+            if self.store.contains(id).is_ok_and(|present| !present) {
                 self.report_gone(id);
             }
         }
@@ -146,22 +141,23 @@ mod tests {
     }
 
     fn copies(store: Arc<dyn Store>) -> (LocalCopies, Receiver<Input>) {
-        let (mailbox, heard) = Mailbox::stub(ColonySnapshot::of_lone_cell());
-        (LocalCopies::new(store, mailbox), heard)
+        let (mailbox, inputs) = Mailbox::stub(ColonySnapshot::of_lone_cell());
+        (LocalCopies::new(store, mailbox), inputs)
     }
 
-    /// All that the core has heard when nobody is left to tell more.
-    fn told((copies, heard): (LocalCopies, Receiver<Input>)) -> Vec<Input> {
+    /// All that was reported to the core.
+    fn reports((copies, inputs): (LocalCopies, Receiver<Input>)) -> Vec<CopyInput> {
+        // The last mailbox ends the stub, so that the inputs end too.
         drop(copies);
-        let mut inputs = Vec::new();
-        while let Some(input) = next_input(&heard) {
-            inputs.push(input);
-        }
-        inputs
+        let copy_input = |input| match input {
+            Input::Copy(input) => input,
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| next_input(&inputs)).map(copy_input).collect()
     }
 
     fn chunk() -> LocalCopy {
-        held(ChunkId::of(CHUNK), CHUNK.len() as u64, metadata())
+        local_copy(ChunkId::of(CHUNK), CHUNK.len() as u64, metadata())
     }
 
     fn put(copies: &LocalCopies, bytes: &[u8]) -> Result<(ChunkId, PutOutcome), StoreError> {
@@ -169,22 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn the_core_hears_of_each_chunk_that_comes_once() {
-        let (copies, heard) = copies(Arc::new(MemoryStore::new(100)));
+    fn a_new_copy_is_reported_once() {
+        let (copies, inputs) = copies(Arc::new(MemoryStore::new(100)));
         put(&copies, CHUNK).unwrap();
         put(&copies, CHUNK).unwrap();
         put(&copies, b"wrong").unwrap_err();
         let other = copies.put(None, 5, &mut &b"other"[..], metadata()).unwrap().0;
         copies.put(None, 200, &mut &[0; 200][..], metadata()).unwrap_err();
-        let told = told((copies, heard));
-        let [Input::Copy(CopyInput::Present(first)), Input::Copy(CopyInput::Present(second))] = &told[..] else {
-            panic!("{told:?}")
-        };
+        let reports = reports((copies, inputs));
+        let [CopyInput::Present(first), CopyInput::Present(second)] = &reports[..] else { panic!("{reports:?}") };
         assert_eq!(*first, [chunk()]);
-        assert_eq!(*second, [held(other, 5, metadata())]);
+        assert_eq!(*second, [local_copy(other, 5, metadata())]);
     }
 
-    /// A cell with [`CHUNK`], of which one bit has flipped on the disk.
+    /// A store with [`CHUNK`], in whose file one bit is flipped.
     fn damaged(folder: &tempfile::TempDir) -> (Arc<dyn Store>, PathBuf) {
         FileStore::init(folder.path(), CellId::from_bytes([0; 16])).unwrap();
         let options = StoreOptions { reserve_bytes: Some(0), ..StoreOptions::default() };
@@ -198,86 +192,86 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_copy_that_a_put_replaces_is_one_that_came() {
+    fn a_put_that_replaces_a_bad_copy_reports_it_present() {
         let folder = tempfile::tempdir().unwrap();
         let (store, file) = damaged(&folder);
-        let (copies, heard) = copies(store);
+        let (copies, inputs) = copies(store);
         assert_eq!(put(&copies, CHUNK).unwrap().1, PutOutcome::Stored);
         assert_eq!(std::fs::read(file).unwrap(), CHUNK);
-        let told = told((copies, heard));
-        assert!(matches!(&told[..], [Input::Copy(CopyInput::Present(held))] if *held == [chunk()]), "{told:?}");
+        let reports = reports((copies, inputs));
+        assert!(matches!(&reports[..], [CopyInput::Present(copies)] if *copies == [chunk()]), "{reports:?}");
     }
 
-    /// The store looks at its copy before it has the new bytes, and those need not come.
+    /// The store checks its own copy before it has received the new bytes, and the put can still fail.
     #[test]
-    fn a_bad_copy_that_a_put_finds_and_does_not_replace_is_one_that_went() {
+    fn a_failed_put_that_finds_a_bad_copy_reports_it_bad() {
         let folder = tempfile::tempdir().unwrap();
         let (store, file) = damaged(&folder);
-        let (copies, heard) = copies(store);
+        let (copies, inputs) = copies(store);
         assert!(matches!(put(&copies, &CHUNK[..9]), Err(StoreError::Truncated { .. })));
         assert!(!file.exists());
         put(&copies, &CHUNK[..9]).unwrap_err();
-        let told = told((copies, heard));
-        let [Input::Copy(CopyInput::VerifyDone { chunk: id, outcome: VerifyOutcome::Bad })] = told[..] else {
-            panic!("{told:?}")
+        let reports = reports((copies, inputs));
+        let [CopyInput::VerifyDone { chunk: id, outcome: VerifyOutcome::Bad }] = reports[..] else {
+            panic!("{reports:?}")
         };
         assert_eq!(id, ChunkId::of(CHUNK));
     }
 
     #[test]
-    fn a_copy_that_others_find_to_be_bad_the_core_hears_of() {
+    fn a_verification_that_finds_a_bad_copy_reports_it() {
         let folder = tempfile::tempdir().unwrap();
         let (store, file) = damaged(&folder);
-        let (copies, heard) = copies(store);
+        let (copies, inputs) = copies(store);
         let id = ChunkId::of(CHUNK);
         assert_eq!(copies.verify(&id).unwrap(), CopyState::Bad);
         assert!(!file.exists());
         assert_eq!(copies.verify(&id).unwrap(), CopyState::Missing);
         put(&copies, CHUNK).unwrap();
         assert_eq!(copies.verify(&id).unwrap(), CopyState::Good);
-        let told = told((copies, heard));
+        let reports = reports((copies, inputs));
         assert!(
-            matches!(told[..], [Input::Copy(CopyInput::VerifyDone { chunk: bad, outcome: VerifyOutcome::Bad }), Input::Copy(CopyInput::Present(_))] if bad == id),
-            "{told:?}"
+            matches!(reports[..], [CopyInput::VerifyDone { chunk: bad, outcome: VerifyOutcome::Bad }, CopyInput::Present(_)] if bad == id),
+            "{reports:?}"
         );
     }
 
-    /// A put brought it back before the core had heard that it was gone; what the core hears last is what holds.
+    /// A put stored the copy again before the report that it is gone: the last report must be true.
     #[test]
-    fn a_copy_that_is_here_again_when_the_core_hears_that_it_went_is_told_again() {
-        let (copies, heard) = copies(Arc::new(MemoryStore::new(100)));
+    fn a_copy_reported_gone_that_exists_is_reported_present_again() {
+        let (copies, inputs) = copies(Arc::new(MemoryStore::new(100)));
         put(&copies, CHUNK).unwrap();
         copies.report_gone(&ChunkId::of(CHUNK));
-        let told = told((copies, heard));
+        let reports = reports((copies, inputs));
         assert!(
-            matches!(&told[..], [_, Input::Copy(CopyInput::Gone(_)), Input::Copy(CopyInput::Present(held))] if *held == [chunk()]),
-            "{told:?}"
+            matches!(&reports[..], [_, CopyInput::Gone(_), CopyInput::Present(copies)] if *copies == [chunk()]),
+            "{reports:?}"
         );
     }
 
     #[test]
-    fn all_that_is_here_is_told_page_by_page_and_then_that_it_was_all() {
+    fn all_copies_are_reported_in_pages_and_then_the_end() {
         let store = MemoryStore::new(1 << 20);
         for n in 0..=2 * PAGE as u64 {
             store.put(None, 8, &mut &n.to_le_bytes()[..], &metadata()).unwrap();
         }
-        let (copies, heard) = copies(Arc::new(store));
+        let (copies, inputs) = copies(Arc::new(store));
         smol::block_on(copies.clone().report_all());
-        let mut told = told((copies, heard));
-        assert!(matches!(told.pop(), Some(Input::Copy(CopyInput::ListingDone))));
-        let pages: Vec<Vec<LocalCopy>> = told
+        let mut reports = reports((copies, inputs));
+        assert!(matches!(reports.pop(), Some(CopyInput::ListingDone)));
+        let pages: Vec<Vec<LocalCopy>> = reports
             .into_iter()
-            .map(|input| match input {
-                Input::Copy(CopyInput::Present(page)) => page,
+            .map(|report| match report {
+                CopyInput::Present(page) => page,
                 other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [PAGE, PAGE, 1]);
-        let ids: Vec<ChunkId> = pages.iter().flatten().map(|held| held.id).collect();
-        assert!(ids.is_sorted() && pages.iter().flatten().all(|held| held.copies == 3 && held.holders.len() == 1));
+        let ids: Vec<ChunkId> = pages.iter().flatten().map(|copy| copy.id).collect();
+        assert!(ids.is_sorted() && pages.iter().flatten().all(|copy| copy.copies == 3 && copy.holders.len() == 1));
 
-        let (empty, heard) = self::copies(Arc::new(MemoryStore::new(0)));
+        let (empty, inputs) = self::copies(Arc::new(MemoryStore::new(0)));
         smol::block_on(empty.clone().report_all());
-        assert!(matches!(self::told((empty, heard))[..], [Input::Copy(CopyInput::ListingDone)]));
+        assert!(matches!(self::reports((empty, inputs))[..], [CopyInput::ListingDone]));
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct ColonySnapshot {
     /// This cell's beacon.
     pub(super) own: Beacon,
     /// What this cell is doing: draining, scrubbing, healing.
-    pub(super) life: Activity,
+    pub(super) activity: Activity,
     /// The other cells.
     pub(super) cells: Vec<CellView>,
 }
@@ -167,7 +167,7 @@ impl ColonySnapshot {
             cells: None,
             clean_s: None,
         };
-        Self { own, life: Activity::default(), cells: Vec::new() }
+        Self { own, activity: Activity::default(), cells: Vec::new() }
     }
 }
 

@@ -1,13 +1,13 @@
-//! Looking for a chunk that is not here, on behalf of somebody who knows only this cell.
+//! Searches for chunks on behalf of clients that know only this cell.
 //!
-//! First active cells, chosen at random in a large colony, are asked whether they have the chunk themselves. Only if
-//! none has, some are asked to search among the cells that they know, with one hop less; the search's id keeps it
-//! from going in circles. Whatever comes back is hashed here before it is passed on.
+//! A search first asks active cells, at random in a large colony, whether they have the chunk (`HEAD`). If none has, it
+//! asks some of them to search among the cells that they know, with one hop less; the id of the search keeps it from
+//! running in circles. Every chunk is hashed here before it is passed on.
 //!
-//! A chunk that was found is in memory until it was sent, and its search keeps its place so long: clients that read
-//! slowly hold up other searches, but do not fill the memory.
+//! A found chunk is in memory until it was sent, and its search keeps its slot for that long: slow clients hold up other
+//! searches, but do not fill the memory.
 
-// A shell: a search ends by the clock.
+// Reads the clock: a search has a deadline.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::{BTreeSet, VecDeque};
@@ -22,31 +22,32 @@ use crate::node::mailbox::Mailbox;
 use crate::sync::lock;
 use crate::wire::routes::MAX_HOPS;
 
-/// Searches under way at once; each may hold a chunk in memory, until the last byte of it was sent.
+/// Maximum number of searches at once. Each can keep a chunk in memory until its last byte was sent.
 const MAX_SEARCHES: usize = 8;
-/// After so long no further cell is asked. Longer than one call to a cell that hangs, so that others still get their
-/// turn.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Cells that are asked whether they have the chunk, at the most.
+/// Time after which no further cell is asked. Longer than one request to a cell that hangs, so that others still get
+/// their turn.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of cells that are asked whether they have the chunk.
 const MAX_ASKED: usize = 32;
-/// Cells asked at the same time.
-const AT_ONCE: usize = 8;
-/// Cells that are asked to search further, at the most: keeps one search from becoming a flood.
+/// Number of cells that are asked at the same time.
+const PARALLEL: usize = 8;
+/// Maximum number of cells that are asked to search further. It keeps one search from flooding the colony.
 const FAN_OUT: usize = 8;
-/// Searches remembered, so that each is taken part in once.
+/// Maximum number of recent searches in the table by which a cell takes part in each search once.
 const MAX_SEEN: usize = 4096;
-/// Longest id of a search, in bytes.
-const MAX_SEARCH_ID: usize = 64;
+/// Maximum length of a search's id, in bytes.
+const MAX_SEARCH_ID_BYTES: usize = 64;
 
 pub(super) struct Searches {
     mailbox: Mailbox,
-    asks: Http,
-    fetches: Http,
-    deadline: Duration,
-    under_way: Arc<AtomicUsize>,
+    head_client: Http,
+    fetch_client: Http,
+    timeout: Duration,
+    in_progress: Arc<AtomicUsize>,
     seen: Mutex<Seen>,
 }
 
+/// The most recent searches.
 #[derive(Default)]
 struct Seen {
     order: VecDeque<(String, ChunkId)>,
@@ -54,8 +55,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Is this the first time? Remembers it.
-    fn first_time(&mut self, search: &str, id: ChunkId) -> bool {
+    /// Adds a search. Returns false if it is in the table already.
+    fn insert(&mut self, search: &str, id: ChunkId) -> bool {
         let key = (search.to_owned(), id);
         if !self.known.insert(key.clone()) {
             return false;
@@ -70,20 +71,20 @@ impl Seen {
     }
 }
 
-/// How a search ended.
-pub(super) enum Found {
-    /// Good bytes.
-    Chunk(FoundChunk),
-    /// Nobody who could be asked has it.
-    Nowhere,
-    /// Too many searches are under way.
+/// The outcome of a search.
+pub(super) enum SearchOutcome {
+    /// The chunk, which hashes to its id.
+    Found(FoundChunk),
+    /// None of the cells that were asked has it.
+    NotFound,
+    /// Too many searches are in progress.
     Busy,
 }
 
-/// A chunk that was found. Its search is under way until this is dropped, for it is in memory until then.
+/// A chunk that was found. Its search keeps its slot until this is dropped, because the chunk is in memory until then.
 pub(super) struct FoundChunk {
     bytes: Cursor<Vec<u8>>,
-    _place: Place,
+    _slot: Slot,
 }
 
 impl FoundChunk {
@@ -99,18 +100,18 @@ impl Read for FoundChunk {
     }
 }
 
-/// One of the searches under way; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+/// One of the [`MAX_SEARCHES`] slots. It is free again when this is dropped.
+struct Slot(Arc<AtomicUsize>);
 
-impl Place {
-    fn take(under_way: &Arc<AtomicUsize>) -> Option<Self> {
-        // Counted first, so that two cannot take the last place; dropped again if there was none.
-        let place = Self(Arc::clone(under_way));
-        (under_way.fetch_add(1, Ordering::SeqCst) < MAX_SEARCHES).then_some(place)
+impl Slot {
+    fn take(in_progress: &Arc<AtomicUsize>) -> Option<Self> {
+        // Counted first, so that two searches cannot take the last slot. If there was none, the drop uncounts it.
+        let slot = Self(Arc::clone(in_progress));
+        (in_progress.fetch_add(1, Ordering::SeqCst) < MAX_SEARCHES).then_some(slot)
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -118,62 +119,68 @@ impl Drop for Place {
 
 impl Searches {
     pub(super) fn new(mailbox: Mailbox) -> Self {
-        let fetches =
-            Http::new(Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 }, 1, 32);
-        let asks = Http::new(Timeouts::PROBE, 1, 32);
-        Self { mailbox, asks, fetches, deadline: DEADLINE, under_way: Arc::default(), seen: Mutex::default() }
-    }
-
-    /// Searches among the other cells. `search` names the search if it came from another cell; an unfit name counts
-    /// as none.
-    pub(super) fn search(&self, id: &ChunkId, hops: u8, search: Option<&str>) -> Found {
-        let fit =
-            |name: &&str| !name.is_empty() && name.len() <= MAX_SEARCH_ID && name.bytes().all(|b| b.is_ascii_graphic());
-        let search = search.filter(fit).map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned);
-        // Before it is remembered: whoever was told to come again is not to hear then that the search was here before.
-        let Some(place) = Place::take(&self.under_way) else { return Found::Busy };
-        if !lock(&self.seen).first_time(&search, *id) {
-            return Found::Nowhere;
-        }
-        match self.ask_around(id, hops.min(MAX_HOPS), &search) {
-            Some(bytes) => Found::Chunk(FoundChunk { bytes: Cursor::new(bytes), _place: place }),
-            None => Found::Nowhere,
+        let fetch_timeouts = Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 };
+        Self {
+            mailbox,
+            head_client: Http::new(Timeouts::PROBE, 1, 32),
+            fetch_client: Http::new(fetch_timeouts, 1, 32),
+            timeout: TIMEOUT,
+            in_progress: Arc::default(),
+            seen: Mutex::default(),
         }
     }
 
-    fn ask_around(&self, id: &ChunkId, hops: u8, search: &str) -> Option<Vec<u8>> {
+    /// Searches for a chunk on the other cells. `search_id` is the id that another cell gave the search; a malformed one
+    /// is ignored. Blocks.
+    pub(super) fn search(&self, id: &ChunkId, hops: u8, search_id: Option<&str>) -> SearchOutcome {
+        let is_valid =
+            |id: &&str| (1..=MAX_SEARCH_ID_BYTES).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+        let search_id = search_id.filter(is_valid).map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned);
+        // Before the search is recorded: a client that was told to retry must not get "not found" then.
+        let Some(slot) = Slot::take(&self.in_progress) else { return SearchOutcome::Busy };
+        if !lock(&self.seen).insert(&search_id, *id) {
+            return SearchOutcome::NotFound;
+        }
+        match self.ask_cells(id, hops.min(MAX_HOPS), &search_id) {
+            Some(bytes) => SearchOutcome::Found(FoundChunk { bytes: Cursor::new(bytes), _slot: slot }),
+            None => SearchOutcome::NotFound,
+        }
+    }
+
+    fn ask_cells(&self, id: &ChunkId, hops: u8, search_id: &str) -> Option<Vec<u8>> {
         let started = Instant::now();
-        let in_time = || started.elapsed() < self.deadline;
+        let in_time = || started.elapsed() < self.timeout;
         let snapshot = self.mailbox.snapshot()?;
         let mut urls: Vec<&str> = snapshot.active().map(|cell| cell.url.as_str()).collect();
         fastrand::shuffle(&mut urls);
         let asked = urls.get(..MAX_ASKED).unwrap_or(&urls);
-        let holders =
-            in_parallel(asked, |url| (in_time() && self.asks.has_chunk(url, id).unwrap_or(false)).then_some(url));
+        let holders = in_parallel(asked, |url| {
+            (in_time() && self.head_client.has_chunk(url, id).unwrap_or(false)).then_some(url)
+        });
         let fetch = |url: &str, hops: u8| -> Option<Vec<u8>> {
             if !in_time() {
                 return None;
             }
-            let bytes = self.fetches.get_chunk(url, id, hops, Some(search)).ok()??;
+            let bytes = self.fetch_client.get_chunk(url, id, hops, Some(search_id)).ok()??;
             if ChunkId::of(&bytes) == *id {
                 return Some(bytes);
             }
-            log::warn!("{url} sent bytes that are not chunk {}", id.short());
+            log::warn!("{url} sent a bad copy of chunk {}", id.short());
             None
         };
         let direct = holders.into_iter().find_map(|url| fetch(url, 0));
         if direct.is_some() || hops <= 1 {
             return direct;
         }
-        // From the other end: in a large colony those have not been asked yet.
+        // From the end of the list: in a large colony these cells have not been asked yet.
         urls.into_iter().rev().take(FAN_OUT).find_map(|url| fetch(url, hops - 1))
     }
 }
 
-/// Asks all, some at a time, and gathers what they answered.
+/// Calls `ask` for all URLs, [`PARALLEL`] at a time, and collects the answers.
 fn in_parallel<'a, T: Send>(urls: &[&'a str], ask: impl Fn(&'a str) -> Option<T> + Sync) -> Vec<T> {
     let mut found = Vec::new();
-    for some in urls.chunks(AT_ONCE) {
+    for some in urls.chunks(PARALLEL) {
         std::thread::scope(|scope| {
             let asked: Vec<_> = some.iter().map(|&url| scope.spawn(|| ask(url))).collect();
             found.extend(asked.into_iter().filter_map(|asked| asked.join().ok().flatten()));
@@ -193,7 +200,8 @@ mod tests {
 
     const CHUNK: &[u8] = b"a chunk that another cell has";
 
-    /// Searches in a colony of so many cells, all behind one door that has [`CHUNK`], and that server.
+    /// The searches of a cell that has this many peers, all at the address of one server that has [`CHUNK`]; and that
+    /// server.
     fn searches(cells: u8) -> (Searches, TestServer) {
         let server = TestServer::answering(|request| {
             let status = if request.line().contains(&ChunkId::of(CHUNK).to_string()) { 200 } else { 404 };
@@ -214,57 +222,63 @@ mod tests {
         (Searches::new(Mailbox::stub(snapshot).0), server)
     }
 
-    /// Sixty clients that read slowly had sixty chunks in memory.
+    /// Sixty slow clients once had sixty chunks in memory.
     #[test]
-    fn a_search_is_under_way_until_its_answer_was_sent() {
+    fn a_search_keeps_its_slot_until_its_chunk_was_sent() {
         let (searches, _) = searches(1);
         let id = ChunkId::of(CHUNK);
         let mut slow = Vec::new();
         for _ in 0..MAX_SEARCHES {
-            let Found::Chunk(chunk) = searches.search(&id, 1, None) else { panic!("not found") };
+            let SearchOutcome::Found(chunk) = searches.search(&id, 1, None) else { panic!("not found") };
             slow.push(chunk);
         }
-        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Busy));
+        assert!(matches!(searches.search(&id, 1, Some("again")), SearchOutcome::Busy));
         let mut bytes = Vec::new();
         slow.pop().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, CHUNK);
-        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Chunk(_)), "the refused one may come again");
-        assert!(matches!(searches.search(&id, 1, Some("again")), Found::Nowhere), "and has been here now");
+        assert!(
+            matches!(searches.search(&id, 1, Some("again")), SearchOutcome::Found(_)),
+            "a refused search may be repeated"
+        );
+        assert!(
+            matches!(searches.search(&id, 1, Some("again")), SearchOutcome::NotFound),
+            "this search was here before"
+        );
         drop(slow);
-        assert_eq!(searches.under_way.load(Ordering::SeqCst), 0);
+        assert_eq!(searches.in_progress.load(Ordering::SeqCst), 0);
     }
 
     #[test]
     fn a_search_in_a_large_colony_asks_some_of_its_cells() {
         let (searches, server) = searches(200);
-        assert!(matches!(searches.search(&ChunkId::of(b"missing"), 1, None), Found::Nowhere));
+        assert!(matches!(searches.search(&ChunkId::of(b"missing"), 1, None), SearchOutcome::NotFound));
         assert_eq!(server.calls().iter().filter(|call| call.starts_with("HEAD ")).count(), MAX_ASKED);
     }
 
     #[test]
-    fn after_its_deadline_a_search_asks_nobody_any_more() {
+    fn a_search_asks_no_cell_after_its_timeout() {
         let (mut searches, server) = searches(8);
-        searches.deadline = Duration::ZERO;
-        assert!(matches!(searches.search(&ChunkId::of(CHUNK), 2, None), Found::Nowhere));
+        searches.timeout = Duration::ZERO;
+        assert!(matches!(searches.search(&ChunkId::of(CHUNK), 2, None), SearchOutcome::NotFound));
         assert!(server.calls().is_empty());
     }
 
     #[test]
-    fn a_search_is_taken_part_in_once_and_the_memory_of_it_is_bounded() {
+    fn a_search_is_new_once_and_the_table_is_bounded() {
         let mut seen = Seen::default();
         let id = ChunkId::of(b"x");
-        assert!(seen.first_time("a", id));
-        assert!(!seen.first_time("a", id));
-        assert!(seen.first_time("a", ChunkId::of(b"y")));
+        assert!(seen.insert("a", id));
+        assert!(!seen.insert("a", id));
+        assert!(seen.insert("a", ChunkId::of(b"y")));
         for n in 0..2 * MAX_SEEN {
-            assert!(seen.first_time(&format!("s{n}"), id));
+            assert!(seen.insert(&format!("s{n}"), id));
         }
         assert_eq!(seen.order.len(), MAX_SEEN);
         assert_eq!(seen.known.len(), MAX_SEEN);
     }
 
     #[test]
-    fn all_are_asked_and_all_answers_gathered() {
+    fn all_urls_are_asked_and_all_answers_collected() {
         let urls: Vec<String> = (0..21).map(|n| n.to_string()).collect();
         let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
         let mut even = in_parallel(&urls, |url| url.parse::<u32>().ok().filter(|n| n % 2 == 0));

@@ -1,9 +1,9 @@
-//! The service manager that started the cell, if one did (systemd's `Type=notify`): it is told when the door is open, that
-//! the cell lives, how it is, and that it stops. Whoever starts a cell by hand has no such manager, and nothing is sent.
+//! Notifications to the service manager (systemd, `Type=notify`): the cell is ready, it is alive, its status, it stops.
+//! A cell that no service manager started sends none.
 //!
-//! A sign of life is one of the driver: it is asked, and has to answer. A cell whose driver hangs would keep its door open
-//! and do nothing; the manager's watchdog ends it and starts it again. How busy the door is does not count, or strangers
-//! could have the cell restarted by filling it.
+//! A cell counts as alive if its driver answers a request. If the driver hangs, the watchdog of the service manager ends
+//! the process and starts it again. The load of the gateway does not count: otherwise anyone could have a cell restarted
+//! by opening connections.
 
 use std::time::Duration;
 
@@ -13,54 +13,54 @@ use smol::Timer;
 use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::wire::peers::Presence;
 
-/// How often the manager hears how the cell is, if it does not ask for more.
-const NEWS: Duration = Duration::from_secs(10);
+/// Longest interval between two status messages.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The door is open.
+/// Reports that the cell accepts requests.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The cell is about to stop.
+/// Reports that the cell is about to stop.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("telling the colony and finishing what is under way")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing the requests in progress")]);
 }
 
-/// Tells the manager that the cell lives, three times as often as its watchdog wants to hear it, for ever.
+/// Reports that the cell is alive, three times per watchdog interval. Never returns.
 pub(super) async fn watch(mailbox: &Mailbox) {
-    let every = sd_notify::watchdog_enabled().map_or(NEWS, |watchdog| NEWS.min(watchdog / 3));
+    let interval = sd_notify::watchdog_enabled().map_or(STATUS_INTERVAL, |watchdog| STATUS_INTERVAL.min(watchdog / 3));
     loop {
-        // No answer, no sign of life; it has waited by then.
+        // Without an answer from the driver nothing is reported.
         if let Some(snapshot) = mailbox.snapshot_async().await {
-            tell(&[NotifyState::Watchdog, NotifyState::Status(&summary(&snapshot))]);
+            notify(&[NotifyState::Watchdog, NotifyState::Status(&status(&snapshot))]);
         }
-        Timer::after(every).await;
+        Timer::after(interval).await;
     }
 }
 
-/// The cell in a few words, for `systemctl status`.
-fn summary(snapshot: &ColonySnapshot) -> String {
+/// The line that `systemctl status` shows.
+fn status(snapshot: &ColonySnapshot) -> String {
     let count = |state| snapshot.cells.iter().filter(|cell| cell.state == state).count();
     let own = &snapshot.own;
     let mut text = format!(
-        "{} cell, {}, {} chunks; {} other cells active",
+        "{} cell, {}, {} chunks; other cells: {} active",
         own.role,
         own.status,
         own.chunks.unwrap_or(0),
         count(Presence::Active)
     );
-    for (state, word) in [(Presence::Silent, "silent"), (Presence::Dead, "dead")] {
-        match count(state) {
-            0 => {}
-            some => text += &format!(", {some} {word}"),
+    for state in [Presence::Silent, Presence::Dead] {
+        let cells = count(state);
+        if cells > 0 {
+            text += &format!(", {cells} {state}");
         }
     }
     text
 }
 
-/// A manager that cannot be reached learns it by the silence.
-fn tell(news: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(news) {
-        log::debug!("cannot tell the service manager: {error}");
+/// Errors are ignored: the service manager notices the missing messages.
+fn notify(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("cannot notify the service manager: {error}");
     }
 }

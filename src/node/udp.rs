@@ -1,5 +1,8 @@
 //! The cell's UDP sockets: one that receives, and one for each network that beacons are broadcast to.
 
+// Reads the clock: the interfaces are listed at intervals.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -216,7 +216,7 @@ fn a_service_manager_hears_that_the_cell_is_ready_and_lives_until_it_hangs_or_st
     assert_eq!(told_until(&socket, "READY=1"), ["READY=1"], "nothing before it is ready");
     for _ in 0..3 {
         let told = told_until(&socket, "WATCHDOG=1");
-        assert_eq!(told, ["WATCHDOG=1", "STATUS=stem cell, active, 0 chunks; 0 other cells active"]);
+        assert_eq!(told, ["WATCHDOG=1", "STATUS=stem cell, active, 0 chunks; other cells: 0 active"]);
     }
 
     assert!(cell.stands_still());

@@ -1,37 +1,33 @@
-//! Chunks that come in.
-
-// A shell: chunks are stamped with the time at which they came.
-#![allow(clippy::disallowed_methods)]
+//! Requests that store a chunk: `PUT /chunk/{id}` and `POST /chunk`.
 
 use std::net::IpAddr;
 
-use crate::id::ChunkId;
-use crate::id::DEFAULT_COPIES;
+use crate::id::{ChunkId, DEFAULT_COPIES};
 use crate::net::Exchange;
 use crate::node::api::Api;
-use crate::node::api::response::{Refusal, refusal};
+use crate::node::api::response::ErrorResponse;
 use crate::store::{MAX_HOLDERS, PutMetadata, StoreError};
 use crate::sync::lock;
 use crate::time::Time;
 use crate::unix_time;
-use crate::wire::problem::Problem;
 use crate::wire::routes::{COPIES_HEADER, HOLDERS_HEADER, OWNER_HEADER};
 
 impl Api {
-    pub(super) fn put(&self, expected: Option<&ChunkId>, exchange: &mut Exchange) -> Result<ChunkId, Refusal> {
-        self.stays()?;
+    /// Stores the request's body, if its hash is `expected` or no id is expected.
+    pub(super) fn put(&self, expected: Option<&ChunkId>, exchange: &mut Exchange) -> Result<ChunkId, ErrorResponse> {
+        self.check_running()?;
         if self.mailbox.is_draining() {
-            return Err(Problem::new(503, "this cell is draining; give the chunk to another").into());
+            return Err(ErrorResponse::new(503, "this cell is draining and accepts no chunks; use another cell"));
         }
         let from = exchange.client();
-        self.listens_to(from)?;
+        self.check_not_banned(from)?;
         let metadata = metadata(exchange)?;
         let len = exchange.body_bytes();
         let put = self.copies.put(expected, len, exchange.body(), metadata);
         if let Err(StoreError::WrongHash { .. }) = put {
-            self.had_bad_bytes(from);
+            self.record_bad_put(from);
         }
-        let (id, _) = put.map_err(|error| refusal(&error))?;
+        let (id, _) = put?;
         Ok(id)
     }
 
@@ -39,50 +35,55 @@ impl Api {
         Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn listens_to(&self, from: IpAddr) -> Result<(), Refusal> {
-        let banned_s = lock(&self.bans).banned_s(self.now(), from);
-        let Some(seconds) = banned_s else { return Ok(()) };
-        let what = format!(
-            "too many chunks from {from} were not what they were named: are bytes damaged on the way? None is taken for {seconds} s"
+    fn check_not_banned(&self, from: IpAddr) -> Result<(), ErrorResponse> {
+        let left_s = lock(&self.bans).ban_left_s(self.now(), from);
+        let Some(seconds) = left_s else { return Ok(()) };
+        let detail = format!(
+            "too many puts from {from} did not hash to their id; further ones are refused for {seconds} s. \
+             Check the network and the memory of the sender"
         );
-        Err(Refusal::for_now(Problem::new(429, what), seconds))
+        Err(ErrorResponse::retry_after(429, detail, seconds))
     }
 
-    fn had_bad_bytes(&self, from: IpAddr) {
-        if lock(&self.bans).bad_bytes(self.now(), from) {
-            log::warn!(
-                "too many chunks from {from} were not what they were named: none is taken from there for a while"
-            );
+    fn record_bad_put(&self, from: IpAddr) {
+        if lock(&self.bans).record_bad_put(self.now(), from) {
+            log::warn!("too many puts from {from} did not hash to their id; refusing further ones for 10 minutes");
         }
     }
 }
 
-/// What the header fields of a put tell about the chunk.
-fn metadata(exchange: &Exchange) -> Result<PutMetadata, Problem> {
+/// The metadata in the request's header.
+fn metadata(exchange: &Exchange) -> Result<PutMetadata, ErrorResponse> {
+    let invalid = |name: &str, rule: String| ErrorResponse::new(400, format!("invalid {name}: {rule}"));
     let copies = match exchange.field(COPIES_HEADER) {
         None => DEFAULT_COPIES,
         Some(text) => text
             .parse()
             .ok()
             .filter(|&copies| copies > 0)
-            .ok_or_else(|| Problem::new(400, format!("{COPIES_HEADER} is a number from 1 to 255")))?,
+            .ok_or_else(|| invalid(COPIES_HEADER, "it must be a number from 1 to 255".into()))?,
     };
     let holders = exchange.field(HOLDERS_HEADER).unwrap_or_default();
     let holders: Result<Vec<_>, _> =
         holders.split(',').map(str::trim).filter(|id| !id.is_empty()).map(str::parse).collect();
-    let holders = holders.map_err(|_| Problem::new(400, format!("{HOLDERS_HEADER} is a list of node ids")))?;
+    let holders =
+        holders.map_err(|_| invalid(HOLDERS_HEADER, "it must be a list of cell ids separated by commas".into()))?;
     if holders.len() > MAX_HOLDERS {
-        return Err(Problem::new(400, format!("{HOLDERS_HEADER} names at most {MAX_HOLDERS} cells")));
+        return Err(invalid(HOLDERS_HEADER, format!("it must name at most {MAX_HOLDERS} cells")));
     }
     let owner = match exchange.field(OWNER_HEADER) {
         None => None,
         Some(text) => {
-            let hash: ChunkId = text
-                .parse()
-                .map_err(|_| Problem::new(400, format!("{OWNER_HEADER} is a SHA-256 in lower-case hexadecimal")))?;
+            let hash: ChunkId = text.parse().map_err(|_| {
+                invalid(OWNER_HEADER, "it must be a SHA-256 as 64 lower-case hexadecimal digits".into())
+            })?;
             Some(*hash.as_bytes())
         }
     };
-    let stored_at_s = unix_time::now_s();
-    Ok(PutMetadata { copies, holders, owner, stored_at_s })
+    Ok(PutMetadata { copies, holders, owner, stored_at_s: stored_at_s() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time of the put is stored with the chunk")]
+fn stored_at_s() -> u64 {
+    unix_time::now_s()
 }

@@ -1,5 +1,6 @@
-//! What a call ends with: an answer, or a refusal in the form of RFC 9457.
+//! Responses: a successful one, or an error with a problem document (RFC 9457).
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use serde::Serialize;
@@ -11,16 +12,12 @@ use crate::store::StoreError;
 use crate::wire::problem::{MEDIA_TYPE, Problem};
 use crate::wire::routes::RouteError;
 
-/// Header fields of an answer in lines.
-const LINES: [(&str, &str); 1] = [("Content-Type", "text/plain; charset=utf-8")];
-
-/// What a call answers with when it succeeds.
-pub(super) enum Answer {
+/// A successful response.
+pub(super) enum Response {
     Empty,
     Json(Vec<u8>),
-    Lines(String),
-    /// Which of the ids are here, and the place of a long list.
-    Have(String, Option<SemaphoreGuardArc>),
+    /// A list, one entry a line. A long one keeps its permit until it was sent.
+    Lines(String, Option<SemaphoreGuardArc>),
     Chunk {
         id: ChunkId,
         len: u64,
@@ -29,19 +26,20 @@ pub(super) enum Answer {
     NotModified(ChunkId),
 }
 
-impl Answer {
-    pub(super) fn json(value: &impl Serialize) -> Result<Self, Problem> {
-        serde_json::to_vec(value).map(Self::Json).map_err(|error| Problem::new(500, error.to_string()))
+impl Response {
+    pub(super) fn json(value: &impl Serialize) -> Result<Self, ErrorResponse> {
+        serde_json::to_vec(value)
+            .map(Self::Json)
+            .map_err(|error| ErrorResponse::new(500, format!("internal error: the response has no JSON form: {error}")))
     }
 
     pub(super) fn send(self, exchange: Exchange) {
         match self {
             Self::Empty => exchange.respond(200, &[], &[]),
             Self::Json(json) => exchange.respond(200, &[("Content-Type", "application/json")], &json),
-            Self::Lines(lines) => exchange.respond(200, &LINES, lines.as_bytes()),
-            Self::Have(lines, place) => {
-                exchange.respond(200, &LINES, lines.as_bytes());
-                drop(place);
+            Self::Lines(lines, permit) => {
+                exchange.respond(200, &[("Content-Type", "text/plain; charset=utf-8")], lines.as_bytes());
+                drop(permit);
             }
             Self::Chunk { id, len, bytes } => {
                 let etag = etag(&id);
@@ -62,36 +60,43 @@ pub(super) fn etag(id: &ChunkId) -> String {
     format!("\"{id}\"")
 }
 
-/// Why a call is not answered.
-pub(super) struct Refusal {
+/// An error response: a problem document, and a header field that belongs to its status.
+pub(super) struct ErrorResponse {
     problem: Problem,
-    /// A header field that belongs to it.
     field: Option<(&'static str, String)>,
 }
 
-impl Refusal {
-    /// A refusal for so long.
-    pub(super) fn for_now(problem: Problem, seconds: u64) -> Self {
-        Self { problem, field: Some(("Retry-After", seconds.to_string())) }
+impl ErrorResponse {
+    /// A response with this status and explanation.
+    pub(super) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { problem: Problem::new(status, detail), field: None }
+    }
+
+    /// A response that lets the client retry after this many seconds.
+    pub(super) fn retry_after(status: u16, detail: impl Into<Cow<'static, str>>, seconds: u64) -> Self {
+        Self { problem: Problem::new(status, detail), field: Some(("Retry-After", seconds.to_string())) }
+    }
+
+    pub(super) fn driver_not_responding() -> Self {
+        Self::new(503, "internal error: the driver of this cell is not responding; use another cell")
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.problem.status
     }
 
     pub(super) fn send(self, exchange: Exchange) {
-        let kind = ("Content-Type", MEDIA_TYPE);
+        let media_type = ("Content-Type", MEDIA_TYPE);
         let json = self.problem.to_json();
         match &self.field {
-            None => exchange.respond(self.problem.status, &[kind], &json),
-            Some((name, value)) => exchange.respond(self.problem.status, &[kind, (name, value)], &json),
+            None => exchange.respond(self.problem.status, &[media_type], &json),
+            Some((name, value)) => exchange.respond(self.problem.status, &[media_type, (name, value)], &json),
         }
     }
 }
 
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self { problem, field: None }
-    }
-}
-
-impl From<RouteError> for Refusal {
+impl From<RouteError> for ErrorResponse {
     fn from(error: RouteError) -> Self {
         let field = match error {
             RouteError::MethodNotAllowed { allowed } => Some(("Allow", allowed.to_owned())),
@@ -101,34 +106,39 @@ impl From<RouteError> for Refusal {
     }
 }
 
-pub(super) fn read_body(exchange: &mut Exchange, limit: u64) -> Result<Vec<u8>, Problem> {
+impl From<StoreError> for ErrorResponse {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::WrongHash { .. } => 422,
+            StoreError::Truncated { .. } | StoreError::Body(_) => 400,
+            StoreError::TooLarge { .. } => 413,
+            StoreError::NoRoom { .. } => 507,
+            StoreError::Counting => 503,
+            StoreError::Disk { .. } => {
+                // Paths and system errors are for the operator only.
+                log::error!("{error}");
+                return Self::new(500, "the disk of this cell failed; its log has the details");
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// Reads the request's body, which must not be longer than `max_bytes`.
+pub(super) fn read_body(exchange: &mut Exchange, max_bytes: u64) -> Result<Vec<u8>, ErrorResponse> {
     let len = exchange.body_bytes();
-    if len > limit {
-        return Err(Problem::new(413, format!("the body of this call has at most {limit} bytes")));
+    if len > max_bytes {
+        let detail = format!("the body has {len} bytes; this request allows at most {max_bytes}");
+        return Err(ErrorResponse::new(413, detail));
     }
     let mut body = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-    exchange.body().take(limit).read_to_end(&mut body).map_err(|error| Problem::new(400, error.to_string()))?;
+    exchange
+        .body()
+        .take(max_bytes)
+        .read_to_end(&mut body)
+        .map_err(|error| ErrorResponse::new(400, format!("cannot read the body: {error}")))?;
     if body.len() as u64 != len {
-        return Err(Problem::new(400, format!("the body ended after {} of {len} bytes", body.len())));
+        return Err(ErrorResponse::new(400, format!("the body ended after {} of {len} bytes", body.len())));
     }
     Ok(body)
-}
-
-pub(super) fn nowhere() -> Problem {
-    Problem::new(404, "the chunk is not here")
-}
-
-pub(super) fn refusal(error: &StoreError) -> Problem {
-    let status = match error {
-        StoreError::WrongHash { .. } => 422,
-        StoreError::Truncated { .. } | StoreError::Body(_) => 400,
-        StoreError::TooLarge { .. } => 413,
-        StoreError::NoRoom { .. } => 507,
-        StoreError::Counting => 503,
-        StoreError::Disk { .. } => {
-            log::error!("{error}");
-            return Problem::new(500, "this cell's disk failed; its log tells more");
-        }
-    };
-    Problem::new(status, error.to_string())
 }

@@ -1,0 +1,78 @@
+//! Requests that read chunks, or ask which there are.
+
+use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::net::Exchange;
+use crate::node::api::Api;
+use crate::node::api::response::{ErrorResponse, Response, etag, read_body};
+use crate::node::search::SearchOutcome;
+use crate::wire::id_lists::{MAX_HAVE_IDS, parse_ids, write_ids};
+use crate::wire::routes::{DEFAULT_HOPS, HOPS_HEADER, REQUEST_ID_HEADER};
+
+impl Api {
+    /// `GET /chunk/{id}`: sends the chunk, from this cell or from another one.
+    pub(super) fn get(&self, id: &ChunkId, exchange: &Exchange) -> Result<Response, ErrorResponse> {
+        if let Some(chunk) = self.store.open(id)? {
+            if exchange.field("If-None-Match") == Some(etag(id).as_str()) {
+                return Ok(Response::NotModified(*id));
+            }
+            return Ok(Response::Chunk { id: *id, len: chunk.len, bytes: chunk.reader });
+        }
+        let hops = match exchange.field(HOPS_HEADER) {
+            None => DEFAULT_HOPS,
+            Some(text) => text.parse().map_err(|_| {
+                ErrorResponse::new(400, format!("{HOPS_HEADER} is {text:?}; it must be a number from 0 to 255"))
+            })?,
+        };
+        if hops == 0 {
+            return Err(not_here());
+        }
+        match self.searches.search(id, hops, exchange.field(REQUEST_ID_HEADER)) {
+            SearchOutcome::Found(chunk) => Ok(Response::Chunk { id: *id, len: chunk.len(), bytes: Box::new(chunk) }),
+            SearchOutcome::NotFound => {
+                Err(ErrorResponse::new(404, "the chunk is not on this cell or any of the cells that it asked"))
+            }
+            SearchOutcome::Busy => {
+                Err(ErrorResponse::new(503, "too many searches are in progress; try again in a few seconds"))
+            }
+        }
+    }
+
+    /// `HEAD /chunk/{id}`: reports whether this cell has the chunk.
+    pub(super) fn head(&self, id: ChunkId) -> Result<Response, ErrorResponse> {
+        let chunk = self.store.open(&id)?.ok_or_else(not_here)?;
+        Ok(Response::Chunk { id, len: chunk.len, bytes: Box::new(std::io::empty()) })
+    }
+
+    /// `POST /chunks/have`: reports which of the listed chunks this cell has.
+    pub(super) fn have(&self, exchange: &mut Exchange) -> Result<Response, ErrorResponse> {
+        // Before the body is read: a request that waits takes no memory.
+        let permit = self.long_list_permit(exchange);
+        let ids = Self::read_ids(exchange)?;
+        if ids.len() > MAX_HAVE_IDS {
+            return Err(ErrorResponse::new(413, format!("more than {MAX_HAVE_IDS} ids in one request; send fewer")));
+        }
+        let mut present = Vec::with_capacity(ids.len());
+        for id in ids {
+            if self.store.contains(&id)? {
+                present.push(id);
+            }
+        }
+        Ok(Response::Lines(write_ids(&present), permit))
+    }
+
+    /// `GET /chunks`: lists the chunks of this cell.
+    pub(super) fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Response, ErrorResponse> {
+        Ok(Response::Lines(write_ids(&self.store.list(after, limit)?), None))
+    }
+
+    /// Reads a body that is a list of ids.
+    pub(super) fn read_ids(exchange: &mut Exchange) -> Result<Vec<ChunkId>, ErrorResponse> {
+        let body = read_body(exchange, MAX_CHUNK_BYTES as u64)?;
+        parse_ids(&body)
+            .map_err(|error| ErrorResponse::new(400, format!("the body must have one chunk id per line: {error}")))
+    }
+}
+
+fn not_here() -> ErrorResponse {
+    ErrorResponse::new(404, "the chunk is not on this cell")
+}

@@ -58,25 +58,50 @@ fn is_observed(event: &Event) -> bool {
     match event {
         Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) | Event::ScrubDone { .. } => true,
         Event::HealStarted { fewest_copies, .. } => *fewest_copies <= 1,
-        _ => false,
+        Event::Active(..)
+        | Event::Silent(_)
+        | Event::Dead(_)
+        | Event::Left(_)
+        | Event::DuplicateId(..)
+        | Event::Renamed { .. }
+        | Event::MemberTableFull
+        | Event::Role(_)
+        | Event::HealDone { .. }
+        | Event::Refetched(_)
+        | Event::FalseAlert { .. }
+        | Event::IsolationEnded(_)
+        | Event::Draining(_)
+        | Event::Drained
+        | Event::ExtraCopyRemoved(_) => false,
     }
 }
 
 /// A warning asks for an operator's attention.
 fn level(event: &Event) -> Level {
-    match event {
+    let needs_attention = match event {
         Event::Dead(_)
         | Event::DuplicateId(..)
         | Event::Renamed { .. }
         | Event::MemberTableFull
         | Event::BadCopy { .. }
         | Event::OwnCopyBad(_)
-        | Event::Isolated(_) => Level::Warn,
+        | Event::Isolated(_) => true,
         // With one copy left, the next failure loses data.
-        Event::HealStarted { fewest_copies, .. } if *fewest_copies <= 1 => Level::Warn,
-        Event::ScrubDone { bad } if *bad > 0 => Level::Warn,
-        _ => Level::Info,
-    }
+        Event::HealStarted { fewest_copies, .. } => *fewest_copies <= 1,
+        Event::ScrubDone { bad } => *bad > 0,
+        Event::Active(..)
+        | Event::Silent(_)
+        | Event::Left(_)
+        | Event::Role(_)
+        | Event::HealDone { .. }
+        | Event::Refetched(_)
+        | Event::FalseAlert { .. }
+        | Event::IsolationEnded(_)
+        | Event::Draining(_)
+        | Event::Drained
+        | Event::ExtraCopyRemoved(_) => false,
+    };
+    if needs_attention { Level::Warn } else { Level::Info }
 }
 
 fn sentence(event: &Event) -> String {

@@ -39,7 +39,7 @@
 //! | question | file |
 //! |---|---|
 //! | Where is a `PUT` admitted? | `node/api/put.rs`. Before it, `net/gateway/admission.rs` admits the connection |
-//! | Where do its bytes become durable? | `store/files/mod.rs` draws the steps; `put_new` performs them |
+//! | Where do its bytes become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps and what a power cut leaves |
 //! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
 //! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`; the delays are in `cell/heal/shortage.rs` |
 //! | When is a cell dead? | `cell/membership/mod.rs` |
@@ -50,7 +50,7 @@
 //! | Where to add a setting? | [`config`] |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
-//! | What is on a cell's disk? | `store/files/folder.rs` |
+//! | What is on a cell's disk? | `store/files/mod.rs` |
 //!
 //! # What lives where
 //!
@@ -84,7 +84,7 @@
 //! 4. A cell is dead only if its beacons stop *and* an HTTP probe fails.
 //! 5. A file under its final name is complete: a chunk, a manifest, a marker, a restored file.
 //! 6. Everything has a maximum: heads, bodies, queues, member tables, searches, connections, retries.
-//! 7. Statements of other cells are hints. Before a cell sends copies, it asks the living cells what they have; before
+//! 7. Statements of other cells are hints. Before a cell sends copies, it queries the other cells for theirs; before
 //!    it
 //!    removes a copy, others prove theirs by their bytes; an alert causes a check, and nothing else.
 //! 8. Manifest and journal hold the key. Only their user can read them, and they contain no name, path or address.
@@ -109,8 +109,8 @@
 //! - A beacon carries the number of active cells that its sender knows. If the beacons of all cells that replied to a
 //!   probe agree with their number, a client has found all cells without asking any.
 //! - `GET /peers` does not list the cell that responds: behind a wildcard address it does not know its own URL.
-//! - `POST /join` takes numeric addresses of private networks only, so that nobody can make a cell send requests into
-//!   the internet. Name other peers in `node.toml`.
+//! - `POST /join` takes numeric addresses of private networks only, so that a request cannot make a cell connect to the
+//!   internet. Name other peers in `node.toml`.
 //! - A put that lost cells on its way ends with exit code 3 and advice; it does not lower the number of copies.
 //! - A cell that announces that it leaves or drains gets no new chunks from then on, but its copies count until a probe
 //!   confirms the announcement. Otherwise one forged beacon for each cell could make the colony copy everything.

@@ -238,12 +238,12 @@ mod tests {
     #[test]
     fn the_smaller_dictionary_costs_no_bytes() {
         let block = text(BLOCK_BYTES, 7);
-        let ours = compress(&block, level("6")).unwrap();
+        let reduced = compress(&block, level("6")).unwrap();
         let mut encoder = Stream::new_easy_encoder(6, Check::Crc64).unwrap();
-        let mut theirs = Vec::with_capacity(BLOCK_BYTES);
-        assert_eq!(encoder.process_vec(&block, &mut theirs, Action::Finish).unwrap(), Status::StreamEnd);
-        assert_eq!(ours.len(), theirs.len());
-        assert!(ours.iter().zip(&theirs).filter(|(a, b)| a != b).count() <= 5);
+        let mut standard = Vec::with_capacity(BLOCK_BYTES);
+        assert_eq!(encoder.process_vec(&block, &mut standard, Action::Finish).unwrap(), Status::StreamEnd);
+        assert_eq!(reduced.len(), standard.len());
+        assert!(reduced.iter().zip(&standard).filter(|(a, b)| a != b).count() <= 5);
     }
 
     /// Goal: where LZMA's output is longer than the stored form, the stored form is used.

@@ -163,7 +163,7 @@
 //! |---|---|---|
 //! | `CellSync-Copies` | how many copies the colony keeps of the chunk, 1 to 255 | 5 |
 //! | `CellSync-Holders` | ids of the cells chosen to hold a copy, separated by commas, at most 32 | none |
-//! | `CellSync-Owner` | SHA-256 of the token that may delete the chunk, 64 lower-case hexadecimal digits | nobody may |
+//! | `CellSync-Owner` | SHA-256 of the token that may delete the chunk, 64 lower-case hexadecimal digits | no deletion |
 //!
 //! | status | meaning |
 //! |---|---|
@@ -269,9 +269,9 @@
 //!
 //! Adds a static peer: `{"url":"http://ADDRESS:PORT"}`. The receiver requests `GET /status` there from time to time and
 //! sends beacons by unicast. The response is that of `GET /peers`. The address must be numeric and private: loopback,
-//! link-local, RFC 1918, RFC 6598 (100.64.0.0/10), or IPv6 unique local; otherwise 400, so that nobody can make a cell
-//! send requests into the internet. A cell has at most 256 static peers and ignores more. A peer that joined is
-//! forgotten after an hour without an answer; join again every minute.
+//! link-local, RFC 1918, RFC 6598 (100.64.0.0/10), or IPv6 unique local; otherwise 400, so that a request cannot make a
+//! cell connect to the internet. A cell has at most 256 static peers and ignores more. A peer that joined is forgotten
+//! after an hour without an answer; join again every minute.
 //!
 //! ## `GET /status`
 //!
@@ -371,7 +371,7 @@
 //!
 //! **A cell:** send beacons and reply to probes. Serve `PUT`, `GET` and `HEAD /chunk/{id}` and `GET /status`; it is
 //! advisable to serve `POST /chunks/have`, `GET /chunks` and `GET /peers` too. Do not return 200 to a `PUT` before the
-//! bytes are durable. Other cells heal onto such a cell and audit it; it heals nobody until it implements
+//! bytes are durable. Other cells heal onto such a cell and audit it; it does not heal until it implements
 //! [`crate::cell`].
 //!
 //! [`Activity`]: status::Activity

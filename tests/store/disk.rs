@@ -1,15 +1,15 @@
-//! Small real disks: ext4 in a file on a loop device.
+//! Small real disks: ext4 in an image file on a loop device.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::until;
+use crate::harness::until;
 
-/// `EXT4_IOC_SHUTDOWN` (linux/fs/ext4/ext4.h) with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from now on nothing reaches the
-/// disk, and what was not fsynced is lost. Through perl, as an ioctl is unsafe code.
+/// `EXT4_IOC_SHUTDOWN` (linux/fs/ext4/ext4.h) with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from then on nothing reaches the
+/// disk, and what was not fsynced is lost. In Perl, because an ioctl is unsafe code.
 const SHUT_DOWN: &str = r#"
     opendir(my $dir, $ARGV[0]) or die "opendir: $!";
     open(my $fd, "<&=", fileno($dir)) or die "open: $!";
@@ -24,14 +24,13 @@ pub(crate) struct Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Whatever holds it open is killed by its own guard by now; the loop device goes with the mount.
+        // A process that still holds it open is about to be killed by its guard; the loop device goes with the mount.
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
     }
 }
 
 impl Disk {
-    /// A new disk of this many MiB, or `None` with a word on standard error where this machine does not let us.
-    /// `CELLSYNC_REQUIRE_ROOT_TESTS=1` makes that a failure.
+    /// Makes a disk of this many MiB, or prints why that is not possible and returns `None`.
     pub(crate) fn new(mib: u64) -> Option<Self> {
         match Self::try_new(mib) {
             Ok(disk) => Some(disk),
@@ -46,7 +45,7 @@ impl Disk {
     fn try_new(mib: u64) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let disk = Self { dir };
-        std::fs::create_dir(disk.path()).unwrap();
+        fs::create_dir(disk.path()).unwrap();
         File::create(disk.image()).unwrap().set_len(mib << 20).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(disk.image()))?;
         disk.mount()?;
@@ -57,36 +56,36 @@ impl Disk {
         self.dir.path().join("mnt")
     }
 
-    /// The file that the disk is in.
+    /// The file that contains the disk.
     pub(crate) fn image(&self) -> PathBuf {
         self.dir.path().join("image")
     }
 
     fn mount(&self) -> Result<(), String> {
-        // No commit of the journal but when an fsync asks for it, so that a missing one shows.
+        // The journal is committed only when an fsync demands it, so that a missing fsync shows.
         run(Command::new("mount").args(["-o", "loop,commit=300"]).arg(self.image()).arg(self.path()))
     }
 
-    /// Takes the power away.
+    /// Cuts the power.
     pub(crate) fn cut(&self) {
         run(Command::new("perl").args(["-e", SHUT_DOWN]).arg(self.path())).unwrap();
     }
 
-    /// Unmounts, if it is mounted, and mounts, as a machine does that comes up again.
+    /// Mounts the disk anew, as a machine does after a power cut.
     pub(crate) fn mount_again(&self) {
         self.unmount();
         self.mount().unwrap();
     }
 
-    /// Also waits until the loop device lets go of the image.
+    /// Unmounts the disk, and waits until the loop device releases the image.
     pub(crate) fn unmount(&self) {
-        let mounted = || run(Command::new("mountpoint").arg("-q").arg(self.path())).is_ok();
-        until("unmounting", || !mounted() || run(Command::new("umount").arg(self.path())).is_ok());
+        let is_mounted = || run(Command::new("mountpoint").arg("-q").arg(self.path())).is_ok();
+        until("unmounted", || !is_mounted() || run(Command::new("umount").arg(self.path())).is_ok());
     }
 
-    /// Where on the disk blocks of 512 bytes begin with this, also those in the journal.
+    /// Offsets of the blocks of 512 bytes that begin with these bytes, also of those in the journal.
     pub(crate) fn find_blocks(&self, begin: &[u8]) -> Vec<u64> {
-        let image = std::fs::read(self.image()).unwrap();
+        let image = fs::read(self.image()).unwrap();
         let found = (0..).zip(image.chunks(512)).filter(|(_, block)| block.starts_with(begin));
         let found: Vec<_> = found.map(|(n, _)| n * 512).collect();
         assert!(!found.is_empty());
@@ -103,7 +102,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Bytes that the file system of this path would still give.
+/// Bytes that the file system of this path would still give to an unprivileged user.
 pub(crate) fn free_bytes(path: &Path) -> u64 {
     let disk = rustix::fs::statvfs(path).unwrap();
     disk.f_bavail * disk.f_frsize

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::CellId;
 
-pub use crate::wire::datagram::{Alert, Datagram, DatagramError, MAX_DATAGRAM_BYTES};
-
 /// The version of the protocol, which beacons carry as `v`.
 pub const WIRE_VERSION: u32 = 1;
 

@@ -393,7 +393,6 @@
 //! [`StoredChunk`]: status::StoredChunk
 //! [`WIRE_VERSION`]: beacon::WIRE_VERSION
 
-pub mod api;
 pub mod beacon;
 pub mod datagram;
 pub mod holder_hints;

@@ -3,8 +3,6 @@
 //! The server parses requests with [`Route::parse`]; the client builds URLs with [`Route::url`]. What each route does
 //! is specified in [`crate::wire`].
 
-use std::fmt;
-
 use crate::id::{ChunkId, MalformedId};
 use crate::wire::id_lists::MAX_LIST_IDS;
 
@@ -95,25 +93,32 @@ pub enum Route {
 }
 
 /// Why a method and a target are not a [`Route`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
     /// The interface has no such path.
+    #[error("unknown path")]
     UnknownPath,
     /// The path exists, but not for this method.
+    #[error("this path takes {allowed}")]
     MethodNotAllowed {
         /// The methods that the path takes, as an `Allow` header lists them.
         allowed: &'static str,
     },
     /// The last segment of a chunk's path is not a chunk id.
+    #[error("in the path: {0}")]
     ChunkId(MalformedId),
     /// The query of `POST /chunks/have` is neither empty, `verify=1` nor `verify=0`.
+    #[error("invalid query: use {VERIFY_KEY}=1 or {VERIFY_KEY}=0")]
     HaveQuery,
     /// The query of `GET /chunks` has a key other than `after` and `limit`.
+    #[error("invalid query: use {AFTER_KEY}=ID and {LIMIT_KEY}=N")]
     ListQuery,
     /// The value of `after` is not a chunk id.
+    #[error("invalid {AFTER_KEY}: {0}")]
     After(MalformedId),
     /// The value of `limit` is not a number from 1 to [`MAX_LIST_IDS`].
+    #[error("invalid {LIMIT_KEY}: use a number from 1 to {MAX_LIST_IDS}")]
     Limit,
 }
 
@@ -235,22 +240,6 @@ impl RouteError {
             Self::UnknownPath => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::ChunkId(_) | Self::HaveQuery | Self::ListQuery | Self::After(_) | Self::Limit => 400,
-        }
-    }
-}
-
-impl std::error::Error for RouteError {}
-
-impl fmt::Display for RouteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownPath => f.write_str("unknown path"),
-            Self::MethodNotAllowed { allowed } => write!(f, "this path takes {allowed}"),
-            Self::ChunkId(error) => write!(f, "in the path: {error}"),
-            Self::HaveQuery => write!(f, "invalid query: use {VERIFY_KEY}=1 or {VERIFY_KEY}=0"),
-            Self::ListQuery => write!(f, "invalid query: use {AFTER_KEY}=ID and {LIMIT_KEY}=N"),
-            Self::After(error) => write!(f, "invalid {AFTER_KEY}: {error}"),
-            Self::Limit => write!(f, "invalid {LIMIT_KEY}: use a number from 1 to {MAX_LIST_IDS}"),
         }
     }
 }

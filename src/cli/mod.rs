@@ -29,7 +29,7 @@ use argh::CommandInfoWithArgs;
 use crate::cli::error::{ArgumentError, CommandError};
 use crate::client::{CellSelector, ColonyScope, MAX_JOBS, StopSignal, default_jobs};
 use crate::config::DEFAULT_UDP_PORT;
-use crate::store::MAX_HOLDERS;
+use crate::id::MAX_HOLDERS;
 
 pub use crate::cli::get::get;
 #[cfg(target_os = "linux")]

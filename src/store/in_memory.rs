@@ -8,9 +8,9 @@ use std::io::{Cursor, Read};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
-use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
-use crate::store::{
-    CopyState, MAX_HOLDERS, MAX_STATE_BYTES, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage,
+use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES, MAX_HOLDERS};
+use crate::store::contract::{
+    CopyState, MAX_STATE_BYTES, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage,
 };
 use crate::sync::lock;
 use crate::unix_time;

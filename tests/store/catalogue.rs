@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use cellsync::id::ChunkId;
-use cellsync::store::{DEFAULT_COPIES, Store};
+use cellsync::id::{ChunkId, DEFAULT_COPIES};
+use cellsync::store::Store;
 
 use crate::harness::{assert_all_good, bytes, cell, file_of, filled, metadata, open, put, until};
 

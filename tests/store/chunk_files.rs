@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::Read;
 
-use cellsync::id::ChunkId;
-use cellsync::store::{DEFAULT_COPIES, PutOutcome, Store, StoreError};
+use cellsync::id::{ChunkId, DEFAULT_COPIES};
+use cellsync::store::{PutOutcome, Store, StoreError};
 
 use crate::harness::{
     assert_all_good, bytes, count, counted, damage, file_of, filled, metadata, new_cell, open, put, quarantined, until,

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use cellsync::id::ChunkId;
-use cellsync::store::{FileStore, OpenError, Store, StoreOptions};
+use cellsync::id::{CellId, ChunkId};
+use cellsync::store::{FileStore, OpenError, PutMetadata, Record, Store, StoreOptions};
 
-use crate::harness::{bytes, cell, count, filled, metadata, new_cell, open};
+use crate::harness::{bytes, cell, count, file_of, filled, metadata, new_cell, open, put};
 
 fn open_error(dir: &Path) -> OpenError {
     FileStore::open(dir, &StoreOptions::default()).map(drop).unwrap_err()
@@ -112,4 +112,53 @@ fn half_written_files_are_deleted_at_start_and_after_errors() {
     store.put(None, 80_000, &mut &*bytes, &metadata()).unwrap_err();
     store.put(Some(&ChunkId::of(b"other")), 70_000, &mut &*bytes, &metadata()).unwrap_err();
     assert_eq!(count(&dir.path().join("tmp")), 0);
+}
+
+/// Goal: every release opens the folders of the first one, and writes the same formats. Method: a folder written here
+/// byte by byte.
+#[test]
+fn the_formats_of_the_first_release_are_read_and_written() {
+    let (dir, chunk) = (tempfile::tempdir().unwrap(), b"chunk");
+    let (marker, clean, facts) = (dir.path().join("cellsync.cell"), dir.path().join("clean"), dir.path().join("facts"));
+    let id = ChunkId::of(chunk);
+    assert_eq!(id.to_string(), "6c87f68371b28954707ebb92afee7ccffb74c6f71ec8fea8a98cf6104289585b");
+    let marker_text = format!("{{\"version\":1,\"node_id\":\"{}\"}}\n", cell(1));
+    let shards: Vec<_> = (0..256).map(|n| if n == 0x6c { "[1,5]" } else { "[0,0]" }).collect();
+    let clean_text = format!("{{\"version\":1,\"shards\":[{}]}}", shards.join(","));
+    let state_text = format!("{}\n{{\"draining\":true}}", ChunkId::of(b"{\"draining\":true}"));
+    for folder in ["chunks/6c", "catalogue"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    fs::write(&marker, &marker_text).unwrap();
+    fs::write(&clean, &clean_text).unwrap();
+    fs::write(&facts, &state_text).unwrap();
+    fs::write(file_of(dir.path(), &id), chunk).unwrap();
+    // Five copies wanted, one holder, an owner; 5 bytes, stored at 256, verified at 257.
+    let mut record = vec![1, 5, 1, 1, 5, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0];
+    record.extend([7; 32]);
+    record.extend([8; 16]);
+    let db = sled::Config::new().path(dir.path().join("catalogue")).open().unwrap();
+    db.insert("layout", &[1]).unwrap();
+    db.open_tree("chunks").unwrap().insert(id.as_bytes(), record).unwrap();
+    drop(db);
+
+    let store = open(dir.path());
+    assert_eq!(store.cell_id(), cell(1));
+    let usage = store.usage();
+    assert_eq!((usage.chunks, usage.bytes, usage.counted), (1, 5, true));
+    let owned =
+        PutMetadata { copies: 5, holders: vec![CellId::from_bytes([8; 16])], owner: Some([7; 32]), stored_at_s: 256 };
+    assert_eq!(store.record(&id).unwrap().unwrap(), Record { len: 5, metadata: owned, scrubbed_at_s: 257 });
+    assert_eq!(store.load_state().unwrap().unwrap(), b"{\"draining\":true}");
+    for written in [&marker, &clean, &facts] {
+        fs::remove_file(written).unwrap();
+    }
+    store.set_cell_id(cell(1)).unwrap();
+    store.save_state(b"{\"draining\":true}").unwrap();
+    store.remove(&id).unwrap();
+    put(&store, chunk).unwrap();
+    store.flush().unwrap();
+    assert_eq!(fs::read_to_string(&marker).unwrap(), marker_text);
+    assert_eq!(fs::read_to_string(&clean).unwrap(), clean_text);
+    assert_eq!(fs::read_to_string(&facts).unwrap(), state_text);
 }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::id::{ChunkId, DEFAULT_COPIES};
+use crate::id::{ChunkId, DEFAULT_COPIES, MAX_HOLDERS};
 use crate::net::Exchange;
 use crate::node::api::Api;
 use crate::node::api::response::ErrorResponse;
-use crate::store::{MAX_HOLDERS, PutMetadata, StoreError};
+use crate::store::{PutMetadata, StoreError};
 use crate::sync::lock;
 use crate::time::Time;
 use crate::unix_time;

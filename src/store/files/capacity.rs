@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::store::{StoreError, Usage};
+use crate::store::contract::{StoreError, Usage};
 use crate::sync::lock;
 
 const BALLAST: &str = "ballast";

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::id::ChunkId;
-use crate::store::Record;
+use crate::store::contract::Record;
 use crate::store::files::capacity::Capacity;
 use crate::store::files::change::Change;
 use crate::store::files::panics::catch;

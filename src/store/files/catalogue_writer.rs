@@ -4,14 +4,15 @@
 //! The next job, by priority:
 //!
 //! ```text
-//!  1 stop
-//!  2 recover from a failure       damaged: set aside, open an empty one, reconcile; else close for a minute
-//!  3 reopen                       a minute after it was closed
-//!  4 write a batch of changes     ┐ not while the catalogue
-//!  5 flush (requested)            │ is closed, except that
-//!  6 reconcile the next shard     │ 5 then fails and 6 then
-//!  7 make durable when due        ┘ only counts the files
-//!  – else sleep
+//! job                         while the catalogue is closed
+//! 1 stop                      too
+//! 2 recover from a failure    too; see `store::files` for when it replaces and when it closes the catalogue
+//! 3 reopen the catalogue      after a minute
+//! 4 write a batch of changes  no
+//! 5 flush, if requested       it fails
+//! 6 reconcile the next shard  it only counts the files
+//! 7 make durable, if due      no
+//! - else sleep
 //! ```
 //!
 //! An idle store writes nothing.

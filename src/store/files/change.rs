@@ -14,7 +14,7 @@
 //! Pure: no clock, disk or thread.
 
 use crate::id::CellId;
-use crate::store::Record;
+use crate::store::contract::Record;
 use crate::store::files::record::CatalogueEntry;
 
 /// A change to one chunk's record.
@@ -138,7 +138,8 @@ fn fill(entry: CatalogueEntry, more: &CatalogueEntry) -> CatalogueEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{DEFAULT_COPIES, PutMetadata};
+    use crate::id::DEFAULT_COPIES;
+    use crate::store::contract::PutMetadata;
 
     fn cell(n: u8) -> CellId {
         CellId::from_bytes([n; 16])

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::id::{CellId, ChunkId};
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::store::files::errors::OpenError;
 use crate::store::files::fs::sync_folder;
 use crate::store::files::marker;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 
 /// Why a folder cannot be used as a cell's data folder.
 #[derive(Debug, thiserror::Error)]

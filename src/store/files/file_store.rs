@@ -7,7 +7,8 @@ use std::slice;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::id::{CellId, ChunkId};
+use crate::id::{CellId, ChunkId, MAX_HOLDERS};
+use crate::store::contract::{CopyState, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage};
 use crate::store::files::capacity::{Capacity, ShardUsage};
 use crate::store::files::catalogue::{self, Catalogue};
 use crate::store::files::catalogue_writer;
@@ -20,7 +21,6 @@ use crate::store::files::fs::{file_len, open_without_atime};
 use crate::store::files::inner::Inner;
 use crate::store::files::shard::{self, Shard};
 use crate::store::files::state_file::StateFile;
-use crate::store::{CopyState, MAX_HOLDERS, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage};
 
 /// How a store uses its disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use sha2::{Digest, Sha256};
 
 use crate::id::ChunkId;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 
 /// The most of a body that is in memory at a time.
 const BUFFER_BYTES: usize = 64 * 1024;

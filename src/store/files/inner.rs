@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::id::ChunkId;
+use crate::id::{ChunkId, DEFAULT_COPIES};
+use crate::store::contract::{PutMetadata, Record, StoreError};
 use crate::store::files::capacity::Capacity;
 use crate::store::files::catalogue::{Catalogue, CatalogueError};
 use crate::store::files::change::Change;
@@ -15,7 +16,6 @@ use crate::store::files::data_folder::DataFolder;
 use crate::store::files::record::CatalogueEntry;
 use crate::store::files::shard::Shard;
 use crate::store::files::state_file::StateFile;
-use crate::store::{DEFAULT_COPIES, PutMetadata, Record, StoreError};
 use crate::unix_time;
 
 /// Dropped in this order: the catalogue closes before the folder's lock is released.

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 
-use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::id::{ChunkId, MAX_CHUNK_BYTES, MAX_HOLDERS};
+use crate::store::contract::{PutMetadata, PutOutcome, Record, StoreError};
 use crate::store::files::change::Change;
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
 use crate::store::files::shard::PublishedName;
 use crate::store::files::staging::StagedChunk;
-use crate::store::{MAX_HOLDERS, PutMetadata, PutOutcome, Record, StoreError};
 
 impl Inner {
     pub(super) fn put(

@@ -21,8 +21,8 @@
 //! determines the metadata, whatever the cell itself has found out meanwhile. Records written before the flag existed
 //! are bare if they have neither holders nor owner.
 
-use crate::id::CellId;
-use crate::store::{MAX_HOLDERS, PutMetadata, Record};
+use crate::id::{CellId, MAX_HOLDERS};
+use crate::store::contract::{PutMetadata, Record};
 
 const LAYOUT: u8 = 1;
 const HAS_OWNER: u8 = 1;

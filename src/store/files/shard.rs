@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::id::ChunkId;
-use crate::store::PutOutcome;
+use crate::store::contract::PutOutcome;
 use crate::store::files::capacity::{Capacity, ShardUsage};
 use crate::store::files::data_folder::DataFolder;
 use crate::store::files::fs::{file_len, sync_folder};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::ChunkId;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::store::files::hash::hash_body;
 
 /// Makes the names in `tmp/` unique. One process owns the folder.

@@ -13,12 +13,12 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{Advice, fadvise};
 
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::store::contract::{CopyState, StoreError};
 use crate::store::files::change::Change;
 use crate::store::files::fs::{file_len, is_damage, open_without_atime, sync_folder};
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
 use crate::store::files::quarantine;
-use crate::store::{CopyState, StoreError};
 use crate::unix_time;
 
 /// How often a copy is inspected again because another was put in its place meanwhile.

@@ -32,7 +32,7 @@ fn assert_empty(store: &dyn Store) {
     assert_eq!((usage.chunks, usage.bytes, usage.free_bytes), (0, 0, QUOTA_BYTES));
 }
 
-/// Runs a check on what the caches of a store know, and again on what it has written.
+/// Runs a check on records that may only be queued, and again on the written ones.
 fn before_and_after_flush(store: &dyn Store, check: impl Fn()) {
     check();
     store.flush().unwrap();

@@ -1,7 +1,7 @@
 //! What determines a record: the first put with metadata, `Store::set_holders`, `Store::verify`.
 
-use cellsync::id::CellId;
-use cellsync::store::{CopyState, MAX_HOLDERS, PutMetadata};
+use cellsync::id::{CellId, MAX_HOLDERS};
+use cellsync::store::{CopyState, PutMetadata};
 
 use crate::contract::{before_and_after_flush, on_each};
 use crate::harness::{bytes, cell, metadata, put};

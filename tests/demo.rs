@@ -6,19 +6,20 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg(all(target_os = "linux", feature = "demo"))]
 
+mod wait;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::wait::wait_until;
+
 const STAGES: [&str; 10] =
     ["Genesis", "Differentiation", "Upload", "Attack", "Chaos", "Healing", "Corruption", "Liar", "Restore", "Verdict"];
-/// For what should take no time at all.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn demo<S: AsRef<OsStr>>(folder: &Path, words: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cellsync"));
@@ -273,11 +274,7 @@ fn cells_do_not_outlive_a_demo_that_is_killed() {
     running.child.kill().unwrap();
     running.child.wait().unwrap();
 
-    let deadline = Instant::now() + PATIENCE;
-    while !living(folder.path()).is_empty() {
-        assert!(Instant::now() < deadline, "still running: {:?}", living(folder.path()));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("no cell is running", || living(folder.path()).is_empty());
 }
 
 #[test]

@@ -30,6 +30,9 @@ mod process;
 mod small;
 #[cfg(target_os = "linux")]
 mod table;
+#[cfg(target_os = "linux")]
+#[path = "../wait/mod.rs"]
+mod wait;
 
 /// Measures some figures and puts them into the table.
 #[cfg(target_os = "linux")]

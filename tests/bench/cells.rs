@@ -8,7 +8,8 @@ use std::time::Duration;
 use cellsync::id::ChunkId;
 use cellsync::net::client::{Http, PutHints, Timeouts};
 
-use crate::colony::{Cell, Colony, folder, free_udp_port, until};
+use crate::colony::{Cell, Colony, folder, free_udp_port};
+use crate::wait::wait_until;
 use crate::material;
 use crate::process::{memory as memory_of, processor_seconds, written_bytes};
 use crate::table::{Bar, Table, mib};
@@ -67,10 +68,10 @@ fn many_chunks(table: &mut Table, data: &Path) {
     rustix::fs::syncfs(File::open(data).unwrap()).unwrap();
     let cell = Cell::start(data, port);
     let http = Http::new(Timeouts::STORE, 1, 1);
-    until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
+    wait_until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
     // Counted first, then written to the catalogue: done when the processor rests.
     let mut before = -1.0;
-    until("the catalogue is made", || {
+    wait_until("the catalogue is made", || {
         thread::sleep(Duration::from_millis(500));
         let now = processor_seconds(cell.pid());
         now - std::mem::replace(&mut before, now) < 0.02

@@ -4,14 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use cellsync::net::client::{Http, Timeouts};
 use cellsync::wire::peers::Presence;
 use tempfile::TempDir;
 
 use crate::process::{Took, run};
+use crate::wait::wait_until;
 
 /// As many cells as a chunk has copies.
 pub(crate) const CELLS: usize = 5;
@@ -66,7 +65,7 @@ impl Colony {
         let cells: Vec<Cell> =
             (0..CELLS).map(|n| Cell::start(&folder.path().join(format!("cell{n}")), udp_port)).collect();
         let http = Http::new(Timeouts::PROBE, 1, CELLS);
-        until("the cells know each other", || {
+        wait_until("the cells know each other", || {
             cells.iter().all(|cell| {
                 let peers = http.peers(&cell.url).unwrap();
                 peers.cells.iter().filter(|peer| peer.state == Presence::Active).count() == CELLS - 1
@@ -119,13 +118,4 @@ pub(crate) fn folder() -> TempDir {
 /// A port that nobody uses now.
 pub(crate) fn free_udp_port() -> u16 {
     UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Waits for a condition.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

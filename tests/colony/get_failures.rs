@@ -1,23 +1,23 @@
-//! Gets that cannot succeed, and leave nothing behind.
+//! Gets that fail leave nothing behind.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::house::{Colony, light_blocks, noise, run};
+use crate::harness::{Colony, compressible_blocks, random_bytes, run};
 
-/// May this user make namespaces of its own? If not, what needs them is passed over, and it is said; on machines that
-/// are made for tests, `CELLSYNC_REQUIRE_ROOT_TESTS=1` forbids that.
+/// Whether this user may create namespaces. If not, the parts of tests that need them are skipped with a message; with
+/// `CELLSYNC_REQUIRE_ROOT_TESTS` set they fail instead.
 pub(crate) fn namespaces_are_permitted() -> bool {
     let permitted = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|output| output.status.success());
     if !permitted {
         assert!(std::env::var_os("CELLSYNC_REQUIRE_ROOT_TESTS").is_none(), "user namespaces are not permitted here");
-        eprintln!("passed over: user namespaces are not permitted here");
+        eprintln!("skipped: user namespaces are not permitted here");
     }
     permitted
 }
 
-/// A command as the arguments of a shell script in a mount namespace of its own.
+/// A shell script in a mount namespace of its own, with a command as its arguments.
 pub(crate) fn in_namespace(command: &Command, script: &str) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["-rm", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
@@ -27,12 +27,12 @@ pub(crate) fn in_namespace(command: &Command, script: &str) -> Command {
     unshare
 }
 
-/// Goal: what is no manifest is told apart from what is damaged, in one line. Method: cuts a real one short, and
-/// hands in others' JSON, a newer version, noise, a folder and nothing at all.
+/// Goal: an invalid manifest is reported in one line, which tells a damaged one from another file. Method: passes a
+/// truncated manifest, other JSON, a newer version, random bytes, a directory and no file.
 #[test]
-fn what_is_no_manifest_is_one_line_and_exit_1() {
+fn an_invalid_manifest_is_one_line_and_exit_1() {
     let colony = Colony::start(1);
-    let stored = colony.put_bytes("file", &light_blocks(1, 3));
+    let stored = colony.put_bytes("file", &compressible_blocks(1, 3));
     let whole = fs::read(&stored.manifest).unwrap();
     let mut newer = stored.json.clone();
     newer["version"] = 2.into();
@@ -46,29 +46,29 @@ fn what_is_no_manifest_is_one_line_and_exit_1() {
         ("cut short", Vec::new()),
         ("not a CellSync manifest", br#"{"name":"other","version":1}"#.to_vec()),
         ("not a CellSync manifest", b"[1,2,3]".to_vec()),
-        ("not a CellSync manifest", noise(1, 1000)),
+        ("not a CellSync manifest", random_bytes(1, 1000)),
         ("version 2", newer.to_string().into_bytes()),
         ("damaged manifest", keyless.to_string().into_bytes()),
         ("damaged manifest", gap.to_string().into_bytes()),
     ] {
-        colony.file("bad.manifest", &bytes);
-        run(colony.get().arg("bad.manifest")).fails_in_one_line(1, &["bad.manifest", what]);
+        colony.write_file("bad.manifest", &bytes);
+        run(colony.get().arg("bad.manifest")).expect_error(1, &["bad.manifest", what]);
         assert_eq!(colony.files(), ["bad.manifest", "file", "file.manifest"], "{what}");
     }
     fs::remove_file(colony.path("bad.manifest")).unwrap();
-    run(colony.get().arg("bad.manifest")).fails_in_one_line(1, &["bad.manifest", "No such file"]);
-    run(colony.get().args([".", "-o", "x"])).fails_in_one_line(1, &["directory"]);
-    run(colony.get().args(["/dev/zero", "-o", "x"])).exits(1);
+    run(colony.get().arg("bad.manifest")).expect_error(1, &["bad.manifest", "No such file"]);
+    run(colony.get().args([".", "-o", "x"])).expect_error(1, &["directory"]);
+    run(colony.get().args(["/dev/zero", "-o", "x"])).expect_code(1);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: another file's key is found out, not trusted. Method: a manifest with the key of another put, and one that
-/// tells another size.
+/// Goal: a manifest is not trusted to fit its chunks. Method: uses a manifest with the key of another put, and one with
+/// another size.
 #[test]
-fn a_manifest_that_does_not_fit_its_chunks_is_exit_5_and_no_file() {
+fn a_manifest_that_contradicts_its_chunks_is_exit_5() {
     let colony = Colony::start(1);
     let other = colony.put_bytes("other", b"other");
-    let stored = colony.put_bytes("file", &light_blocks(1, 2));
+    let stored = colony.put_bytes("file", &compressible_blocks(1, 2));
     let mut wrong_key = stored.json.clone();
     wrong_key["key"] = other.json["key"].clone();
     let mut wrong_size = stored.json.clone();
@@ -76,50 +76,50 @@ fn a_manifest_that_does_not_fit_its_chunks_is_exit_5_and_no_file() {
     let before = colony.files();
     for bad in [wrong_key, wrong_size] {
         fs::write(&stored.manifest, bad.to_string()).unwrap();
-        run(colony.get().arg(&stored.manifest).args(["-o", "x"])).fails_in_one_line(5, &[]);
+        run(colony.get().arg(&stored.manifest).args(["-o", "x"])).expect_error(5, &[]);
         assert_eq!(colony.files(), before);
     }
 }
 
-/// Goal: a file that is there is safe. Method: gets without and with `--force`, and one that fails with it.
+/// Goal: an existing file is safe. Method: gets without and with `--force`, and a get with `--force` that fails.
 #[test]
-fn a_file_that_is_there_is_written_over_only_by_force_and_only_by_a_whole_one() {
+fn only_force_overwrites_a_file_and_only_with_a_complete_one() {
     let colony = Colony::start(1);
     let stored = colony.put_bytes("file", b"as it was");
-    colony.file("file", b"changed since");
-    run(colony.get().arg(&stored.manifest)).fails_in_one_line(2, &["file", "--force"]);
+    colony.write_file("file", b"changed since");
+    run(colony.get().arg(&stored.manifest)).expect_error(2, &["file", "--force"]);
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"changed since");
-    run(colony.get().arg(&stored.manifest).arg("--force")).succeeded();
+    run(colony.get().arg(&stored.manifest).arg("--force")).expect_success();
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"as it was");
 
-    colony.cells[0].flip(&stored.ids[0]);
-    colony.file("file", b"changed again");
-    run(colony.get().arg(&stored.manifest).arg("--force")).fails_in_one_line(5, &["0-", &colony.cells[0].url]);
+    colony.cells[0].flip_bit(&stored.ids[0]);
+    colony.write_file("file", b"changed again");
+    run(colony.get().arg(&stored.manifest).arg("--force")).expect_error(5, &["0-", &colony.cells[0].url]);
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"changed again");
-    run(colony.get().arg(&stored.manifest).args(["-o", "no/folder/x"])).fails_in_one_line(1, &["no/folder/x"]);
-    run(colony.get().arg(&stored.manifest).args(["-o", "."])).fails_in_one_line(2, &[]);
-    run(colony.get().arg(&stored.manifest).args(["-o", "x/"])).fails_in_one_line(2, &["x/"]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "no/folder/x"])).expect_error(1, &["no/folder/x"]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "."])).expect_error(2, &[]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "x/"])).expect_error(2, &["x/"]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: without a colony a get says so. Method: its only cell is killed.
+/// Goal: a get without a colony reports that. Method: kills the only cell.
 #[test]
-fn without_a_cell_a_get_is_exit_3_and_no_file() {
+fn a_get_without_a_colony_is_exit_3_and_no_file() {
     let mut colony = Colony::start(1);
     let stored = colony.put_bytes("file", b"x");
     colony.cells[0].kill();
     let port = colony.udp_port().to_string();
-    run(colony.get().arg(&stored.manifest).args(["-o", "x"])).fails_in_one_line(3, &[&port]);
-    run(colony.status().stdin(Stdio::null())).fails_in_one_line(3, &[&port]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "x"])).expect_error(3, &[&port]);
+    run(colony.status().stdin(Stdio::null())).expect_error(3, &[&port]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: a full disk is said to be full, and what was written is taken away again. Method: a disk of 1 MiB in memory,
-/// in a namespace of its own; the file has 3 MiB.
+/// Goal: a full disk is reported, and the partial file is removed. Method: gets a file of 3 MiB to a file system of 1
+/// MiB in memory, in a mount namespace.
 #[test]
-fn a_full_disk_is_exit_1_and_nothing_is_left_on_it() {
+fn a_get_to_a_full_disk_is_exit_1_and_leaves_nothing() {
     let colony = Colony::start(1);
-    let stored = colony.put_bytes("file", &light_blocks(1, 3));
+    let stored = colony.put_bytes("file", &compressible_blocks(1, 3));
     fs::create_dir(colony.path("small")).unwrap();
     if !namespaces_are_permitted() {
         return;
@@ -128,40 +128,40 @@ fn a_full_disk_is_exit_1_and_nothing_is_left_on_it() {
         \"$@\" -o small/x; code=$?; ls -A small; exit $code";
     let mut get = colony.get();
     get.arg(&stored.manifest);
-    let failed = run(&mut in_namespace(&get, script)).fails_in_one_line(1, &["small/x", "No space left"]);
+    let failed = run(&mut in_namespace(&get, script)).expect_error(1, &["small/x", "No space left"]);
     assert_eq!(failed.text(), "");
 }
 
-/// Goal: a reader that has seen enough is no crash. Method: standard output is a pipe that is closed early, for each
-/// program.
+/// Goal: a reader that ends early does not crash a program. Method: closes the pipe to the standard output of each
+/// program early.
 #[test]
-fn a_closed_standard_output_is_no_panic() {
+fn a_closed_standard_output_does_not_panic() {
     let colony = Colony::start(1);
-    let stored = colony.put_bytes("file", &light_blocks(1, 3));
-    let ends = |command: &mut Command, reads: usize| {
+    let stored = colony.put_bytes("file", &compressible_blocks(1, 3));
+    let run_closing_stdout = |command: &mut Command, after_bytes: usize| {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
-        let mut some = vec![0; reads];
+        let mut some = vec![0; after_bytes];
         stdout.read_exact(&mut some).unwrap();
         drop(stdout);
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    // What was asked for did not arrive.
-    let (code, said) = ends(colony.get().arg(&stored.manifest).args(["-o", "-"]), 10);
-    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
-    assert!(said.contains("standard output"), "{said}");
-    // The work is done; only nobody listens to the news.
+    // The restored file could not be written.
+    let (code, stderr) = run_closing_stdout(colony.get().arg(&stored.manifest).args(["-o", "-"]), 10);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("standard output"), "{stderr}");
+    // Only the report could not be written.
     for command in [
         colony.get().arg(&stored.manifest).args(["-o", "x", "--json"]),
         colony.put().arg("file").args(["-o", "again"]),
         &mut colony.status(),
         Command::new(env!("CARGO_BIN_EXE_cellsync-put")).arg("--help"),
     ] {
-        let (code, said) = ends(command, 0);
-        assert!(!said.contains("panicked"), "{command:?}: {said}");
-        assert_eq!(code, Some(0), "{command:?}: {said}");
+        let (code, stderr) = run_closing_stdout(command, 0);
+        assert!(!stderr.contains("panicked"), "{command:?}: {stderr}");
+        assert_eq!(code, Some(0), "{command:?}: {stderr}");
     }
     assert!(fs::read(colony.path("x")).unwrap() == fs::read(colony.path("file")).unwrap());
     std::io::stdout().flush().unwrap();

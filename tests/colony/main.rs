@@ -1,45 +1,42 @@
-//! The programs as a user runs them: real cells, real puts and gets, on the loopback interface; and what happens when
-//! processes are killed, disks lie, colonies vanish and people mistype.
+//! Tests of the programs as users run them: real cells, puts and gets on loopback, and what happens when processes are
+//! killed, disks return bad bytes, colonies disappear and users make mistakes.
 //!
-//! [`house`] starts the processes and ends them. Nothing here sleeps for an effect: conditions are polled until they
-//! hold.
+//! Method: [`harness`] starts processes and ends them with their guards. Tests wait for conditions, not for times. They
+//! compare the facts in a message (numbers, names, paths), not its wording.
 #![cfg(target_os = "linux")]
-// Waiting for a process takes a clock.
+// Waits for processes with timeouts.
 #![allow(clippy::disallowed_methods)]
 
 #[cfg(test)]
 mod api;
 #[cfg(test)]
-mod care;
-#[cfg(test)]
-mod check;
+mod check_and_repair;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod drain_and_scrub;
+#[cfg(test)]
 mod get_failures;
+#[cfg(test)]
+mod harness;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]
-mod house;
-#[cfg(test)]
-mod immunity;
+mod integrity;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
-mod lan;
-#[cfg(test)]
-mod liar;
+mod maintenance;
 #[cfg(test)]
 mod membership;
 #[cfg(test)]
-mod older_server;
+mod minimal_server;
 #[cfg(test)]
 mod put_failures;
-#[cfg(test)]
-mod raw;
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod start_and_stop;
 #[cfg(test)]
-mod upkeep;
+#[path = "../wait/mod.rs"]
+mod wait;

@@ -1,77 +1,77 @@
-//! Puts that cannot succeed, or only just.
+//! Puts that fail, or make fewer copies than wanted.
 
 use std::fs;
 use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::house::{Colony, assert_facts, light_blocks, mixed, noise, run, run_with_input};
-use crate::interrupted::half_way;
+use crate::harness::{Colony, assert_facts, compressible_blocks, mixed_content, random_bytes, run, run_with_input};
+use crate::interrupted::suspend_put;
 
-/// Goal: a put without a colony says so and leaves nothing. Method: a port on which nobody lives, and a door behind
-/// which nobody does.
+/// Goal: a put without a colony reports that and leaves nothing. Method: a UDP port without cells, and an address
+/// without a server.
 #[test]
-fn without_a_cell_a_put_is_exit_3() {
+fn a_put_without_a_colony_is_exit_3() {
     let colony = Colony::start(0);
-    let file = colony.file("file", b"x");
-    run(colony.put().arg(&file)).fails_in_one_line(3, &[&colony.udp_port().to_string(), "--node"]);
-    run(colony.put().arg(&file).args(["--node", "127.0.0.1:1"])).fails_in_one_line(3, &["http://127.0.0.1:1"]);
+    let file = colony.write_file("file", b"x");
+    run(colony.put().arg(&file)).expect_error(3, &[&colony.udp_port().to_string(), "--node"]);
+    run(colony.put().arg(&file).args(["--node", "127.0.0.1:1"])).expect_error(3, &["http://127.0.0.1:1"]);
     assert_eq!(colony.files(), ["file"]);
 }
 
-/// Goal: never fewer copies than the user accepts; as many as there can be otherwise, and it is said. Method: two and
-/// three cells where five copies are wanted.
+/// Goal: a put never makes fewer copies than the user accepts; otherwise it makes as many as possible and reports the
+/// number. Method: two and three cells with five copies wanted.
 #[test]
-fn with_too_few_cells_a_put_makes_fewer_copies_or_refuses() {
+fn a_put_to_few_cells_makes_fewer_copies_or_refuses() {
     let mut colony = Colony::start(3);
-    let bytes = light_blocks(1, 3);
-    let file = colony.file("file", &bytes);
-    let put = run(colony.put().arg(&file)).succeeded();
-    let put = put.warns(&["3", "5"]);
+    let bytes = compressible_blocks(1, 3);
+    let file = colony.write_file("file", &bytes);
+    let put = run(colony.put().arg(&file)).expect_success();
+    let put = put.expect_line(&["3", "5"]);
     assert_facts(put.text(), &["3", "5"]);
     assert!(colony.copies().values().all(|cells| cells.len() == 3));
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 
     colony.cells[0].kill();
-    colony.know_each_other();
+    colony.wait_all_active();
     fs::remove_file(colony.path("file.manifest")).unwrap();
-    run(colony.put().arg(&file).args(["--min-copies", "3"])).fails_in_one_line(3, &["2", "3"]);
+    run(colony.put().arg(&file).args(["--min-copies", "3"])).expect_error(3, &["2", "3"]);
     assert_eq!(colony.files(), ["file"]);
-    run(colony.put().arg(&file).args(["--min-copies", "2"])).succeeded();
+    run(colony.put().arg(&file).args(["--min-copies", "2"])).expect_success();
 }
 
-/// Goal: a full colony is said to be full. Method: cells whose quota is less than a chunk; then cells that fill up on
-/// the way.
+/// Goal: a full colony is reported. Method: cells whose quota is smaller than a chunk; then cells that fill up during
+/// the put.
 #[test]
-fn without_room_a_put_is_exit_3() {
+fn a_put_to_a_full_colony_is_exit_3() {
     let colony = Colony::start_with(2, &["--quota", "100 KiB"]);
-    let file = colony.file("file", &noise(1, 300_000));
-    run(colony.put().arg(&file)).fails_in_one_line(3, &["2 of 2"]);
+    let file = colony.write_file("file", &random_bytes(1, 300_000));
+    run(colony.put().arg(&file)).expect_error(3, &["2 of 2"]);
     assert_eq!(colony.files(), ["file"]);
 
     let colony = Colony::start_with(2, &["--quota", "3 MiB"]);
-    let file = colony.file("file", &noise(2, 8 << 20));
-    run(colony.put().arg(&file)).exits(3).says(&["2 of 2", "no room", "file.manifest.part"]);
+    let file = colony.write_file("file", &random_bytes(2, 8 << 20));
+    run(colony.put().arg(&file)).expect_code(3).expect_last_line(&["2 of 2", "no room", "file.manifest.part"]);
     assert!(!colony.path("file.manifest").exists());
-    assert!(colony.cells.iter().all(|cell| !cell.is_taking_a_chunk()));
-    colony.assert_all_chunks_are_what_they_are_named();
+    assert!(colony.cells.iter().all(|cell| !cell.has_staged_chunk()));
+    colony.assert_all_copies_good();
 }
 
-/// Goal: a colony that goes away in the middle costs only time. Method: kills all cells while a put is under way,
-/// starts them again on the same folders, and puts again.
+/// Goal: a colony that disappears during a put costs only time. Method: kills all cells during a put, restarts them on
+/// the same folders, and repeats the put.
 #[test]
-fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back() {
+fn a_put_resumes_when_a_vanished_colony_is_back() {
     let mut colony = Colony::start(5);
-    let bytes = noise(3, 20 << 20);
-    let file = colony.file("file", &bytes);
+    let bytes = random_bytes(3, 20 << 20);
+    let file = colony.write_file("file", &bytes);
     let mut put = colony.put();
     put.args(["--compress", "1", "--jobs", "1", "--json"]).arg(&file);
-    let mut first = half_way(&colony, &mut put, 4);
+    let mut first = suspend_put(&colony, &mut put, 4);
     for cell in &mut colony.cells {
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.ended().exits(3).says(&["of 5", "file.manifest.part"]);
+    first.finish().expect_code(3).expect_last_line(&["of 5", "file.manifest.part"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
 
     let before = colony.count_copies();
@@ -79,52 +79,52 @@ fn a_colony_that_vanishes_half_way_is_exit_3_and_the_put_goes_on_when_it_is_back
     for cell in &mut colony.cells {
         cell.restart();
     }
-    colony.know_each_other();
-    let told = run(&mut put).succeeded().json();
-    assert_eq!(told["sent_copies"].as_u64(), Some(colony.count_copies() - before));
+    colony.wait_all_active();
+    let report = run(&mut put).expect_success().json();
+    assert_eq!(report["sent_copies"].as_u64(), Some(colony.count_copies() - before));
     assert!(colony.copies().values().all(|cells| cells.len() == 5));
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 }
 
-/// Goal: a cell that dies is replaced, for the chunks under way and for those to come. Method: of six cells, one is
-/// killed in the middle; five copies are wanted.
+/// Goal: a cell that dies is replaced, for the chunks in progress and for those to come. Method: kills one of six cells
+/// during a put with five copies.
 #[test]
-fn a_cell_that_dies_during_a_put_is_replaced_by_another() {
+fn a_cell_that_dies_during_a_put_is_replaced() {
     let mut colony = Colony::start(6);
-    let bytes = noise(4, 16 << 20);
-    let file = colony.file("file", &bytes);
+    let bytes = random_bytes(4, 16 << 20);
+    let file = colony.write_file("file", &bytes);
     let mut put = colony.put();
     put.args(["--compress", "1", "--jobs", "1", "--json"]).arg(&file);
-    let mut put = half_way(&colony, &mut put, 4);
+    let mut put = suspend_put(&colony, &mut put, 4);
     colony.cells[2].kill();
     put.signal(Signal::CONT);
-    let put = put.ended().succeeded();
+    let put = put.finish().expect_success();
     assert_eq!((&put.json()["short_chunks"], &put.json()["fewest_copies"]), (&0.into(), &5.into()));
-    put.warns(&[&colony.cells[2].url]);
-    // Copies on the dead cell count: it had acknowledged them before.
+    put.expect_line(&[&colony.cells[2].url]);
+    // The copies on the dead cell count, because it had acknowledged them.
     let copies = colony.copies();
     assert!(copies.values().all(|cells| cells.len() >= 5), "{copies:?}");
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 }
 
-/// Goal: that the manifest cannot be written is found out before anything is sent. Method: folders that are not
-/// there, that are files, and that are mounted read-only in a namespace of its own.
+/// Goal: a manifest that cannot be written is reported before anything is sent. Method: paths in folders that do not
+/// exist, that are files, or that are mounted read-only.
 #[test]
-fn a_manifest_that_cannot_be_written_is_one_line_and_nothing_is_sent() {
+fn an_unwritable_manifest_is_found_before_sending() {
     let colony = Colony::start(1);
-    let file = colony.file("file", b"x");
-    run(colony.put().arg(&file).args(["-o", "no/such/folder/m"])).fails_in_one_line(1, &["no/such/folder/m"]);
-    run(colony.put().arg(&file).args(["-o", "file/m"])).fails_in_one_line(1, &["file/m"]);
+    let file = colony.write_file("file", b"x");
+    run(colony.put().arg(&file).args(["-o", "no/such/folder/m"])).expect_error(1, &["no/such/folder/m"]);
+    run(colony.put().arg(&file).args(["-o", "file/m"])).expect_error(1, &["file/m"]);
     fs::create_dir(colony.path("folder")).unwrap();
-    run(colony.put().arg(&file).args(["-o", "folder"])).fails_in_one_line(2, &["folder"]);
-    run(colony.put().arg(&file).args(["-o", "folder", "--force"])).fails_in_one_line(2, &["folder"]);
-    run(colony.put().arg(&file).args(["-o", "new/"])).fails_in_one_line(2, &["new/"]);
-    run(colony.put().arg(&file).args(["-o", "-"])).fails_in_one_line(2, &["-o FILE"]);
+    run(colony.put().arg(&file).args(["-o", "folder"])).expect_error(2, &["folder"]);
+    run(colony.put().arg(&file).args(["-o", "folder", "--force"])).expect_error(2, &["folder"]);
+    run(colony.put().arg(&file).args(["-o", "new/"])).expect_error(2, &["new/"]);
+    run(colony.put().arg(&file).args(["-o", "-"])).expect_error(2, &["-o FILE"]);
     if crate::get_failures::namespaces_are_permitted() {
         let put = colony.put();
         let script = "mount -t tmpfs none ro && mount -o remount,ro ro && exec \"$@\" file -o ro/m";
         fs::create_dir(colony.path("ro")).unwrap();
-        run(&mut crate::get_failures::in_namespace(&put, script)).fails_in_one_line(1, &["ro/m", "Read-only"]);
+        run(&mut crate::get_failures::in_namespace(&put, script)).expect_error(1, &["ro/m", "Read-only"]);
         fs::remove_dir(colony.path("ro")).unwrap();
     }
     assert_eq!(colony.files(), ["file", "folder"]);
@@ -134,24 +134,24 @@ fn a_manifest_that_cannot_be_written_is_one_line_and_nothing_is_sent() {
 /// Goal: the key of an earlier upload is not lost by accident. Method: puts a second file under the same name, without
 /// and with `--force`.
 #[test]
-fn a_manifest_that_is_there_is_written_over_only_by_force() {
+fn only_force_overwrites_a_manifest() {
     let colony = Colony::start(1);
     let stored = colony.put_bytes("file", b"the first");
     let earlier = fs::read(&stored.manifest).unwrap();
-    let file = colony.file("file", b"the second");
-    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest", "--force"]);
+    let file = colony.write_file("file", b"the second");
+    run(colony.put().arg(&file)).expect_error(2, &["file.manifest", "--force"]);
     assert_eq!(fs::read(&stored.manifest).unwrap(), earlier);
     assert_eq!(colony.get_bytes(&stored.manifest), b"the first");
-    run(colony.put().arg(&file).arg("--force")).succeeded();
+    run(colony.put().arg(&file).arg("--force")).expect_success();
     assert_eq!(colony.get_bytes(&stored.manifest), b"the second");
     assert_eq!(colony.files(), ["file", "file.manifest"]);
 }
 
-/// Goal: every mistake on a command line is one line and exit 2, and does nothing. Method: a list of mistakes.
+/// Goal: invalid arguments are reported in one line, and nothing is done. Method: a list of mistakes for each program.
 #[test]
-fn mistakes_on_the_command_line_are_one_line_each_and_exit_2() {
+fn invalid_arguments_are_one_line_and_exit_2() {
     let colony = Colony::start(0);
-    colony.file("file", &mixed(1));
+    colony.write_file("file", &mixed_content(1));
     for words in [
         &[][..],
         &["file", "more"],
@@ -172,60 +172,59 @@ fn mistakes_on_the_command_line_are_one_line_each_and_exit_2() {
         &["-"],
     ] {
         run(Command::new(env!("CARGO_BIN_EXE_cellsync-put")).current_dir(colony.path("")).args(words))
-            .fails_in_one_line(2, &["cellsync-put: "]);
+            .expect_error(2, &["cellsync-put: "]);
     }
     for words in [&[][..], &["file"], &["m.manifest", "--check", "-o", "x"], &["m.manifest", "--jobs", "0"]] {
         run(Command::new(env!("CARGO_BIN_EXE_cellsync-get")).current_dir(colony.path("")).args(words))
-            .fails_in_one_line(2, &["cellsync-get: "]);
+            .expect_error(2, &["cellsync-get: "]);
     }
     for words in [&[][..], &["dance"], &["status", "--udp-port", "0"]] {
-        run(Command::new(env!("CARGO_BIN_EXE_cellsync")).args(words)).fails_in_one_line(2, &["cellsync"]);
+        run(Command::new(env!("CARGO_BIN_EXE_cellsync")).args(words)).expect_error(2, &["cellsync"]);
     }
-    run(colony.put().arg("missing")).fails_in_one_line(1, &["missing"]);
+    run(colony.put().arg("missing")).expect_error(1, &["missing"]);
     assert_eq!(colony.files(), ["file"]);
 }
 
-/// Goal: cells that are lost on the way do not lower what is enough: a put that began with five copies never ends
-/// well with one. Method: four of five cells are killed in the middle of a put; they are started again, and it is
-/// gone on with.
+/// Goal: a put that began with five copies never succeeds with one. Method: kills four of five cells during a put,
+/// restarts them, and repeats the put.
 #[test]
-fn cells_lost_during_a_put_do_not_make_one_copy_enough() {
+fn cells_lost_during_a_put_do_not_lower_its_copies() {
     let mut colony = Colony::start(5);
-    let file = colony.file("file", &noise(8, 12 << 20));
+    let file = colony.write_file("file", &random_bytes(8, 12 << 20));
     let mut put = colony.put();
     put.args(["--compress", "1", "--jobs", "1", "--json"]).arg(&file);
-    let mut first = half_way(&colony, &mut put, 3);
+    let mut first = suspend_put(&colony, &mut put, 3);
     for cell in &mut colony.cells[..4] {
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.ended().exits(3).says(&["of 5", "--min-copies", "file.manifest.part"]);
+    first.finish().expect_code(3).expect_last_line(&["of 5", "--min-copies", "file.manifest.part"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
     for cell in &mut colony.cells[..4] {
         cell.restart();
     }
-    colony.know_each_other();
-    assert_eq!(run(&mut put).succeeded().json()["fewest_copies"], 5);
+    colony.wait_all_active();
+    assert_eq!(run(&mut put).expect_success().json()["fewest_copies"], 5);
 }
 
-/// Goal: no slip of the hand destroys the file or the only key. Method: manifests and outputs that are the source, the
-/// manifest itself, or the manifest of another upload, some with `--force`.
+/// Goal: no mistake destroys the file or the only key. Method: names the source, the manifest itself, or the manifest
+/// of another upload as the output, some with `--force`.
 #[test]
-fn neither_the_source_nor_a_manifest_is_written_over_by_mistake() {
+fn no_put_or_get_overwrites_its_source_or_a_manifest() {
     let colony = Colony::start(5);
-    let file = colony.file("file", b"precious");
-    run(colony.put().arg(&file).args(["-o", "file", "--force"])).fails_in_one_line(2, &["file"]);
+    let file = colony.write_file("file", b"precious");
+    run(colony.put().arg(&file).args(["-o", "file", "--force"])).expect_error(2, &["file"]);
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 
     let stored = colony.put_bytes("file", b"precious");
     let manifest = fs::read(&stored.manifest).unwrap();
     let itself = ["-o", "file.manifest", "--force"];
-    run(colony.get().arg(&stored.manifest).args(itself)).fails_in_one_line(2, &["file.manifest"]);
+    run(colony.get().arg(&stored.manifest).args(itself)).expect_error(2, &["file.manifest"]);
     let mut piped = colony.put();
-    run_with_input(piped.args(["-", "-o", "file.manifest"]), b"else").fails_in_one_line(2, &["file.manifest"]);
-    // The journal of some other put gives no right to it either.
-    colony.file("file.manifest.part", b"");
-    run(colony.put().arg(&file)).fails_in_one_line(2, &["file.manifest"]);
-    run_with_input(piped.args(["--json"]), b"else").fails_in_one_line(2, &["file.manifest"]);
+    run_with_input(piped.args(["-", "-o", "file.manifest"]), b"else").expect_error(2, &["file.manifest"]);
+    // Nor does the journal of another put permit it.
+    colony.write_file("file.manifest.part", b"");
+    run(colony.put().arg(&file)).expect_error(2, &["file.manifest"]);
+    run_with_input(piped.args(["--json"]), b"else").expect_error(2, &["file.manifest"]);
     assert_eq!(fs::read(&stored.manifest).unwrap(), manifest);
 }

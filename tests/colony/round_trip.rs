@@ -1,4 +1,4 @@
-//! What is put comes back, as long as one copy of each chunk lives.
+//! A put and a get return the same bytes, as long as one copy of each chunk exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,26 +6,29 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use cellsync::id::BLOCK_BYTES;
 
-use crate::house::{Colony, Stored, light_blocks, mixed, noise, run, run_with_input};
+use crate::harness::{Colony, StoredFile, compressible_blocks, mixed_content, random_bytes, run, run_with_input};
 
-/// Goal: five copies of each chunk, bytes that anybody can check, a manifest that tells nothing but what it must.
-/// Method: puts mixed bytes over eight cells, looks at every file that this made, and gets them back.
+/// Goal: a put makes five copies of each chunk, which anyone can verify, and a manifest without names and addresses; a
+/// get restores the file. Method: puts mixed content to eight cells and reads every file that results.
 #[test]
-fn every_chunk_is_on_five_cells_under_its_own_hash_and_the_file_comes_back() {
+fn a_put_stores_five_good_copies_and_a_get_restores_them() {
     let colony = Colony::start(8);
-    let bytes = mixed(1);
-    let file = colony.file("holiday.raw", &bytes);
-    let told = run(colony.put().arg(&file).args(["--json", "--compress", "1"])).succeeded().json();
-    let stored = Stored::read(&colony.path("holiday.raw.manifest"));
+    let bytes = mixed_content(1);
+    let file = colony.write_file("holiday.raw", &bytes);
+    let report = run(colony.put().arg(&file).args(["--json", "--compress", "1"])).expect_success().json();
+    let stored = StoredFile::read(&colony.path("holiday.raw.manifest"));
 
     let blocks = bytes.len().div_ceil(BLOCK_BYTES);
     assert_eq!(stored.ids.len(), blocks);
     let copies = colony.copies();
     assert_eq!(copies.keys().collect::<BTreeSet<_>>(), stored.ids.iter().collect::<BTreeSet<_>>());
     assert!(copies.values().all(|cells| cells.len() == 5), "{copies:?}");
-    assert_eq!(copies.values().flatten().collect::<BTreeSet<_>>().len(), 8, "all cells have a part of it");
-    colony.assert_all_chunks_are_what_they_are_named();
-    assert_eq!((told["chunks"].as_u64(), told["sent_copies"].as_u64()), (Some(blocks as u64), Some(5 * blocks as u64)));
+    assert_eq!(copies.values().flatten().collect::<BTreeSet<_>>().len(), 8, "every cell has some of the chunks");
+    colony.assert_all_copies_good();
+    assert_eq!(
+        (report["chunks"].as_u64(), report["sent_copies"].as_u64()),
+        (Some(blocks as u64), Some(5 * blocks as u64))
+    );
 
     assert_eq!(fs::metadata(&stored.manifest).unwrap().permissions().mode() & 0o7777, 0o600);
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
@@ -35,61 +38,61 @@ fn every_chunk_is_on_five_cells_under_its_own_hash_and_the_file_comes_back() {
     assert_eq!(stored.json["size"], bytes.len());
     let text = fs::read_to_string(&stored.manifest).unwrap();
     for secret in ["holiday", "127.0.0.1", "/", &colony.cells[0].id, &colony.cells[0].id[..8]] {
-        // The key is base64 and the ids are hexadecimal: neither has a slash, and both are far from the others.
+        // The key is URL-safe base64 and the ids are hexadecimal, so neither contains any of these by chance.
         assert!(!text.contains(secret), "{secret:?} is in {text}");
     }
-    assert_eq!(colony.files(), ["holiday.raw", "holiday.raw.manifest"], "no journal, nothing temporary");
+    assert_eq!(colony.files(), ["holiday.raw", "holiday.raw.manifest"], "no journal and no temporary file is left");
 
     fs::remove_file(&file).unwrap();
-    let said = run(colony.get().arg(&stored.manifest)).succeeded();
-    assert!(said.stderr.is_empty(), "{}", said.stderr);
-    assert!(fs::read(&file).unwrap() == bytes, "under the name that the manifest's name says");
+    let got = run(colony.get().arg(&stored.manifest)).expect_success();
+    assert!(got.stderr.is_empty(), "{}", got.stderr);
+    assert!(fs::read(&file).unwrap() == bytes, "restored under the name from the manifest's name");
 }
 
-/// Goal: no size is special. Method: none, one byte, a block exactly, and one byte more; compressed as hard as can be
-/// and not at all.
+/// Goal: no size is special. Method: empty, one byte, exactly a block, and one byte more; without compression and with
+/// the strongest.
 #[test]
-fn files_of_every_awkward_size_come_back() {
+fn files_of_every_special_size_come_back() {
     let colony = Colony::start(3);
     for (level, size) in [("0", 0), ("9e", 0), ("0", 1), ("9e", 1), ("0", BLOCK_BYTES), ("9e", BLOCK_BYTES + 1)] {
-        let bytes = noise(size as u64, size);
-        let file = colony.file("file", &bytes);
-        run(colony.put().args(["--copies", "3", "--force", "--compress", level]).arg(&file)).succeeded();
-        let stored = Stored::read(&colony.path("file.manifest"));
+        let bytes = random_bytes(size as u64, size);
+        let file = colony.write_file("file", &bytes);
+        run(colony.put().args(["--copies", "3", "--force", "--compress", level]).arg(&file)).expect_success();
+        let stored = StoredFile::read(&colony.path("file.manifest"));
         assert_eq!(stored.ids.len(), size.div_ceil(BLOCK_BYTES));
         assert!(colony.get_bytes(&stored.manifest) == bytes, "{size} bytes at level {level}");
     }
 }
 
-/// Goal: `-` is standard input and output, and there is nothing else on them. Method: pipes.
+/// Goal: `-` is standard input and output, and nothing else is written there. Method: pipes.
 #[test]
 fn standard_input_comes_back_on_standard_output() {
     let colony = Colony::start(3);
-    let bytes = mixed(2);
+    let bytes = mixed_content(2);
     let mut put = colony.put();
-    let put =
-        run_with_input(put.args(["-", "-o", "m", "--copies", "2", "--quiet", "--compress", "1"]), &bytes).succeeded();
+    let put = run_with_input(put.args(["-", "-o", "m", "--copies", "2", "--quiet", "--compress", "1"]), &bytes)
+        .expect_success();
     assert!(put.stdout.is_empty() && put.stderr.is_empty());
-    let got = run(colony.get().args(["m", "-o", "-"])).succeeded();
+    let got = run(colony.get().args(["m", "-o", "-"])).expect_success();
     assert!(got.stdout == bytes);
     assert!(got.stderr.is_empty(), "{}", got.stderr);
-    run_with_input(colony.put().arg("-"), b"").fails_in_one_line(2, &["-o"]);
-    run(colony.get().args(["m", "-o", "-", "--json"])).fails_in_one_line(2, &["--json"]);
+    run_with_input(colony.put().arg("-"), b"").expect_error(2, &["-o"]);
+    run(colony.get().args(["m", "-o", "-", "--json"])).expect_error(2, &["--json"]);
     // An empty pipe is an empty file.
-    run_with_input(colony.put().args(["-", "-o", "empty", "--copies", "2"]), b"").succeeded();
-    assert!(run(colony.get().args(["empty", "-o", "-"])).succeeded().stdout.is_empty());
+    run_with_input(colony.put().args(["-", "-o", "empty", "--copies", "2"]), b"").expect_success();
+    assert!(run(colony.get().args(["empty", "-o", "-"])).expect_success().stdout.is_empty());
     assert_eq!(colony.files(), ["empty", "m"]);
 }
 
-/// Goal: a directory comes back with all that makes it one. Method: nested folders, an empty file, an empty folder, a
-/// program, a link, a link to nowhere, names that are no ASCII.
+/// Goal: a directory is restored with all metadata that it needs. Method: nested folders, an empty file, an empty
+/// folder, a program, a link, a dangling link, and names that are not ASCII.
 #[test]
 fn a_directory_comes_back_with_links_and_permissions() {
     let colony = Colony::start(3);
     let tree = colony.path("tree");
     fs::create_dir_all(tree.join("a/b")).unwrap();
-    fs::create_dir(tree.join("nothing in it")).unwrap();
-    fs::write(tree.join("a/b/größe"), mixed(3)).unwrap();
+    fs::create_dir(tree.join("empty folder")).unwrap();
+    fs::write(tree.join("a/b/größe"), mixed_content(3)).unwrap();
     fs::write(tree.join("a/empty"), b"").unwrap();
     fs::write(tree.join("program"), b"#!/bin/sh\n").unwrap();
     fs::set_permissions(tree.join("program"), PermissionsExt::from_mode(0o750)).unwrap();
@@ -97,21 +100,21 @@ fn a_directory_comes_back_with_links_and_permissions() {
     symlink("a/b/größe", tree.join("link")).unwrap();
     symlink("nowhere", tree.join("dangling")).unwrap();
 
-    run(colony.put().args(["tree", "--copies", "2", "--compress", "1"])).succeeded();
+    run(colony.put().args(["tree", "--copies", "2", "--compress", "1"])).expect_success();
     let manifest = fs::read_to_string(colony.path("tree.manifest")).unwrap();
-    assert!(manifest.contains(r#""content":"tar""#) && !manifest.contains("program"), "names stay secret");
-    run(colony.get().args(["tree.manifest", "-o", "again"])).succeeded();
+    assert!(manifest.contains(r#""content":"tar""#) && !manifest.contains("program"), "a file name is in the manifest");
+    run(colony.get().args(["tree.manifest", "-o", "again"])).expect_success();
 
     let again = colony.path("again");
     assert_eq!(listing(&again), listing(&tree));
     assert_eq!(fs::read(again.join("link")).unwrap(), fs::read(tree.join("link")).unwrap());
-    run(colony.get().args(["tree.manifest", "-o", "again"])).fails_in_one_line(2, &["again"]);
-    run(colony.get().args(["tree.manifest", "-o", "again", "--force"])).fails_in_one_line(2, &["again"]);
-    run(colony.put().args(["tree", "-o", "tree/m"])).fails_in_one_line(2, &["tree/m"]);
+    run(colony.get().args(["tree.manifest", "-o", "again"])).expect_error(2, &["again"]);
+    run(colony.get().args(["tree.manifest", "-o", "again", "--force"])).expect_error(2, &["again"]);
+    run(colony.put().args(["tree", "-o", "tree/m"])).expect_error(2, &["tree/m"]);
     assert_eq!(colony.files(), ["again", "tree", "tree.manifest"]);
 }
 
-/// Names, permissions, sizes and targets of all that is in a directory.
+/// The names, permissions, sizes and link targets of all entries of a directory.
 fn listing(root: &std::path::Path) -> Vec<String> {
     let entries = walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(Result::unwrap);
     let line = |entry: walkdir::DirEntry| {
@@ -123,11 +126,11 @@ fn listing(root: &std::path::Path) -> Vec<String> {
     entries.map(line).collect()
 }
 
-/// Goal: any four cells may be lost. Method: of five cells each holds everything; four are killed.
+/// Goal: any four cells may be lost. Method: kills four of five cells, each of which has every chunk.
 #[test]
-fn one_cell_of_five_is_enough_to_get_a_file_back() {
+fn one_cell_of_five_is_enough_to_restore_a_file() {
     let mut colony = Colony::start(5);
-    let bytes = mixed(4);
+    let bytes = mixed_content(4);
     let stored = colony.put_bytes("file", &bytes);
     for cell in &mut colony.cells[..4] {
         cell.kill();
@@ -135,19 +138,19 @@ fn one_cell_of_five_is_enough_to_get_a_file_back() {
     assert!(colony.get_bytes(&stored.manifest) == bytes);
 }
 
-/// Goal: the same where no cell has everything. Method: of eight cells, four holders of the first chunk are killed;
-/// each other chunk has one left too.
+/// Goal: the same where no cell has every chunk. Method: kills four holders of the first chunk in a colony of eight;
+/// every other chunk keeps a copy too.
 #[test]
 fn four_holders_of_a_chunk_may_die() {
     let mut colony = Colony::start(8);
-    let bytes = light_blocks(5, 12);
+    let bytes = compressible_blocks(5, 12);
     let stored = colony.put_bytes("file", &bytes);
     let holders = colony.copies()[&stored.ids[0]].clone();
     for holder in holders.into_iter().take(4) {
         colony.cells[holder].kill();
     }
     assert!(colony.get_bytes(&stored.manifest) == bytes);
-    // And when the others know of their death.
-    colony.know_each_other();
+    // The same when the killed cells are known to be dead.
+    colony.wait_all_active();
     assert!(colony.get_bytes(&stored.manifest) == bytes);
 }

@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use crate::harness::{TestGateway, eventually, resident_kib, short_timeouts};
+use crate::harness::{TestGateway, resident_kib, short_timeouts};
+use crate::wait::wait_until;
 
 #[test]
 fn an_endless_head_is_refused_early_and_takes_no_memory() {
@@ -78,10 +79,10 @@ fn a_dripping_body_closes_the_connection() {
             gateway.assert_serves();
         }
     }
-    eventually("the slow client is counted", || gateway.stats.too_slow() == 1);
+    wait_until("the slow client is counted", || gateway.stats.too_slow() == 1);
     client.assert_closed();
     gateway.assert_serves();
-    eventually("its worker is free again", || gateway.backend.as_ref().unwrap().workers() < 10);
+    wait_until("its worker is free again", || gateway.backend.as_ref().unwrap().workers() < 10);
 }
 
 #[test]
@@ -100,10 +101,10 @@ fn a_client_that_never_reads_is_disconnected() {
     let gateway = TestGateway::new(short_timeouts());
     let mut client = gateway.client();
     client.send("GET /zeros/200000000 HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually("the client is counted as too slow", || gateway.stats.too_slow() == 1);
+    wait_until("the client is counted as too slow", || gateway.stats.too_slow() == 1);
     assert!(client.read_to_end().len() < 100_000_000);
     gateway.assert_serves();
-    eventually("its slot is free", || gateway.stats.open() <= 4);
+    wait_until("its slot is free", || gateway.stats.open() <= 4);
 }
 
 #[test]
@@ -117,6 +118,6 @@ fn disconnecting_clients_leave_nothing_behind() {
             client.finish_sending();
         }
     }
-    eventually("all connections are closed", || gateway.stats.open() == 0);
+    wait_until("all connections are closed", || gateway.stats.open() == 0);
     gateway.assert_serves();
 }

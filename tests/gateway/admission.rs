@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use cellsync::net::GatewayLimits;
 use cellsync::net::fd_limit;
 
-use crate::harness::{Client, TIMEOUT, TestGateway, eventually, short_timeouts};
+use crate::harness::{Client, TIMEOUT, TestGateway, short_timeouts};
+use crate::wait::wait_until;
 
 const REQUEST: &str = "GET /zeros/1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -24,9 +25,9 @@ fn half_open_connections_do_not_lock_out_others() {
         std::io::Write::write_all(&mut client.stream, b"GET / HTTP/1.1\r\nHo").ok();
         held.push(client);
     }
-    eventually("all were accepted", || gateway.stats.accepted() == 500);
+    wait_until("all were accepted", || gateway.stats.accepted() == 500);
     gateway.assert_serves();
-    eventually("the surplus is evicted", || gateway.stats.open() <= 256);
+    wait_until("the surplus is evicted", || gateway.stats.open() <= 256);
     assert!(gateway.stats.evicted() >= 500 - 256);
     // Half-open connections occupy no worker.
     assert!(gateway.backend.as_ref().unwrap().workers() < 10);
@@ -38,8 +39,8 @@ fn one_address_takes_slots_only_from_itself() {
     let mut other = gateway.client_from(2);
     assert_eq!(other.request(REQUEST).status, 200);
     let mut held: Vec<Client> = (0..200).map(|_| gateway.client_from(1)).collect();
-    eventually("all were accepted", || gateway.stats.accepted() == 201);
-    eventually("the surplus is evicted", || gateway.stats.open() == 65);
+    wait_until("all were accepted", || gateway.stats.accepted() == 201);
+    wait_until("the surplus is evicted", || gateway.stats.open() == 65);
     assert_eq!(other.request(REQUEST).status, 200);
     assert_eq!(held.last_mut().unwrap().request(REQUEST).status, 200);
     held.first_mut().unwrap().assert_closed();
@@ -52,7 +53,7 @@ fn a_connection_being_served_keeps_its_slot() {
     for client in &mut busy {
         client.send("GET /latch/x HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    eventually("all are being handled", || gateway.latch.waiting() == 4);
+    wait_until("all are being handled", || gateway.latch.waiting() == 4);
     let mut late = gateway.client();
     late.send(REQUEST);
     let response = late.read_response();
@@ -108,7 +109,7 @@ fn with_few_descriptors() {
     let gateway =
         TestGateway::new(GatewayLimits { max_connections: fit, max_connections_per_address: fit, ..long_timeouts() });
     gateway.assert_serves();
-    eventually("the gateway has closed its descriptors", || gateway.stats.open() == 0);
+    wait_until("the gateway has closed its descriptors", || gateway.stats.open() == 0);
     let mut files = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         files.push(file);
@@ -117,7 +118,7 @@ fn with_few_descriptors() {
     files.pop();
     let mut client = gateway.client();
     client.send(REQUEST);
-    eventually("the gateway reaches the limit", || gateway.stats.accept_failures() > 0);
+    wait_until("the gateway reaches the limit", || gateway.stats.accept_failures() > 0);
     assert_eq!(gateway.stats.accepted(), 2);
     files.truncate(files.len() - 10);
     assert_eq!(client.read_response().status, 200);

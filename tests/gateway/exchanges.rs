@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cellsync::id::ChunkId;
 
-use crate::harness::{TestGateway, eventually, short_timeouts};
+use crate::harness::{TestGateway, short_timeouts};
+use crate::wait::wait_until;
 
 #[test]
 fn many_requests_share_a_connection() {
@@ -105,7 +106,7 @@ fn a_half_closed_client_still_gets_its_response() {
     let mut client = gateway.client();
     client.send("PUT /latch/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
     client.finish_sending();
-    eventually("the request is being handled", || gateway.latch.waiting() == 1);
+    wait_until("the request is being handled", || gateway.latch.waiting() == 1);
     gateway.latch.open();
     assert_eq!(client.read_response().body, b"through");
     client.assert_closed();
@@ -160,7 +161,7 @@ fn a_failed_backend_is_a_502_and_a_hung_one_a_504() {
     assert_eq!(response.status, 504);
     gateway.latch.open();
     assert!(gateway.backend.take().unwrap().stop(Duration::from_secs(5)), "all workers have ended");
-    eventually("the backend is gone", || gateway.client().request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 502);
+    wait_until("the backend is gone", || gateway.client().request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 502);
 }
 
 #[test]
@@ -172,11 +173,11 @@ fn a_stop_finishes_requests_and_closes_idle_connections() {
     half.send("GET / HT");
     let mut busy = gateway.client();
     busy.send("GET /latch/x HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually("the request is being handled", || gateway.latch.waiting() == 1);
+    wait_until("the request is being handled", || gateway.latch.waiting() == 1);
     gateway.begin_stop();
     idle.assert_closed();
     half.assert_closed();
-    eventually("no connection is accepted", || std::net::TcpStream::connect(gateway.address).is_err());
+    wait_until("no connection is accepted", || std::net::TcpStream::connect(gateway.address).is_err());
     gateway.latch.open();
     let response = busy.read_response();
     assert_eq!((response.body.as_slice(), response.field("connection")), (b"through".as_slice(), Some("close")));
@@ -192,11 +193,11 @@ fn a_burst_of_slow_requests_is_handled_in_parallel() {
     for _ in 0..40 {
         let gateway = TestGateway::new(short_timeouts());
         let mut clients: Vec<_> = (0..9).map(|_| gateway.client()).collect();
-        eventually("all are connected", || gateway.stats.open() == 9);
+        wait_until("all are connected", || gateway.stats.open() == 9);
         for client in &mut clients {
             client.send("GET /latch/x HTTP/1.1\r\nHost: x\r\n\r\n");
         }
-        eventually("all are being handled", || gateway.latch.waiting() == 9);
+        wait_until("all are being handled", || gateway.latch.waiting() == 9);
         gateway.latch.open();
         for client in &mut clients {
             assert_eq!(client.read_response().body, b"through");

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cellsync::id::ChunkId;
 use cellsync::net::{Backend, Exchange, Gateway, GatewayLimits, GatewayStats, Handler};
@@ -23,15 +23,6 @@ pub(crate) fn short_timeouts() -> GatewayLimits {
         idle_timeout_ms: 60_000,
         response_timeout_ms: 5_000,
         ..GatewayLimits::default()
-    }
-}
-
-/// Waits until a condition holds.
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

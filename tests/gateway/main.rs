@@ -16,3 +16,6 @@ mod exchanges;
 mod harness;
 #[cfg(test)]
 mod heads;
+#[cfg(test)]
+#[path = "../wait/mod.rs"]
+mod wait;

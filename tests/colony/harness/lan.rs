@@ -1,8 +1,9 @@
-//! A local network of its own for a colony: a bridge and a host for each cell, all in network namespaces that are made
-//! for the test and go with it. Broadcasts, ports and cables are real there, and nothing of it is seen outside.
+//! A local network for a colony: a bridge, and a host for each cell, each in a network namespace of its own.
+//! Broadcasts, ports and cables are real there, and nothing is visible outside. The namespaces are deleted with the
+//! test.
 //!
-//! It takes root. Where that is missing, or namespaces are, the tests say so and pass; with
-//! `CELLSYNC_REQUIRE_NETWORKS` they must run.
+//! It needs root. Without it, or without namespaces, the tests print that they are skipped and pass; with
+//! `CELLSYNC_REQUIRE_NETWORKS` set they fail instead.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,31 +13,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Numbers of networks of this process.
+/// The number of the next network of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Lan {
-    /// The namespace of the bridge, where whoever looks at the network from inside has an address too.
+    /// The namespace of the bridge. It has an address on the network too, for the test and its clients.
     switch: String,
     hosts: Vec<String>,
 }
 
 impl Lan {
-    /// A network with so many hosts, or none if this user may not make one.
-    pub(crate) fn build(hosts: usize) -> Option<Self> {
+    /// Creates a network with this many hosts; `None` if this user may not.
+    pub(crate) fn create(hosts: usize) -> Option<Self> {
         let name = format!("cellsync{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
         let hosts = (1..=hosts).map(|n| format!("{name}h{n}")).collect();
         let lan = Self { switch: format!("{name}s"), hosts };
         if !ip(&[], &format!("netns add {}\n", lan.switch)) {
-            assert!(std::env::var_os("CELLSYNC_REQUIRE_NETWORKS").is_none(), "no network namespace can be made");
-            eprintln!("no network namespace can be made (it takes root): this test looks at nothing");
+            assert!(std::env::var_os("CELLSYNC_REQUIRE_NETWORKS").is_none(), "cannot create a network namespace");
+            eprintln!("skipped: cannot create a network namespace (it needs root)");
             return None;
         }
-        lan.lay_cables();
+        lan.connect_hosts();
         Some(lan)
     }
 
-    fn lay_cables(&self) {
+    fn connect_hosts(&self) {
         let switch = ["-n", &self.switch];
         let bridge = "link set lo up\nlink add br0 type bridge\nlink set br0 type bridge stp_state 0\nlink set br0 up\n\
                       addr add 10.77.255.254/16 broadcast 10.77.255.255 dev br0\n";
@@ -55,18 +56,26 @@ impl Lan {
         format!("10.77.0.{}", host + 1)
     }
 
-    /// The words before a command that is to run on a host.
-    pub(crate) fn on_host(&self, host: usize) -> Vec<String> {
+    /// The words that, put before a command, run it on a host.
+    pub(crate) fn prefix(&self, host: usize) -> Vec<String> {
         ["ip", "netns", "exec", &self.hosts[host]].map(ToOwned::to_owned).to_vec()
     }
 
-    /// Pulls a host's cable, or plugs it in again.
-    pub(crate) fn plug(&self, host: usize, in_: bool) {
-        let state = if in_ { "up" } else { "down" };
+    /// Pulls out the cable of a host.
+    pub(crate) fn disconnect(&self, host: usize) {
+        self.set_link(host, "down");
+    }
+
+    /// Plugs the cable of a host in again.
+    pub(crate) fn reconnect(&self, host: usize) {
+        self.set_link(host, "up");
+    }
+
+    fn set_link(&self, host: usize, state: &str) {
         assert!(ip(&["-n", &self.switch], &format!("link set p{host} {state}\n")));
     }
 
-    /// From now on this thread is at the switch, and whatever it starts.
+    /// Moves this thread, and the programs that it starts from now on, to the switch.
     pub(crate) fn enter(&self) {
         let namespace = File::open(Path::new("/run/netns").join(&self.switch)).unwrap();
         move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network)).unwrap();
@@ -81,9 +90,10 @@ impl Drop for Lan {
     }
 }
 
-fn ip(words: &[&str], batch: &str) -> bool {
+/// Runs `ip` with a batch of commands. Returns whether all succeeded.
+fn ip(options: &[&str], batch: &str) -> bool {
     let mut command = Command::new("ip");
-    command.args(words).args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(options).args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     let written = child.stdin.take().unwrap().write_all(batch.as_bytes());
     written.is_ok() & child.wait().unwrap().success()

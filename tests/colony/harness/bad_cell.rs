@@ -1,4 +1,4 @@
-//! A cell that lies: it beacons and answers like any other, takes every chunk, and has kept none of them.
+//! A bad cell: it sends beacons and answers requests as any other cell, accepts every chunk, and stores none.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,32 +8,32 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use cellsync::id::CellId;
-use cellsync::id::ChunkId;
+use cellsync::id::{CellId, ChunkId};
 use cellsync::net::udp::LOOPBACK_BROADCAST;
 use cellsync::wire::beacon::{Beacon, Boot, Role, Status};
 use cellsync::wire::datagram::Datagram;
 
-pub(crate) struct Liar {
+/// It runs until it is dropped.
+pub(crate) struct BadCell {
     pub(crate) id: CellId,
-    pub(crate) door: SocketAddr,
-    taken: Arc<Mutex<BTreeSet<ChunkId>>>,
-    ended: Arc<AtomicBool>,
+    address: SocketAddr,
+    accepted: Arc<Mutex<BTreeSet<ChunkId>>>,
+    is_stopped: Arc<AtomicBool>,
 }
 
-impl Liar {
-    /// It lives until it is dropped.
+impl BadCell {
+    /// Starts one with a random id.
     pub(crate) fn start(udp_port: u16) -> Self {
         Self::start_as(CellId::from_random(fastrand::u128(..).to_le_bytes()), udp_port)
     }
 
-    /// The same, with this id.
+    /// Starts one with this id.
     pub(crate) fn start_as(id: CellId, udp_port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let door = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap();
         let beacon = Beacon {
             node_id: id,
-            port: door.port(),
+            port: address.port(),
             status: Status::Active,
             v: Some(1),
             boot: Some(Boot(1)),
@@ -43,48 +43,50 @@ impl Liar {
             cells: None,
             clean_s: None,
         };
-        let (taken, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let liar = Self { id, door, taken: Arc::clone(&taken), ended: Arc::clone(&ended) };
+        let (accepted, is_stopped) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let cell = Self { id, address, accepted: Arc::clone(&accepted), is_stopped: Arc::clone(&is_stopped) };
         thread::spawn({
-            let (words, ended) = (Datagram::Beacon(beacon.clone()).encode(), Arc::clone(&ended));
+            let (datagram, is_stopped) = (Datagram::Beacon(beacon.clone()).encode(), Arc::clone(&is_stopped));
             move || {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 socket.set_broadcast(true).unwrap();
-                while !ended.load(Ordering::SeqCst) {
-                    // A beacon that is not sent is lost, like any other.
-                    drop(socket.send_to(&words, (LOOPBACK_BROADCAST, udp_port)));
+                while !is_stopped.load(Ordering::SeqCst) {
+                    // A beacon that cannot be sent is lost, like any other.
+                    drop(socket.send_to(&datagram, (LOOPBACK_BROADCAST, udp_port)));
                     thread::sleep(Duration::from_millis(300));
                 }
             }
         });
         thread::spawn(move || {
-            for line in listener.incoming().flatten() {
-                if ended.load(Ordering::SeqCst) {
+            for connection in listener.incoming().flatten() {
+                if is_stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let (taken, beacon) = (Arc::clone(&taken), beacon.clone());
-                // Whoever hangs up is no concern of ours.
-                thread::spawn(move || drop(answer(&line, &taken, &beacon)));
+                let (accepted, beacon) = (Arc::clone(&accepted), beacon.clone());
+                // The peer may close the connection at any time.
+                thread::spawn(move || drop(serve(&connection, &accepted, &beacon)));
             }
         });
-        liar
+        cell
     }
 
-    /// The chunks that it was given.
-    pub(crate) fn taken(&self) -> BTreeSet<ChunkId> {
-        self.taken.lock().unwrap().clone()
+    /// The chunks that it has accepted.
+    pub(crate) fn accepted(&self) -> BTreeSet<ChunkId> {
+        self.accepted.lock().unwrap().clone()
     }
 }
 
-impl Drop for Liar {
+impl Drop for BadCell {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.door));
+        self.is_stopped.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts connections.
+        drop(TcpStream::connect(self.address));
     }
 }
 
-fn answer(line: &TcpStream, taken: &Mutex<BTreeSet<ChunkId>>, beacon: &Beacon) -> std::io::Result<()> {
-    let mut reader = BufReader::new(line.try_clone()?);
+/// Serves the requests on one connection.
+fn serve(mut connection: &TcpStream, accepted: &Mutex<BTreeSet<ChunkId>>, beacon: &Beacon) -> std::io::Result<()> {
+    let mut reader = BufReader::new(connection.try_clone()?);
     loop {
         let (mut first, mut len) = (String::new(), 0);
         if reader.read_line(&mut first)? == 0 {
@@ -106,24 +108,23 @@ fn answer(line: &TcpStream, taken: &Mutex<BTreeSet<ChunkId>>, beacon: &Beacon) -
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let id = path.strip_prefix("/chunk/").and_then(|id| id.parse::<ChunkId>().ok());
-        let said = match (method, path, id) {
+        let response = match (method, path, id) {
             ("PUT", _, Some(id)) => {
-                taken.lock().unwrap().insert(id);
+                accepted.lock().unwrap().insert(id);
                 Vec::new()
             }
-            ("GET", _, Some(_)) => b"these are not the bytes that you have given me".to_vec(),
+            ("GET", _, Some(_)) => b"not the bytes that were put".to_vec(),
             ("POST", "/chunks/have", _) => body,
             ("GET", "/chunks", _) => {
                 let after = query.split('&').find_map(|pair| pair.strip_prefix("after=")?.parse().ok());
-                let taken = taken.lock().unwrap();
-                let next = taken.iter().find(|id| after.is_none_or(|after| **id > after)).map(ChunkId::to_string);
+                let accepted = accepted.lock().unwrap();
+                let next = accepted.iter().find(|id| after.is_none_or(|after| **id > after)).map(ChunkId::to_string);
                 next.unwrap_or_default().into_bytes()
             }
             ("GET", "/status", _) => serde_json::to_vec(beacon)?,
             _ => b"{}".to_vec(),
         };
-        let mut line = line;
-        write!(line, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", said.len())?;
-        line.write_all(if method == "HEAD" { &[] } else { &said })?;
+        write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", response.len())?;
+        connection.write_all(if method == "HEAD" { &[] } else { &response })?;
     }
 }

@@ -1,0 +1,19 @@
+//! The harness: cells, clients and networks that end with their guards, and content to store.
+
+mod bad_cell;
+mod cell;
+mod colony;
+mod content;
+mod http;
+mod lan;
+mod process;
+mod timing;
+
+pub(crate) use crate::harness::bad_cell::BadCell;
+pub(crate) use crate::harness::cell::{Cell, UdpPort, node_command, parse_started};
+pub(crate) use crate::harness::colony::{Colony, NO_AUDITS, StoredFile};
+pub(crate) use crate::harness::content::{compressible_blocks, mixed_content, random_bytes};
+pub(crate) use crate::harness::http::{Response, connect, read_response, request, request_exactly};
+pub(crate) use crate::harness::lan::Lan;
+pub(crate) use crate::harness::process::{Finished, Running, assert_facts, has_fact, run, run_with_input};
+pub(crate) use crate::harness::timing::{fast_options, heal_step, observe_for, speedup, wait_within};

@@ -9,10 +9,10 @@ use cellsync::id::ChunkId;
 use cellsync::net::client::{Http, PutHints, Timeouts};
 
 use crate::colony::{Cell, Colony, folder, free_udp_port};
-use crate::wait::wait_until;
 use crate::material;
 use crate::process::{memory as memory_of, processor_seconds, written_bytes};
 use crate::table::{Bar, Table, mib};
+use crate::wait::wait_until;
 
 const MIB: f64 = 1_048_576.0;
 /// How long an idle cell is watched.

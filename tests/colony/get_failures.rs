@@ -41,15 +41,15 @@ fn an_invalid_manifest_is_one_line_and_exit_1() {
     let mut gap = stored.json.clone();
     gap["chunks"].as_array_mut().unwrap().remove(1);
     for (what, bytes) in [
-        ("cut short", whole[..whole.len() / 2].to_vec()),
-        ("cut short", whole[..whole.len() - 2].to_vec()),
-        ("cut short", Vec::new()),
+        ("truncated", whole[..whole.len() / 2].to_vec()),
+        ("truncated", whole[..whole.len() - 2].to_vec()),
+        ("truncated", Vec::new()),
         ("not a CellSync manifest", br#"{"name":"other","version":1}"#.to_vec()),
         ("not a CellSync manifest", b"[1,2,3]".to_vec()),
         ("not a CellSync manifest", random_bytes(1, 1000)),
         ("version 2", newer.to_string().into_bytes()),
-        ("damaged manifest", keyless.to_string().into_bytes()),
-        ("damaged manifest", gap.to_string().into_bytes()),
+        ("damaged", keyless.to_string().into_bytes()),
+        ("damaged", gap.to_string().into_bytes()),
     ] {
         colony.write_file("bad.manifest", &bytes);
         run(colony.get().arg("bad.manifest")).expect_error(1, &["bad.manifest", what]);

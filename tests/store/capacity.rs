@@ -5,13 +5,13 @@ use std::fs;
 use cellsync::store::{FileStore, OpenError, Store, StoreError, StoreOptions};
 
 use crate::disk::free_bytes;
-use crate::harness::{bytes, count, counted, filled, new_cell, open, put, quarantined, until};
+use crate::harness::{bytes, count, counted, filled, new_cell, open, put, quarantined, wait_until};
 
 #[test]
 fn a_put_does_not_touch_the_reserve() {
     let dir = new_cell();
     // Other tests change the free space of this disk meanwhile: one undisturbed attempt is enough.
-    until("less than 5 MiB free beside the reserve and the ballast", || {
+    wait_until("less than 5 MiB free beside the reserve and the ballast", || {
         let reserve_bytes = Some(free_bytes(dir.path()) - (5 << 20));
         let options = StoreOptions { reserve_bytes, ..StoreOptions::default() };
         FileStore::open(dir.path(), &options).unwrap().usage().free_bytes < 5 << 20

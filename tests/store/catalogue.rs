@@ -7,7 +7,7 @@ use std::path::Path;
 use cellsync::id::{ChunkId, DEFAULT_COPIES};
 use cellsync::store::Store;
 
-use crate::harness::{assert_all_good, bytes, cell, file_of, filled, metadata, open, put, until};
+use crate::harness::{assert_all_good, bytes, cell, file_of, filled, metadata, open, put, wait_until};
 
 /// Opens a store whose catalogue was damaged. Every chunk must be there at once and every record in time, and new
 /// records must survive a restart.
@@ -15,7 +15,7 @@ fn assert_recovers(dir: &Path, ids: &[ChunkId], what: &str) {
     let store = open(dir);
     assert_eq!(store.list(None, usize::MAX).unwrap(), ids, "{what}");
     assert_all_good(&store, ids);
-    until(&format!("records after {what}"), || ids.iter().all(|id| store.record(id).unwrap().is_some()));
+    wait_until(&format!("records after {what}"), || ids.iter().all(|id| store.record(id).unwrap().is_some()));
     let (id, _) = put(&store, &bytes(77_777, 100)).unwrap();
     store.flush().unwrap();
     drop(store);

@@ -7,7 +7,8 @@ use cellsync::id::{ChunkId, DEFAULT_COPIES};
 use cellsync::store::{PutOutcome, Store, StoreError};
 
 use crate::harness::{
-    assert_all_good, bytes, count, counted, damage, file_of, filled, metadata, new_cell, open, put, quarantined, until,
+    assert_all_good, bytes, count, counted, damage, file_of, filled, metadata, new_cell, open, put, quarantined,
+    wait_until,
 };
 
 #[test]
@@ -52,10 +53,10 @@ fn files_added_or_deleted_while_the_cell_is_off_are_detected() {
     let store = open(dir.path());
     assert!(store.contains(&id).unwrap());
     assert_eq!(store.record(&ids[0]).unwrap(), None);
-    until("a record of the added file", || store.record(&id).unwrap().is_some());
+    wait_until("a record of the added file", || store.record(&id).unwrap().is_some());
     let record = store.record(&id).unwrap().unwrap();
     assert_eq!((record.len, record.metadata.copies, record.metadata.holders.len()), (500, DEFAULT_COPIES, 0));
-    until("the corrected count", || store.usage().bytes == 49 * 1000 + 500);
+    wait_until("the corrected count", || store.usage().bytes == 49 * 1000 + 500);
     assert_eq!(store.usage().chunks, 50);
     // The first put with metadata determines it.
     put(&store, &extra).unwrap();

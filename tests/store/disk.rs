@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::until;
+use crate::harness::wait_until;
 
 /// `EXT4_IOC_SHUTDOWN` (linux/fs/ext4/ext4.h) with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from then on nothing reaches the
 /// disk, and what was not fsynced is lost. In Perl, because an ioctl is unsafe code.
@@ -80,7 +80,7 @@ impl Disk {
     /// Unmounts the disk, and waits until the loop device releases the image.
     pub(crate) fn unmount(&self) {
         let is_mounted = || run(Command::new("mountpoint").arg("-q").arg(self.path())).is_ok();
-        until("unmounted", || !is_mounted() || run(Command::new("umount").arg(self.path())).is_ok());
+        wait_until("unmounted", || !is_mounted() || run(Command::new("umount").arg(self.path())).is_ok());
     }
 
     /// Offsets of the blocks of 512 bytes that begin with these bytes, also of those in the journal.

@@ -8,7 +8,7 @@ use cellsync::store::{FileStore, Store, StoreError};
 
 use crate::child::{Role, child};
 use crate::disk::{Disk, free_bytes};
-use crate::harness::{assert_all_good, bytes, cell, count, open, put, until};
+use crate::harness::{assert_all_good, bytes, cell, count, open, put, wait_until};
 
 const DISK_MIB: u64 = 24;
 
@@ -84,7 +84,7 @@ fn a_disk_filled_by_others_can_be_read_and_opened() {
     let store = open(&dir);
     assert!(!dir.join("ballast").exists());
     assert_all_good(&store, &ids);
-    until("records in the ballast's space", || has_record_of_all(&store, &ids));
+    wait_until("records in the ballast's space", || has_record_of_all(&store, &ids));
     assert!(put(&store, &bytes(99, 20_000)).is_err());
     drop(store);
     // Without it the catalogue stays closed, and the chunks can be read.
@@ -97,7 +97,7 @@ fn a_disk_filled_by_others_can_be_read_and_opened() {
     fs::remove_file(&hog_path).unwrap();
     let store = open(&dir);
     assert_all_good(&store, &ids);
-    until("records with free space", || has_record_of_all(&store, &ids));
+    wait_until("records with free space", || has_record_of_all(&store, &ids));
     put(&store, &bytes(99, 20_000)).unwrap();
     store.flush().unwrap();
     assert!(dir.join("ballast").exists());

@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use cellsync::id::{CellId, ChunkId};
 #[cfg(target_os = "linux")]
 use cellsync::store::{FileStore, StoreOptions};
 use cellsync::store::{PutMetadata, PutOutcome, Store, StoreError};
+
+pub(crate) use crate::wait::wait_until;
 
 pub(crate) fn cell(n: u8) -> CellId {
     CellId::from_random([n; 16])
@@ -46,18 +47,9 @@ pub(crate) fn assert_all_good(store: &dyn Store, ids: &[ChunkId]) {
     assert!(lost.is_empty(), "{} of {} are lost, such as {}", lost.len(), ids.len(), lost[0]);
 }
 
-/// Waits for a condition, 30 s at most.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits until the store has counted its chunks, and returns their number and bytes.
 pub(crate) fn counted(store: &dyn Store) -> (u64, u64) {
-    until("counted", || store.usage().counted);
+    wait_until("counted", || store.usage().counted);
     let usage = store.usage();
     (usage.chunks, usage.bytes)
 }

@@ -31,5 +31,7 @@ mod state_file;
 mod stops;
 #[cfg(target_os = "linux")]
 mod verify;
+#[path = "../wait/mod.rs"]
+mod wait;
 #[cfg(target_os = "linux")]
 mod wear;

@@ -9,7 +9,7 @@ use cellsync::store::{FileStore, Store};
 
 use crate::child::{Role, child, nth_state};
 use crate::disk::Disk;
-use crate::harness::{assert_all_good, cell, counted, metadata, open, put, quarantined, until};
+use crate::harness::{assert_all_good, cell, counted, metadata, open, put, quarantined, wait_until};
 
 #[test]
 fn acknowledged_chunks_survive_power_cuts() {
@@ -104,7 +104,7 @@ fn a_removal_survives_a_power_cut_and_the_counts_agree() {
         assert!(!store.contains(id).unwrap(), "{n}");
         let left = 9 - n as u64;
         assert_eq!(counted(&store), (left, left * 100), "{n}");
-        until("no record of the chunk", || store.records(None, 100).unwrap().len() as u64 == left);
+        wait_until("no record of the chunk", || store.records(None, 100).unwrap().len() as u64 == left);
     }
 }
 

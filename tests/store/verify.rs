@@ -9,7 +9,7 @@ use cellsync::store::{CopyState, FileStore, PutOutcome, Store, StoreError};
 use crate::child::{Role, child};
 use crate::disk::Disk;
 use crate::harness::{
-    assert_all_good, bytes, cell, counted, damage, file_of, get, new_cell, open, put, quarantined, until,
+    assert_all_good, bytes, cell, counted, damage, file_of, get, new_cell, open, put, quarantined, wait_until,
 };
 
 #[test]
@@ -194,5 +194,5 @@ fn a_copy_with_a_damaged_inode_counts_as_not_stored() {
     assert!(matches!(error, StoreError::Disk { .. }), "{error}");
     assert_eq!(counted(&store), (1, 7));
     assert_eq!(store.verify(&other).unwrap(), CopyState::Good);
-    until("no record of the chunk", || store.records(None, 9).unwrap().len() == 1);
+    wait_until("no record of the chunk", || store.records(None, 9).unwrap().len() == 1);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cellsync::store::{CopyState, Store};
 
 use crate::child::{Role, child};
-use crate::harness::{bytes, counted, file_of, filled, get, new_cell, open, put, until};
+use crate::harness::{bytes, counted, file_of, filled, get, new_cell, open, put, wait_until};
 
 /// Method: the kernel counts what a child writes, while that has nothing to do but hints that change nothing.
 #[test]
@@ -25,7 +25,7 @@ fn an_idle_store_writes_nothing() {
     // disk.
     let mut before = written();
     let mut since = Instant::now();
-    until("a second without writes", || {
+    wait_until("a second without writes", || {
         let now = written();
         if now != before {
             (before, since) = (now, Instant::now());
@@ -34,7 +34,7 @@ fn an_idle_store_writes_nothing() {
     });
     // Longer than the writer waits before it makes records durable.
     let end = Instant::now() + Duration::from_secs(7);
-    until("seven seconds", || Instant::now() > end);
+    wait_until("seven seconds", || Instant::now() > end);
     assert_eq!(written(), before);
 }
 

@@ -1,17 +1,18 @@
-//! Time as the pure modules know it: an argument, never a clock.
+//! Time in the pure modules: an argument, never read from a clock.
 
-/// A moment, in milliseconds since some moment before the cell started. It never goes back.
+/// A point in time, in milliseconds since an unspecified point before the cell started. Later inputs never carry an
+/// earlier time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// The moment this many milliseconds later.
+    /// The time `ms` milliseconds later. Saturates.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds since `earlier`; 0 if that is later.
+    /// Milliseconds since `earlier`; 0 if `earlier` is later.
     pub const fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

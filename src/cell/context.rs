@@ -1,69 +1,88 @@
-//! What the rules look at: one moment, this cell, and what it knows of the others.
+//! The context of all rules about copies: the present time, this cell, and what it knows about the other cells.
 
 use std::net::SocketAddr;
 
-use crate::cell::Settings;
-use crate::cell::integrity::strikes::Trust;
-use crate::cell::membership::responsiveness::Voices;
-use crate::cell::membership::{Member, Membership};
+use crate::cell::input::StoreStats;
+use crate::cell::integrity::strikes::Strikes;
+use crate::cell::membership::Membership;
+use crate::cell::membership::member::Member;
+use crate::cell::membership::responsiveness::Responsiveness;
 use crate::cell::placement::Candidate;
+use crate::cell::settings::Settings;
 use crate::id::CellId;
 use crate::time::Time;
-use crate::wire::beacon::Status;
+use crate::wire::beacon::{Role, Status};
 
-pub(super) struct View<'a> {
+pub(super) struct Context {
+    /// The time of the present input.
     pub(super) now: Time,
+    /// This cell's id.
     pub(super) id: CellId,
-    /// Does this cell hand its copies on?
+    /// This cell's role.
+    pub(super) role: Role,
+    /// The local store at the last wake-up.
+    pub(super) store: StoreStats,
+    /// Is this cell draining?
     pub(super) draining: bool,
-    /// Until then, holders that were never heard count.
-    pub(super) unheard_until: Time,
-    pub(super) members: &'a Membership,
-    pub(super) trust: &'a Trust,
-    pub(super) voices: &'a Voices,
-    pub(super) settings: &'a Settings,
+    pub(super) unseen: Unseen,
+    pub(super) members: Membership,
+    pub(super) strikes: Strikes,
+    pub(super) responsiveness: Responsiveness,
+    pub(super) settings: Settings,
 }
 
-impl View<'_> {
-    /// Does a copy on this cell count? Only death, not silence, makes it worthless.
-    pub(super) fn counts(&self, cell: &CellId) -> bool {
-        if self.trust.is_isolated(cell) || self.voices.is_mute(cell) {
-            return false;
-        }
-        match self.members.get(cell) {
-            Some(member) => member.holds_what_it_has(),
-            None => self.now < self.unheard_until,
+/// Whether copies count that are on cells not seen since this cell started. Cells that start together do not see each
+/// other at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unseen {
+    /// They count; the cell has not been woken yet.
+    BeforeStart,
+    /// They count until this time.
+    CountUntil(Time),
+    /// They do not count.
+    Over,
+}
+
+impl Unseen {
+    pub(super) fn count(self, now: Time) -> bool {
+        match self {
+            Self::BeforeStart => true,
+            Self::CountUntil(end) => now < end,
+            Self::Over => false,
         }
     }
+}
 
-    /// The door of a cell that may answer.
-    pub(super) fn door(&self, cell: &CellId) -> Option<SocketAddr> {
-        self.members.get(cell).filter(|member| member.is_there()).map(|member| member.door)
+impl Context {
+    /// Is the cell trusted with copies: neither isolated nor unresponsive?
+    fn is_trusted(&self, cell: &CellId) -> bool {
+        !self.strikes.is_isolated(cell) && !self.responsiveness.is_unresponsive(cell)
     }
 
-    /// All cells that may answer and whose word is worth something.
+    /// Do copies on this cell count? Only its death makes them worthless, not its silence.
+    pub(super) fn counts_copies_on(&self, cell: &CellId) -> bool {
+        self.is_trusted(cell)
+            && match self.members.get(cell) {
+                Some(member) => member.copies_count(),
+                None => self.unseen.count(self.now),
+            }
+    }
+
+    /// The address of the cell, if it may respond.
+    pub(super) fn address_of(&self, cell: &CellId) -> Option<SocketAddr> {
+        self.members.get(cell).filter(|member| member.may_respond()).map(|member| member.address)
+    }
+
+    /// All trusted cells that may respond.
     pub(super) fn reachable(&self) -> impl Iterator<Item = (CellId, &Member)> {
-        let is_fit = |id: &CellId| !self.trust.is_isolated(id) && !self.voices.is_mute(id);
-        self.members.iter().filter(move |(id, member)| member.is_there() && is_fit(id))
+        self.members.iter().filter(|(id, member)| member.may_respond() && self.is_trusted(id))
     }
 
-    /// Could the cell take a chunk of this length?
-    pub(super) fn takes(&self, cell: &CellId, len: u32) -> Option<Candidate> {
-        let is_fit = !self.trust.is_isolated(cell) && !self.voices.is_mute(cell);
-        let member = self.members.get(cell).filter(|_| is_fit)?;
+    /// The cell as a candidate for a chunk of this length; `None` if it cannot store it.
+    pub(super) fn candidate(&self, cell: &CellId, len: u32) -> Option<Candidate> {
+        let member = self.members.get(cell).filter(|_| self.is_trusted(cell))?;
         let has_room = member.free_bytes().is_none_or(|free| free >= len.into());
-        let fit = member.is_active() && member.status == Status::Active && has_room;
-        fit.then_some(Candidate { role: member.role, free_bytes: member.free_bytes() })
-    }
-}
-
-/// Numbers that bind answers to questions. Shared by all that asks.
-#[derive(Debug, Default)]
-pub(super) struct TaskIds(u64);
-
-impl TaskIds {
-    pub(super) fn next(&mut self) -> crate::cell::TaskId {
-        self.0 += 1;
-        crate::cell::TaskId(self.0)
+        let fits = member.is_active() && member.status == Status::Active && has_room;
+        fits.then_some(Candidate { role: member.role, free_bytes: member.free_bytes() })
     }
 }

@@ -53,8 +53,8 @@ pub enum MemberInput {
     },
     /// A [`Task::Probe`](crate::cell::Task::Probe) has ended.
     ProbeDone {
-        /// The address that was probed, as in the task.
-        address: String,
+        /// Which task.
+        task_id: TaskId,
         /// Its outcome.
         outcome: ProbeOutcome,
     },
@@ -120,7 +120,8 @@ pub enum CopyInput {
     Scrub,
 }
 
-/// Identifies a task, so that its outcome can be matched to it. Unique since the start of the cell.
+/// Identifies a task, so that its outcome can be matched to it. Probes are numbered apart from all other tasks; among
+/// either, no two tasks since the start of the cell have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u64);
 

@@ -5,7 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::cell::{AuditTarget, SavedState, TaskId};
+use crate::cell::input::{AuditTarget, TaskId};
+use crate::cell::saved_state::SavedState;
 use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 use crate::wire::beacon::{Beacon, Role};
@@ -53,6 +54,8 @@ pub enum Udp {
 pub enum Task {
     /// Ask the cell at this address for its status. Ends as [`MemberInput::ProbeDone`](crate::cell::MemberInput).
     Probe {
+        /// Identifies the task in the input.
+        task_id: TaskId,
         /// The address, as `HOST:PORT`.
         address: String,
         /// Also ask that cell to add this one to its static peers (`POST /join`)?

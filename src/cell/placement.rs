@@ -1,52 +1,52 @@
-//! Which cells a chunk goes to: distinct ones, at random, those with more room more often; storage cells first.
+//! Placement: which cells a chunk goes to. Distinct cells at random, weighted by free space, storage cells first.
 //!
-//! Random choice with no table needs no rebalancing when cells come and go, and spreads chunks so that the loss of any
-//! few cells takes all copies of as few chunks as chance allows.
+//! A random choice needs no table, and no rebalancing when cells come and go. It also spreads chunks so that the loss of
+//! several cells at once hits all copies of as few chunks as possible.
 
 use crate::cell::rank;
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::id::{CellId, ChunkId};
 use crate::wire::beacon::Role;
 
-/// A cell that could take a chunk.
+/// Assumed free space of a cell that does not report it, in bytes.
+const DEFAULT_FREE_BYTES: u64 = 8 << 30;
+/// The largest free space that counts, in bytes: a cell that reports an absurd number must not receive everything.
+const MAX_FREE_BYTES: u64 = 1 << 40;
+
+/// A cell that could store a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// What it does.
+    /// Its role.
     pub role: Role,
-    /// Bytes it may still take; `None` if it did not tell.
+    /// Bytes that it can still store; `None` if it does not report them.
     pub free_bytes: Option<u64>,
 }
 
-/// The room that a cell is taken to have if it did not tell, in bytes.
-const UNTOLD_FREE_BYTES: u64 = 8 << 30;
-
-/// Puts the candidates in the order in which they should be asked to take a chunk, as indices into `candidates`:
-/// storage cells first, then the others, each kind at random, weighted by room.
-pub fn order(candidates: &[Candidate], rng: &mut fastrand::Rng) -> Vec<usize> {
-    let keys = candidates.iter().map(|candidate| key(candidate, candidate.room(), rng.f64())).collect();
-    sorted(keys)
-}
-
-/// The same order for everybody who asks about this chunk: in place of chance stands what each cell draws from its own
-/// name and the chunk's. Room counts in powers of two, so that a few bytes more or less change nothing.
-pub(super) fn prefer(chunk: &ChunkId, candidates: &[(CellId, Candidate)]) -> Vec<CellId> {
-    let drawn = |cell: &CellId| (rank::draw(chunk, cell) >> 11) as f64 / (1_u64 << 53) as f64;
-    let keys =
-        candidates.iter().map(|(cell, candidate)| key(candidate, 1 << candidate.room().ilog2(), drawn(cell))).collect();
-    sorted(keys).into_iter().filter_map(|index| candidates.get(index)).map(|(cell, _)| *cell).collect()
-}
-
-/// More room than this counts as this much, in bytes: who claims to have no end of it does not get everything.
-const MOST_FREE_BYTES: u64 = 1 << 40;
-
 impl Candidate {
-    fn room(&self) -> u64 {
-        self.free_bytes.unwrap_or(UNTOLD_FREE_BYTES).clamp(1, MOST_FREE_BYTES)
+    fn weight(&self) -> u64 {
+        self.free_bytes.unwrap_or(DEFAULT_FREE_BYTES).clamp(1, MAX_FREE_BYTES)
     }
 }
 
-/// Weighted sampling without replacement: every candidate draws `-ln(u) / weight`, and the smallest win (Efraimidis and
-/// Spirakis, "Weighted random sampling with a reservoir", 2006).
+/// The order in which to offer a chunk to the candidates, as indices into `candidates`: storage cells first, then the
+/// others, each group at random and weighted by free space.
+pub fn order(candidates: &[Candidate], rng: &mut fastrand::Rng) -> Vec<usize> {
+    let keys = candidates.iter().map(|candidate| key(candidate, candidate.weight(), rng.f64())).collect();
+    sorted(keys)
+}
+
+/// The same order without chance, so that every cell computes it alike: each candidate draws its number from the chunk's
+/// id and its own. Free space is rounded down to a power of two, so that small changes do not change the order.
+pub(super) fn order_for_chunk(chunk: &ChunkId, candidates: &[(CellId, Candidate)]) -> Vec<CellId> {
+    let drawn = |cell: &CellId| (rank::draw(chunk, cell) >> 11) as f64 / (1_u64 << 53) as f64;
+    let keys = candidates
+        .iter()
+        .map(|(cell, candidate)| key(candidate, 1 << candidate.weight().ilog2(), drawn(cell)))
+        .collect();
+    sorted(keys).into_iter().filter_map(|index| candidates.get(index)).map(|(cell, _)| *cell).collect()
+}
+
+/// Weighted sampling without replacement: each candidate draws `-ln(u) / weight`, and the smallest come first (Efraimidis
+/// and Spirakis, "Weighted random sampling with a reservoir", 2006).
 fn key(candidate: &Candidate, weight: u64, drawn: f64) -> (bool, f64) {
     // 1 - u is in (0, 1], so the logarithm is finite.
     (candidate.role != Role::Storage, -(1.0 - drawn).ln() / weight as f64)
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_is_named_once_and_storage_cells_come_first() {
+    fn each_cell_occurs_once_and_storage_cells_come_first() {
         let cells = cells(&[(Role::Guard, 9), (Role::Storage, 1), (Role::Stem, 9), (Role::Storage, 0)]);
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..100 {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_with_three_times_the_room_comes_first_three_times_as_often() {
+    fn three_times_the_free_space_is_first_three_times_as_often() {
         let cells = cells(&[(Role::Storage, 1 << 30), (Role::Storage, 3 << 30)]);
         let mut rng = fastrand::Rng::with_seed(7);
         let first = (0..10_000).filter(|_| order(&cells, &mut rng)[0] == 1).count();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn with_equal_room_the_load_is_even() {
+    fn equal_free_space_means_equal_load() {
         let cells = cells(&[(Role::Storage, 5); 8]);
         let mut rng = fastrand::Rng::with_seed(3);
         let mut load = [0; 8];

@@ -1,41 +1,67 @@
-//! What a cell must not forget when it restarts.
+//! The state that a cell keeps across restarts.
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::id::{CellId, ChunkId};
 
-/// Kept by the store as a small file, safe before the next thing is done ([`crate::cell::Output::Keep`]). Times are spans, not
-/// moments: a board without a clock must be able to read them. While the cell is off they stand still.
+/// The state. The store keeps it as a small JSON file and writes it durably ([`Persist::State`]).
+///
+/// Times are durations, not points in time, because a board without a real-time clock must be able to read them. They do
+/// not advance while the cell is off.
+///
+/// [`Persist::State`]: crate::cell::Persist::State
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SavedState {
-    /// Does the cell hand its copies on?
+    /// Is the cell draining?
     pub draining: bool,
-    /// The last copy that the slow scrub looked at.
-    pub scrubbed: Option<ChunkId>,
-    /// Bad copies that were found on other cells.
+    /// The last chunk that the periodic scrub has checked.
+    #[serde(rename = "scrubbed")]
+    pub scrub_position: Option<ChunkId>,
+    /// Recent bad copies of other cells.
     pub strikes: Vec<Strike>,
-    /// Cells that are not to be trusted with copies.
+    /// The cells in isolation.
     pub isolated: Vec<Isolation>,
 }
 
-/// A bad copy of another cell, seen by ourselves.
+/// A bad copy of another cell that this cell has fetched and hashed itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strike {
-    /// Whose.
+    /// The cell that sent it.
     pub culprit: CellId,
-    /// Which chunk.
+    /// The chunk.
     pub chunk: ChunkId,
-    /// How long ago, in milliseconds.
+    /// Age in milliseconds.
     pub ago_ms: u64,
 }
 
-/// A cell that is set aside.
+/// A cell in isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Isolation {
-    /// Which one.
+    /// The cell.
     pub cell: CellId,
-    /// For how long still, in milliseconds.
+    /// Milliseconds until the isolation ends.
     pub left_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_the_file_stay_the_same() {
+        let (cell, chunk) = (CellId::from_bytes([1; 16]), ChunkId::from_bytes([2; 32]));
+        let state = SavedState {
+            draining: true,
+            scrub_position: Some(chunk),
+            strikes: vec![Strike { culprit: cell, chunk, ago_ms: 3 }],
+            isolated: vec![Isolation { cell, left_ms: 4 }],
+        };
+        let text = format!(
+            r#"{{"draining":true,"scrubbed":"{chunk}","strikes":[{{"culprit":"{cell}","chunk":"{chunk}","ago_ms":3}}],"isolated":[{{"cell":"{cell}","left_ms":4}}]}}"#
+        );
+        assert_eq!(serde_json::to_string(&state).unwrap(), text);
+        assert_eq!(serde_json::from_str::<SavedState>(&text).unwrap(), state);
+        assert_eq!(serde_json::from_str::<SavedState>("{}").unwrap(), SavedState::default());
+    }
 }

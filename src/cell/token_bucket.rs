@@ -1,37 +1,39 @@
-//! A token bucket: so many bytes a second, no more than a second's worth saved up.
+//! A token bucket that limits bytes per second. It saves up at most one second's worth.
 
 use crate::time::Time;
 
-/// What may be spent. It may be overdrawn once by one item of any size, which is then paid off.
+/// The bucket. One item of any size may overdraw it; the debt is paid off before the next item.
 #[derive(Debug, Clone)]
-pub(super) struct Bucket {
-    /// Bytes a second.
+pub(super) struct TokenBucket {
+    /// Bytes per second.
     rate: u64,
-    /// Thousandths of bytes; below zero while the last item is paid off.
+    /// Thousandths of a byte; negative while the last item is paid off.
     tokens: i64,
-    filled: Time,
+    filled_at: Time,
 }
 
-impl Bucket {
+impl TokenBucket {
+    /// A full bucket. `rate` is in bytes per second; at 0 the bucket never opens.
     pub(super) fn new(rate: u64) -> Self {
         let rate = rate.min(u64::from(u32::MAX) << 8);
-        Self { rate, tokens: i64::try_from(rate * 1000).unwrap_or(i64::MAX), filled: Time::default() }
+        Self { rate, tokens: i64::try_from(rate * 1000).unwrap_or(i64::MAX), filled_at: Time::default() }
     }
 
-    /// Bytes a second.
+    /// Bytes per second.
     pub(super) fn rate(&self) -> u64 {
         self.rate
     }
 
-    /// May something be spent now?
+    /// May an item be sent now?
     pub(super) fn is_open(&mut self, now: Time) -> bool {
-        let most = i64::try_from(self.rate * 1000).unwrap_or(i64::MAX);
-        let gained = i64::try_from(now.since_ms(self.filled).saturating_mul(self.rate)).unwrap_or(most);
-        self.tokens = self.tokens.saturating_add(gained).min(most);
-        self.filled = self.filled.max(now);
+        let capacity = i64::try_from(self.rate * 1000).unwrap_or(i64::MAX);
+        let gained = i64::try_from(now.since_ms(self.filled_at).saturating_mul(self.rate)).unwrap_or(capacity);
+        self.tokens = self.tokens.saturating_add(gained).min(capacity);
+        self.filled_at = self.filled_at.max(now);
         self.tokens > 0
     }
 
+    /// Accounts for an item of this size.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_sub(i64::try_from(bytes.saturating_mul(1000)).unwrap_or(i64::MAX));
     }
@@ -42,8 +44,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_a_long_time_the_rate_holds_whatever_the_sizes() {
-        let mut bucket = Bucket::new(1000);
+    fn the_rate_holds_for_items_of_any_size() {
+        let mut bucket = TokenBucket::new(1000);
         let mut spent = 0;
         for ms in 0..100_000 {
             if bucket.is_open(Time(ms)) {
@@ -55,8 +57,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_saves_up_one_second_and_no_more() {
-        let mut bucket = Bucket::new(1000);
+    fn a_pause_saves_up_one_second_at_most() {
+        let mut bucket = TokenBucket::new(1000);
         bucket.is_open(Time(1_000_000));
         let mut spent = 0;
         while bucket.is_open(Time(1_000_000)) {
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_nothing_is_never_open() {
-        assert!(!Bucket::new(0).is_open(Time(u64::MAX)));
+    fn a_rate_of_zero_never_opens() {
+        assert!(!TokenBucket::new(0).is_open(Time(u64::MAX)));
     }
 }

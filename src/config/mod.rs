@@ -45,7 +45,7 @@ pub struct Config {
     /// Bytes that chunks may take in all. `None`: as much as the reserve leaves.
     pub quota: Option<u64>,
     /// The rhythm of the cell: beacons, roles, healing, audits. Each is a key of `node.toml` by its own name, but for
-    /// `visit_ms`, which is half of `silent_after_ms`.
+    /// `probe_ms`, which is half of `silent_after_ms`.
     pub settings: Settings,
     /// Limits of the HTTP gateway. Not a setting of `node.toml`.
     #[cfg(target_os = "linux")]

@@ -39,7 +39,7 @@ pub(super) fn apply(settings: &mut Settings, given: &Given) -> Result<(), Config
         }
     }
     if given.silent_after_ms.is_some() {
-        settings.visit_ms = settings.silent_after_ms / 2;
+        settings.probe_ms = settings.silent_after_ms / 2;
     }
     if let Some(delays) = &given.heal_delay_ms {
         settings.heal_delay_ms = heal_delays(delays)?;
@@ -128,7 +128,7 @@ mod tests {
         let expected = Settings {
             beacon_ms: 100,
             silent_after_ms: 301,
-            visit_ms: 150,
+            probe_ms: 150,
             forget_ms: 1002,
             differentiate_after_ms: 3,
             role_stable_ms: 4,
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn the_visits_that_stand_for_beacons_keep_a_peer_active_at_any_silence() {
         let settings = read("silent_after_ms = 30000").unwrap();
-        assert!(settings.visit_ms <= settings.silent_after_ms / 2);
+        assert!(settings.probe_ms <= settings.silent_after_ms / 2);
         assert_eq!(read("silent_after_ms = 5000"), Ok(Settings::default()));
     }
 

@@ -88,7 +88,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let store = Arc::new(FileStore::open(&config.data, &options)?);
     let id = store.cell_id();
 
-    let state = driver::remembered(&*store);
+    let state = driver::saved_state::load(&*store);
     let (mailbox, messages) = Mailbox::new(state.draining);
     let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &state, fastrand::u64(..));
     let driver = Driver::new(cell, sockets, Arc::clone(&store), address, (mailbox.clone(), messages));

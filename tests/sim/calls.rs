@@ -52,7 +52,7 @@ pub(crate) enum Reply {
 /// A call that was made and whose end is waited for.
 #[derive(Debug, Clone)]
 pub(crate) enum Pending {
-    Probe(String),
+    Probe(TaskId),
     QueryHave(TaskId),
     Send(TaskId),
     Fetch(TaskId, LocalCopy),
@@ -126,11 +126,11 @@ impl Pending {
     /// What the cell is told of the call's end, given what came back. What was fetched goes to the disk on the way.
     pub(crate) fn end(self, reply: Reply, disk: &mut Disk) -> Input {
         match (self, reply) {
-            (Self::Probe(address), Reply::Status(server, beacon)) => {
-                Input::Member(MemberInput::ProbeDone { address, outcome: ProbeOutcome::Cell(server, beacon) })
+            (Self::Probe(task_id), Reply::Status(server, beacon)) => {
+                Input::Member(MemberInput::ProbeDone { task_id, outcome: ProbeOutcome::Cell(server, beacon) })
             }
-            (Self::Probe(address), _) => {
-                Input::Member(MemberInput::ProbeDone { address, outcome: ProbeOutcome::Unreachable })
+            (Self::Probe(task_id), _) => {
+                Input::Member(MemberInput::ProbeDone { task_id, outcome: ProbeOutcome::Unreachable })
             }
             (Self::QueryHave(task_id), Reply::Have(ids)) => {
                 Input::Copy(CopyInput::QueryDone { task_id, has: Some(ids) })

@@ -306,9 +306,9 @@ impl Host {
 
     fn start_task(&mut self, now: Time, task: Task) {
         match task {
-            Task::Probe { address, .. } => {
+            Task::Probe { task_id, address, .. } => {
                 let to = address.parse().unwrap();
-                self.call(now, to, Request::Status, Some(Pending::Probe(address)));
+                self.call(now, to, Request::Status, Some(Pending::Probe(task_id)));
             }
             Task::QueryHave { task_id, to, chunks } => {
                 self.call(now, to, Request::Have(chunks), Some(Pending::QueryHave(task_id)));

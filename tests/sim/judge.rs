@@ -180,7 +180,7 @@ fn known(world: &World, index: usize, lost: Time) -> Option<Time> {
 /// All cells notice a death within this time.
 fn noticed_ms(world: &World) -> u64 {
     let settings = &world.plan.settings;
-    let broken_ms = if world.plan.link.broken > 0 { STALL_MS + settings.visit_ms } else { 0 };
+    let broken_ms = if world.plan.link.broken > 0 { STALL_MS + settings.probe_ms } else { 0 };
     settings.silent_after_ms + 2 * settings.beacon_ms + CONNECT_MS + 2 * world.plan.quantum_ms + broken_ms
 }
 

@@ -139,7 +139,7 @@ impl Scene {
     }
 
     pub(crate) fn life(&self, index: usize) -> Activity {
-        self.world.hosts[index].cell.as_ref().unwrap().life()
+        self.world.hosts[index].cell.as_ref().unwrap().activity()
     }
 
     pub(crate) fn drain(&mut self, index: usize, on: bool) {

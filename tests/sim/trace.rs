@@ -109,7 +109,8 @@ pub(crate) trait Sink {
                 self.socket(*to);
                 self.beacon(beacon);
             }
-            Output::Task(Task::Probe { address, announce }) => {
+            // Traces are older than the ids of probes. The id carries no decision, so it is left out.
+            Output::Task(Task::Probe { task_id: _, address, announce }) => {
                 self.tag(4);
                 self.text(address);
                 self.number(u64::from(*announce));
@@ -327,9 +328,9 @@ pub(crate) trait Sink {
     }
 
     fn saved_state(&mut self, state: &SavedState) {
-        let SavedState { draining, scrubbed, strikes, isolated } = state;
+        let SavedState { draining, scrub_position, strikes, isolated } = state;
         self.number(u64::from(*draining));
-        self.option(scrubbed.as_ref(), Self::chunk);
+        self.option(scrub_position.as_ref(), Self::chunk);
         self.list(strikes, |sink, Strike { culprit, chunk, ago_ms }| {
             sink.cell(culprit);
             sink.chunk(chunk);
@@ -526,7 +527,7 @@ mod tests {
         fn saved_state(&mut self) -> SavedState {
             SavedState {
                 draining: self.is_changed(),
-                scrubbed: self.option(Self::chunk),
+                scrub_position: self.option(Self::chunk),
                 strikes: self.list(|v| Strike { culprit: v.cell(), chunk: v.chunk(), ago_ms: v.number() }),
                 isolated: self.list(|v| Isolation { cell: v.cell(), left_ms: v.number() }),
             }
@@ -540,7 +541,7 @@ mod tests {
             Output::Udp(Udp::Broadcast(v.beacon())),
             Output::Udp(Udp::Unicast { to: v.ip(), beacon: v.beacon() }),
             Output::Udp(Udp::ProbeReply { to: v.socket(), beacon: v.beacon() }),
-            Output::Task(Task::Probe { address: v.text(), announce: v.is_changed() }),
+            Output::Task(Task::Probe { task_id: TaskId(1), address: v.text(), announce: v.is_changed() }),
             Output::WakeAt(Time(v.number())),
             Output::Persist(Persist::CellId(v.cell())),
             Output::Task(Task::QueryHave {

@@ -1,94 +1,100 @@
-//! Cells that get no copies for a while, by what became of those that they were sent.
+//! Backoff: cells that are sent no copies for a while, because of what happened to earlier copies.
 //!
 //! ```text
-//!   refused, failed ──▶ left alone, twice as long each time in a row ─┬─ something changed there ─▶ tried again
-//!                                                                     └─ it took one ─▶ all is forgotten
-//!   lost what it took ─▶ unreliable, twice as long each time ─────────── time alone ─▶ tried again
+//!   refused, failed ───▶ pause, twice as long each time in a row ─┬─ its status changes ─▶ tried again
+//!                                                                 └─ it stores a copy ───▶ forgotten
+//!   lost what it took ─▶ unreliable, twice as long each time ────── time passes ─────────▶ tried again
 //! ```
 //!
-//! A refusal tells of the moment: the cell may have room, or work, as soon as anything changes. A lost copy tells of the
-//! cell, and nothing that it says of itself ends that. It is held against the cell only if the copy came from us: of
-//! others we cannot know that it ever had them. How often something happened is remembered for some time after the pause
-//! for it is over, and only then forgotten.
+//! A refusal is about the moment: the cell may have space, or work, as soon as anything changes. A lost copy is about the
+//! cell, and nothing that it reports about itself ends the pause. Only copies that this cell has sent itself count as
+//! lost; of others it cannot know whether they ever existed. Counts are kept for some time after a pause has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::cell::SendOutcome;
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::cell::input::SendOutcome;
+use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 
-/// A cell that refused a copy is left alone for so long, in milliseconds.
+/// First pause of a cell that refused a copy, in milliseconds.
 const REFUSED_MS: u64 = 60_000;
-/// And one that failed, so long; twice as long each time, or a cell that hangs would be tried again at once.
+/// First pause of a cell that failed, in milliseconds. Without it, a cell that hangs would be tried again at once.
 const FAILED_MS: u64 = 20_000;
-/// Copies that we made and remember, to see who loses them.
-const MAX_GIVEN: usize = 4096;
-/// A cell that lost a copy that it had taken gets no more for so long, in milliseconds; twice as long each time.
+/// Maximum number of copies sent that are remembered, to see which cells lose them.
+const MAX_SENT: usize = 4096;
+/// First pause of a cell that lost a copy, in milliseconds.
 const UNRELIABLE_MS: u64 = 3_600_000;
 
-#[derive(Debug, Default)]
-pub(super) struct Avoided {
-    /// Cells that refused or failed: how often in a row, and until when they are left alone.
-    refusals: BTreeMap<CellId, (u32, Time)>,
-    /// Copies that we made, the newest last.
-    given: VecDeque<(ChunkId, CellId)>,
-    /// Cells that lost copies which we had made there: how often, and until when they get no more.
-    unreliable: BTreeMap<CellId, (u32, Time)>,
+/// How often something happened, and until when the cell is sent nothing.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    times: u32,
+    until: Time,
 }
 
-impl Avoided {
-    /// Is the cell to be left alone for now?
-    pub(super) fn contains(&self, now: Time, cell: &CellId) -> bool {
-        self.refusals.get(cell).is_some_and(|(_, until)| now < *until) || self.is_unreliable(now, cell)
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    /// Cells that refused or failed, in a row.
+    refusals: BTreeMap<CellId, Pause>,
+    /// Copies that this cell has sent, the newest last.
+    sent: VecDeque<(ChunkId, CellId)>,
+    /// Cells that lost copies which this cell had sent.
+    unreliable: BTreeMap<CellId, Pause>,
+}
+
+impl Backoff {
+    /// Is the cell sent no copies now?
+    pub(super) fn is_paused(&self, now: Time, cell: &CellId) -> bool {
+        self.refusals.get(cell).is_some_and(|pause| now < pause.until) || self.is_unreliable(now, cell)
     }
 
-    /// Does the cell get nothing because it loses what it takes?
+    /// Is the cell sent no copies now because it loses them?
     pub(super) fn is_unreliable(&self, now: Time, cell: &CellId) -> bool {
-        self.unreliable.get(cell).is_some_and(|(_, until)| now < *until)
+        self.unreliable.get(cell).is_some_and(|pause| now < pause.until)
     }
 
-    /// Notes how it ended that a cell was sent a copy of this chunk.
-    pub(super) fn sent(&mut self, now: Time, id: ChunkId, cell: CellId, how: SendOutcome) {
-        let pause_ms = match how {
+    /// Records the outcome of sending a copy of this chunk to a cell.
+    pub(super) fn send_done(&mut self, now: Time, id: ChunkId, cell: CellId, outcome: SendOutcome) {
+        let pause_ms = match outcome {
             SendOutcome::Stored => {
                 self.refusals.remove(&cell);
-                self.given.push_back((id, cell));
-                if self.given.len() > MAX_GIVEN {
-                    self.given.pop_front();
+                self.sent.push_back((id, cell));
+                if self.sent.len() > MAX_SENT {
+                    self.sent.pop_front();
                 }
                 return;
             }
             SendOutcome::Refused => REFUSED_MS,
             SendOutcome::Failed => FAILED_MS,
-            // That was our fault.
+            // Not the other cell's fault.
             SendOutcome::OwnCopyBad | SendOutcome::OwnCopyGone | SendOutcome::OwnCopyUnreadable => return,
         };
-        let times = self.refusals.get(&cell).map_or(0, |(times, _)| *times);
-        self.refusals.insert(cell, (times + 1, now.plus_ms(pause_ms << times.min(6))));
+        let times = self.refusals.get(&cell).map_or(0, |pause| pause.times);
+        let until = now.plus_ms(pause_ms << times.min(6));
+        self.refusals.insert(cell, Pause { times: times + 1, until });
     }
 
-    /// A cell does not have these chunks. If we sent it one of them, it does not keep what it takes.
-    pub(super) fn absent(&mut self, now: Time, cell: CellId, absent: &[ChunkId]) {
-        let before = self.given.len();
-        self.given.retain(|(id, holder)| *holder != cell || !absent.contains(id));
-        if self.given.len() < before {
-            let times = self.unreliable.get(&cell).map_or(0, |(times, _)| *times);
+    /// A cell does not have these chunks. If this cell sent it one of them, it is unreliable.
+    pub(super) fn chunks_absent(&mut self, now: Time, cell: CellId, absent: &[ChunkId]) {
+        let before = self.sent.len();
+        self.sent.retain(|(id, holder)| *holder != cell || !absent.contains(id));
+        if self.sent.len() < before {
+            let times = self.unreliable.get(&cell).map_or(0, |pause| pause.times);
             let until = now.plus_ms(UNRELIABLE_MS << times.min(5));
-            self.unreliable.insert(cell, (times + 1, until));
+            self.unreliable.insert(cell, Pause { times: times + 1, until });
         }
     }
 
-    /// Something has changed at the cell. It may have room now, or work again; how often it failed is not forgotten.
-    pub(super) fn changed(&mut self, now: Time, cell: &CellId) {
-        if let Some((_, until)) = self.refusals.get_mut(cell) {
-            *until = now;
+    /// The status of the cell has changed: it may have space now, or work again. Its count of refusals stays.
+    pub(super) fn cell_changed(&mut self, now: Time, cell: &CellId) {
+        if let Some(pause) = self.refusals.get_mut(cell) {
+            pause.until = now;
         }
     }
 
-    /// Forgets what is long over.
+    /// Forgets pauses that ended long ago.
     pub(super) fn forget(&mut self, now: Time) {
-        self.refusals.retain(|_, (_, until)| now.since_ms(*until) < 64 * REFUSED_MS);
-        self.unreliable.retain(|_, (_, until)| now.since_ms(*until) < 32 * UNRELIABLE_MS);
+        self.refusals.retain(|_, pause| now.since_ms(pause.until) < 64 * REFUSED_MS);
+        self.unreliable.retain(|_, pause| now.since_ms(pause.until) < 32 * UNRELIABLE_MS);
     }
 }

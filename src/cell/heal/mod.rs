@@ -1,24 +1,24 @@
-//! Healing: a chunk that lacks copies gets them back.
+//! Healing: an under-replicated chunk gets its missing copies.
 //!
 //! ```text
-//!              copies fall            delay by urgency, then by rank          really missing?
-//!   whole ──────────────▶ wound ────────────────────────▶ round: ask ───────▶ send ──▶ tell the others ──▶ whole
-//!     ▲                     │ a holder is back                  │ enough after all
-//!     └─────────────────────┴──────────────────────────────────┘
+//!              copies fall               delay by urgency and rank        copies really missing?
+//!   healthy ───────────────▶ shortage ───────────────────────────▶ round: query ─────▶ send ──▶ hints to holders ──▶ healthy
+//!     ▲                        │ a holder returns                       │ enough copies found
+//!     └────────────────────────┴────────────────────────────────────────┘
 //! ```
 //!
-//! Every holder knows of the wound, and none asks another's leave. Who ranks first for the chunk acts first; the others
-//! wait a step longer each, and find it done when they look. What is believed is never enough to move a byte: it only
-//! says where to look.
+//! Every holder sees the shortage, and they do not coordinate by messages. The holder that ranks first for the chunk acts
+//! first; each of the others waits one step longer, and finds the chunk healed when its turn comes. The replica map alone
+//! never moves a byte: it only decides which cells to query.
 //!
-//! Here is which chunks have a wound, and which of them are next. `wound` knows when one is due, `round` looks, sends and
-//! tells, `avoided` knows who gets no copies for a while, and `hold` when not to begin at all.
+//! [`Healer`] keeps the shortages and chooses the chunks of the next round. [`shortage`] computes when one is due,
+//! [`round`] queries, sends and reports, [`backoff`] excludes targets for a while, and [`holdoff`] delays new rounds.
 //!
-//! - A chunk has a wound as long as the last count found fewer copies than are wanted, or it must be asked for because
-//!   this cell hands it on.
-//! - There is one round at a time, with as much in it as the rate moves in a few seconds, so that what was asked is
-//!   fresh when it is acted on; the most endangered chunks come first.
-//! - A wound for which nobody can take a copy costs next to nothing until the colony changes, or its copies fall again.
+//! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders must
+//!   be queried because this cell is draining.
+//! - One round runs at a time, with as many chunks as the rate allows in a few seconds, so that the answers are fresh when
+//!   they are used. The chunks with the fewest copies come first.
+//! - A chunk that no cell can store costs next to nothing until the colony changes, or its copies fall again.
 
 mod backoff;
 mod holdoff;
@@ -28,276 +28,285 @@ mod shortage;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::context::{TaskIds, View};
-use crate::cell::heal::backoff::Avoided;
-use crate::cell::heal::holdoff::Hold;
+use crate::cell::context::Context;
+use crate::cell::heal::backoff::Backoff;
+use crate::cell::heal::holdoff::HoldOff;
 use crate::cell::heal::round::Round;
-use crate::cell::heal::shortage::Wound;
+use crate::cell::heal::shortage::{Shortage, copies_left};
+use crate::cell::input::{SendOutcome, TaskId};
+use crate::cell::output::{Event, Output};
 use crate::cell::rank;
-use crate::cell::replicas::map::{Holding, Holdings};
-use crate::cell::token_bucket::Bucket;
-use crate::cell::{Event, Output, SendOutcome, TaskId};
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::cell::replicas::map::ReplicaMap;
+use crate::cell::replicas::queries::Queries;
+use crate::cell::task_ids::TaskIds;
+use crate::cell::token_bucket::TokenBucket;
+use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 
-/// Chunks in one round, at the most.
-const ROUND_CHUNKS: usize = 256;
-/// What the rate moves in so many seconds makes one round.
+/// Maximum number of chunks in one round.
+const MAX_ROUND_CHUNKS: usize = 256;
+/// A round has as many bytes as the rate allows in this time, in seconds.
 const ROUND_S: u64 = 4;
 
-/// Questions to be asked: each cell, and about which chunks.
-pub(super) type Questions = BTreeMap<CellId, Vec<ChunkId>>;
-
 #[derive(Debug)]
-pub(super) struct Heal {
-    wounds: BTreeMap<ChunkId, Wound>,
-    /// When the next wound is due; none if none will be by time alone.
-    next_look: Option<Time>,
+pub(super) struct Healer {
+    shortages: BTreeMap<ChunkId, Shortage>,
+    /// When the next shortage is due; `None` if none will be without an input.
+    next_due: Option<Time>,
     round: Option<Round>,
-    /// Rounds begun since the start.
+    /// Rounds started.
     rounds: u64,
-    hold: Hold,
-    avoided: Avoided,
-    bucket: Bucket,
-    /// Copies sent since the start, and their bytes.
-    pub(super) copies: u64,
-    pub(super) bytes: u64,
+    hold_off: HoldOff,
+    backoff: Backoff,
+    bucket: TokenBucket,
+    /// Copies sent since the start.
+    pub(super) copies_sent: u64,
+    /// Their bytes.
+    pub(super) bytes_sent: u64,
 }
 
-impl Heal {
+impl Healer {
+    /// `rate` is in bytes per second.
     pub(super) fn new(rate: u64) -> Self {
         Self {
-            wounds: BTreeMap::new(),
-            next_look: None,
+            shortages: BTreeMap::new(),
+            next_due: None,
             round: None,
             rounds: 0,
-            hold: Hold::default(),
-            avoided: Avoided::default(),
-            bucket: Bucket::new(rate),
-            copies: 0,
-            bytes: 0,
+            hold_off: HoldOff::default(),
+            backoff: Backoff::default(),
+            bucket: TokenBucket::new(rate),
+            copies_sent: 0,
+            bytes_sent: 0,
         }
     }
 
-    /// Chunks that lack copies, and of them those that nobody can take.
-    pub(super) fn short(&self) -> (u64, u64) {
-        let stuck = self.wounds.values().filter(|wound| wound.is_stuck()).count();
-        (self.wounds.len() as u64, stuck as u64)
+    /// Number of shortages.
+    pub(super) fn shortages(&self) -> u64 {
+        self.shortages.len() as u64
     }
 
-    /// Counts the copies of a chunk again. A wound that is new is not looked at for `settle_ms`.
-    pub(super) fn recount(&mut self, view: &View, holdings: &Holdings, id: &ChunkId, settle_ms: u64) {
-        let Some(holding) = holdings.get(id) else {
-            self.wounds.remove(id);
+    /// Number of shortages for which no cell can store a copy.
+    pub(super) fn stuck_shortages(&self) -> u64 {
+        self.shortages.values().filter(|shortage| shortage.is_stuck()).count() as u64
+    }
+
+    /// Is there nothing to heal?
+    pub(super) fn is_idle(&self) -> bool {
+        self.shortages.is_empty() && self.round.is_none()
+    }
+
+    /// Counts the copies of a chunk. A new shortage is not due for `settle_ms`.
+    pub(super) fn recount(&mut self, context: &Context, replicas: &ReplicaMap, id: &ChunkId, settle_ms: u64) {
+        let Some(chunk) = replicas.get(id) else {
+            self.shortages.remove(id);
             return;
         };
-        let left = copies_left(view, holdings, holding);
-        // After a start the holders of some chunks may be forgotten, and not all cells are up: those who have copies
-        // could not answer yet.
-        let unknown = holdings.names_of(holding).next().is_none() && view.now < view.unheard_until && !view.draining;
-        let whole = left >= holding.copies || unknown;
-        match self.wounds.get_mut(id) {
-            Some(wound) if whole && !wound.check => drop(self.wounds.remove(id)),
-            Some(wound) => {
-                wound.recount(view, left);
-                self.look_soon(view.now);
+        let left = copies_left(context, replicas, chunk);
+        // After a start the holders of some chunks may be unknown, and not all cells are up to answer.
+        let holders_unknown =
+            replicas.holders_of(chunk).next().is_none() && context.unseen.count(context.now) && !context.draining;
+        let is_healthy = left >= chunk.copies || holders_unknown;
+        match self.shortages.get_mut(id) {
+            Some(shortage) if is_healthy && !shortage.must_query => drop(self.shortages.remove(id)),
+            Some(shortage) => {
+                shortage.recount(context, left);
+                self.schedule_now(context.now);
             }
-            None if whole => {}
+            None if is_healthy => {}
             None => {
-                self.wounds.insert(*id, Wound::new(left, view.now, settle_ms));
-                self.look_soon(view.now);
+                self.shortages.insert(*id, Shortage::new(left, context.now, settle_ms));
+                self.schedule_now(context.now);
             }
         }
     }
 
-    /// Every chunk must be asked for: this cell hands its copies on.
-    pub(super) fn check_all(&mut self, view: &View, holdings: &Holdings) {
-        for id in holdings.ids() {
-            self.check(view, holdings, id);
+    /// The holders of all chunks must be queried: this cell is draining.
+    pub(super) fn query_all(&mut self, context: &Context, replicas: &ReplicaMap) {
+        for id in replicas.ids() {
+            self.query(context, replicas, id);
         }
     }
 
-    /// The chunk must be asked for, whatever is believed of it.
-    pub(super) fn check(&mut self, view: &View, holdings: &Holdings, id: &ChunkId) {
-        self.recount(view, holdings, id, 0);
-        self.wounds.entry(*id).or_insert(Wound::to_check(view.now)).check = true;
-        self.look_soon(view.now);
+    /// The holders of this chunk must be queried, whatever the replica map contains.
+    pub(super) fn query(&mut self, context: &Context, replicas: &ReplicaMap, id: &ChunkId) {
+        self.recount(context, replicas, id, 0);
+        self.shortages.entry(*id).or_insert(Shortage::to_query(context.now)).must_query = true;
+        self.schedule_now(context.now);
     }
 
-    /// The cell stays after all.
-    pub(super) fn check_none(&mut self, view: &View, holdings: &Holdings) {
-        self.wounds.values_mut().for_each(|wound| wound.check = false);
-        for id in holdings.ids() {
-            self.recount(view, holdings, id, 0);
+    /// This cell is no longer draining.
+    pub(super) fn cancel_queries(&mut self, context: &Context, replicas: &ReplicaMap) {
+        self.shortages.values_mut().for_each(|shortage| shortage.must_query = false);
+        for id in replicas.ids() {
+            self.recount(context, replicas, id, 0);
         }
     }
 
-    /// Something has changed among the cells: who could take no copy then may be able to now.
+    /// This cell has changed: some cell may be able to store a copy now.
     pub(super) fn colony_changed(&mut self, now: Time, cell: &CellId) {
-        self.avoided.changed(now, cell);
-        self.wounds.values_mut().for_each(|wound| wound.colony_changed(now));
-        if !self.wounds.is_empty() {
-            self.look_soon(now);
+        self.backoff.cell_changed(now, cell);
+        self.shortages.values_mut().for_each(|shortage| shortage.colony_changed(now));
+        if !self.shortages.is_empty() {
+            self.schedule_now(now);
         }
     }
 
-    /// So many other cells are active now, and some may have `returned` from the dead.
-    pub(super) fn company(&mut self, view: &View, others: usize, returned: bool) {
-        self.hold.look(view.now, view.settings.silent_after_ms, others, returned);
+    /// Updates the hold-off. `returned` is true if a cell has returned from the dead since the last call.
+    pub(super) fn update_hold_off(&mut self, context: &Context, returned: bool) {
+        let others = context.members.active_count();
+        self.hold_off.update(context.now, context.settings.silent_after_ms, others, returned);
     }
 
-    fn look_soon(&mut self, now: Time) {
-        self.next_look = Some(self.next_look.map_or(now, |next| next.min(now)));
+    fn schedule_now(&mut self, now: Time) {
+        self.next_due = Some(self.next_due.map_or(now, |next| next.min(now)));
     }
 
-    /// Is a round under way?
-    pub(super) fn is_busy(&self) -> bool {
-        self.round.is_some()
-    }
-
-    /// Begins a round if one is due: its number, and what is to be asked for it.
-    pub(super) fn begin(
+    /// Starts a round if one is due. Returns its number and the queries to make for it.
+    pub(super) fn start_round(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
+        context: &Context,
+        replicas: &ReplicaMap,
         out: &mut Vec<Output>,
-    ) -> Option<(u64, Questions)> {
-        let now = view.now;
+    ) -> Option<(u64, Queries)> {
+        let now = context.now;
         if self.round.take_if(|round| round.is_overdue(now)).is_some() {
-            // Its wounds are where they were.
-            self.look_soon(now);
+            // Its shortages are still there.
+            self.schedule_now(now);
         }
-        if self.round.is_some() || self.hold.is_on(now) || self.next_look.is_none_or(|next| now < next) {
+        if self.round.is_some() || self.hold_off.is_active(now) || self.next_due.is_none_or(|next| now < next) {
             return None;
         }
-        self.avoided.forget(now);
-        let chosen = self.choose(view, holdings);
-        let questions = round::questions(view, holdings, &chosen);
-        if questions.is_empty() {
+        self.backoff.forget(now);
+        let chunks = self.choose(context, replicas);
+        let queries = round::queries(context, replicas, &chunks);
+        if queries.is_empty() {
             return None;
         }
-        if let Some(fewest) = chosen.iter().filter_map(|id| self.wounds.get(id)).map(|wound| wound.left).min()
-            && fewest < u8::MAX
-        {
-            out.push(Output::Event(Event::HealStarted { chunks: self.wounds.len(), fewest_copies: fewest.into() }));
+        let shortages = chunks.iter().filter_map(|id| self.shortages.get(id));
+        let fewest = shortages.filter(|shortage| shortage.is_counted()).map(|shortage| shortage.copies_left).min();
+        if let Some(fewest) = fewest {
+            let (chunks, fewest_copies) = (self.shortages.len(), fewest.into());
+            out.push(Output::Event(Event::HealStarted { chunks, fewest_copies }));
         }
         self.rounds += 1;
-        self.round = Some(Round::new(self.rounds, now, &questions));
-        Some((self.rounds, questions))
+        self.round = Some(Round::new(self.rounds, now, &queries));
+        Some((self.rounds, queries))
     }
 
-    /// The chunks of the next round, the most endangered first.
-    fn choose(&mut self, view: &View, holdings: &Holdings) -> Vec<ChunkId> {
-        let now = view.now;
+    /// The chunks of the next round, those with the fewest copies first.
+    fn choose(&mut self, context: &Context, replicas: &ReplicaMap) -> Vec<ChunkId> {
+        let now = context.now;
         let mut next: Option<Time> = None;
         let mut due = Vec::new();
-        for (id, wound) in &self.wounds {
-            let at = wound.due(view, holdings, id);
+        for (id, shortage) in &self.shortages {
+            let at = shortage.due(context, replicas, id);
             if at <= now {
-                // Of those that are as endangered, first the ones for which we rank high: the others' are elsewhere.
-                due.push((wound.left, Reverse(rank::draw(id, &view.id)), *id));
+                // With equal copies, first the chunks for which this cell ranks high. Others heal the rest.
+                due.push((shortage.copies_left, Reverse(rank::draw(id, &context.id)), *id));
             } else {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
-        // When the round has ended those that are left are looked at again.
-        self.next_look = next;
+        // The end of the round schedules the chunks that are not in it.
+        self.next_due = next;
         due.sort_unstable();
         let budget = self.bucket.rate().saturating_mul(ROUND_S);
         let (mut chosen, mut bytes) = (Vec::new(), 0);
-        let reachable: Vec<CellId> = view.reachable().map(|(cell, _)| cell).collect();
+        let reachable: Vec<CellId> = context.reachable().map(|(cell, _)| cell).collect();
         for (left, _, id) in due {
-            let Some(holding) = holdings.get(&id) else { continue };
-            let known: BTreeSet<CellId> = holdings.names_of(holding).collect();
-            if left < holding.copies && reachable.iter().all(|cell| known.contains(cell)) {
-                // All who are there have it: nobody is left to ask, or to send it to.
-                if let Some(wound) = self.wounds.get_mut(&id) {
-                    wound.stick(now);
+            let Some(chunk) = replicas.get(&id) else { continue };
+            let holders: BTreeSet<CellId> = replicas.holders_of(chunk).collect();
+            if left < chunk.copies && reachable.iter().all(|cell| holders.contains(cell)) {
+                // All reachable cells hold it: there is no cell to query, and none to send it to.
+                if let Some(shortage) = self.shortages.get_mut(&id) {
+                    shortage.set_stuck(now);
                 }
                 continue;
             }
-            if !chosen.is_empty() && (chosen.len() >= ROUND_CHUNKS || bytes >= budget) {
+            if !chosen.is_empty() && (chosen.len() >= MAX_ROUND_CHUNKS || bytes >= budget) {
                 break;
             }
-            bytes += u64::from(holding.len) * u64::from(holding.copies.saturating_sub(left).max(1));
+            bytes += u64::from(chunk.len) * u64::from(chunk.copies.saturating_sub(left).max(1));
             chosen.push(id);
         }
         chosen
     }
 
-    /// A cell does not have these chunks. If we sent it one of them, it does not keep what it takes.
-    pub(super) fn absent(&mut self, now: Time, cell: CellId, absent: &[ChunkId]) {
-        self.avoided.absent(now, cell, absent);
+    /// A cell does not have these chunks. If this cell sent it one of them, it is unreliable.
+    pub(super) fn chunks_absent(&mut self, now: Time, cell: CellId, absent: &[ChunkId]) {
+        self.backoff.chunks_absent(now, cell, absent);
     }
 
-    /// Notes what a cell that was asked for the round with this number answered: which of the chunks in question it has,
-    /// and which not. An answer that comes when that round is over says nothing for the next one, which asks itself.
-    pub(super) fn answered(&mut self, view: &View, round: u64, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
+    /// Records a cell's answer to its query for the round with this number: which of the chunks it has, and which not. An
+    /// answer for an earlier round is ignored; each round queries anew.
+    pub(super) fn query_done(
+        &mut self,
+        context: &Context,
+        round: u64,
+        cell: CellId,
+        present: &[ChunkId],
+        absent: &[ChunkId],
+    ) {
         if let Some(round) = self.round.as_mut().filter(|now| now.number() == round) {
-            round.answered(view, cell, present, absent);
+            round.query_done(context, cell, present, absent);
         }
     }
 
-    /// Goes on with the round. When all of it is done the chunks' wounds are closed, or wait for the next one.
-    pub(super) fn advance(&mut self, view: &View, holdings: &Holdings, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
-        let (avoided, bucket) = (&self.avoided, &mut self.bucket);
-        let done = self.round.take_if(|round| round.advance(view, holdings, avoided, bucket, task_ids, out));
-        let Some(round) = done else { return };
-        for (id, present) in round.tell(view, holdings, out) {
-            self.close(view, holdings, &id, present);
+    /// Continues the round. When it is over, its shortages end, or wait for another round.
+    pub(super) fn advance(
+        &mut self,
+        context: &Context,
+        replicas: &ReplicaMap,
+        task_ids: &mut TaskIds,
+        out: &mut Vec<Output>,
+    ) {
+        let (backoff, bucket) = (&self.backoff, &mut self.bucket);
+        let over = self.round.take_if(|round| round.advance(context, replicas, backoff, bucket, task_ids, out));
+        let Some(round) = over else { return };
+        for (id, present) in round.end(context, replicas, out) {
+            self.chunk_done(context, replicas, &id, present);
         }
-        self.look_soon(view.now);
+        self.schedule_now(context.now);
     }
 
-    /// Notes how sending a copy ended, and tells of which chunk it was; none if the round has been given up.
-    pub(super) fn sent(
+    /// Records the outcome of sending a copy. Returns the chunk; `None` if the round was abandoned.
+    pub(super) fn send_done(
         &mut self,
         now: Time,
-        holdings: &mut Holdings,
+        replicas: &mut ReplicaMap,
         task_id: TaskId,
-        how: SendOutcome,
+        outcome: SendOutcome,
     ) -> Option<ChunkId> {
-        let (id, target) = self.round.as_mut()?.sent(holdings, task_id, how)?;
-        self.avoided.sent(now, id, target, how);
-        if how == SendOutcome::Stored {
-            self.copies += 1;
-            self.bytes += bytes_of(holdings, &id);
+        let (id, target) = self.round.as_mut()?.send_done(replicas, task_id, outcome)?;
+        self.backoff.send_done(now, id, target, outcome);
+        if outcome == SendOutcome::Stored {
+            self.copies_sent += 1;
+            self.bytes_sent += replicas.len_of(&id);
         }
         Some(id)
     }
 
-    /// A round has looked at the chunk, and so many cells said that they have it: its wound is closed, or waits. What is
-    /// believed does not do for a draining cell.
-    fn close(&mut self, view: &View, holdings: &Holdings, id: &ChunkId, present: usize) {
-        let wanted = holdings.get(id).map_or(0, |holding| usize::from(holding.copies));
-        if let Some(wound) = self.wounds.get_mut(id) {
-            wound.check &= present < wanted;
+    /// A round with this chunk is over; `present` cells reported that they have it. Its shortage ends, or waits. For a
+    /// draining cell recorded copies are not enough.
+    fn chunk_done(&mut self, context: &Context, replicas: &ReplicaMap, id: &ChunkId, present: usize) {
+        let wanted = replicas.get(id).map_or(0, |chunk| usize::from(chunk.copies));
+        if let Some(shortage) = self.shortages.get_mut(id) {
+            shortage.must_query &= present < wanted;
         }
-        self.recount(view, holdings, id, 0);
-        let Some(wound) = self.wounds.get_mut(id) else { return };
-        let Some(holding) = holdings.get(id) else { return };
-        let nobody = !view.reachable().any(|(cell, _)| {
-            view.takes(&cell, holding.len).is_some()
-                && !holdings.believes(id, &cell)
-                && !self.avoided.is_unreliable(view.now, &cell)
+        self.recount(context, replicas, id, 0);
+        let Some(shortage) = self.shortages.get_mut(id) else { return };
+        let Some(chunk) = replicas.get(id) else { return };
+        let has_target = context.reachable().any(|(cell, _)| {
+            context.candidate(&cell, chunk.len).is_some()
+                && !replicas.is_holder(id, &cell)
+                && !self.backoff.is_unreliable(context.now, &cell)
         });
-        // Where enough are believed somebody has not answered yet, and is asked again.
-        if nobody && wound.left < holding.copies {
-            wound.stick(view.now);
+        // If enough copies are recorded, some cell has not answered yet, and is queried again.
+        if !has_target && shortage.copies_left < chunk.copies {
+            shortage.set_stuck(context.now);
         } else {
-            wound.tried(view.now);
+            shortage.back_off(context.now);
         }
     }
-}
-
-/// Copies of a chunk that count, our own among them; 255 or more are 255.
-fn copies_left(view: &View, holdings: &Holdings, holding: &Holding) -> u8 {
-    let others = holdings.names_of(holding).filter(|cell| view.counts(cell)).count();
-    u8::try_from(others + usize::from(!view.draining)).unwrap_or(u8::MAX)
-}
-
-/// The length of our copy of a chunk; none if that is gone by now.
-fn bytes_of(holdings: &Holdings, id: &ChunkId) -> u64 {
-    holdings.get(id).map_or(0, |holding| holding.len.into())
 }

@@ -1,203 +1,204 @@
-//! A round of healing: for some chunks the living cells are asked what they have, the copies that are missing are sent,
-//! and all who have one are told.
+//! A healing round: for some chunks it queries the other cells, sends the missing copies, and tells all holders.
 //!
 //! ```text
-//!   asking ── all have answered, or long enough ──▶ plan ──▶ sending ── nothing queued or on its way ──▶ telling
+//!   querying ── all have answered, or timeout ──▶ plan ──▶ sending ── nothing queued or under way ──▶ end: send hints
 //! ```
 //!
-//! What always holds:
+//! Invariants:
 //!
-//! - No byte moves before the plan is made, and that counts all copies that are believed to be there, or said to be.
-//! - Once made, the plan does not grow. What is learned later spares a copy, or moves it to the next target: a holder is
-//!   back, a target refuses.
-//! - A copy goes only to a cell that was asked and said that it does not have the chunk. Targets are chosen by rendezvous
-//!   hashing, so that two healers who do meet choose the same ones, and the second finds the copy there.
+//! - No byte is sent before the plan is made, and the plan counts all copies that are recorded or reported.
+//! - The plan does not grow. What is learned later saves a copy or moves it to the next target: a holder returns, a target
+//!   refuses.
+//! - A copy goes only to a cell that was queried and does not have the chunk. Targets are chosen by rendezvous hashing, so
+//!   that two cells that heal a chunk at the same time choose the same targets, and the second finds the copy there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::cell::context::{TaskIds, View};
-use crate::cell::heal::backoff::Avoided;
-use crate::cell::heal::{Questions, bytes_of, copies_left};
-use crate::cell::placement::{Candidate, prefer};
-use crate::cell::replicas::map::{Holding, Holdings};
-use crate::cell::token_bucket::Bucket;
-use crate::cell::{Event, Output, Persist, SendOutcome, Task, TaskId};
-use crate::id::CellId;
-use crate::id::ChunkId;
-use crate::id::MAX_HOLDERS;
+use crate::cell::context::Context;
+use crate::cell::heal::backoff::Backoff;
+use crate::cell::heal::shortage::copies_left;
+use crate::cell::input::{SendOutcome, TaskId};
+use crate::cell::output::{Event, Output, Persist, Task};
+use crate::cell::placement::{Candidate, order_for_chunk};
+use crate::cell::replicas::map::{LocalChunk, ReplicaMap};
+use crate::cell::replicas::queries::Queries;
+use crate::cell::task_ids::TaskIds;
+use crate::cell::token_bucket::TokenBucket;
+use crate::id::{CellId, ChunkId, MAX_HOLDERS};
 use crate::time::Time;
 use crate::wire::holder_hints::HolderHint;
 
-/// Copies on their way at once.
+/// Maximum number of copies under way.
 const MAX_SENDS: usize = 4;
-/// In a colony of up to so many others each is asked; in a larger one the believed holders and the likeliest targets.
-const ASK_ALL: usize = 64;
-/// Likeliest targets asked in a larger colony.
-const ASK_TARGETS: usize = 12;
-/// After so long a round goes on with the answers that are there, in milliseconds.
-const ANSWER_PATIENCE_MS: u64 = 20_000;
-/// A round that has not ended after so long is given up, in milliseconds.
-const ROUND_PATIENCE_MS: u64 = 900_000;
+/// In a colony with up to this many other cells all are queried; in a larger one the known holders and the likeliest
+/// targets.
+const QUERY_ALL: usize = 64;
+/// Likeliest targets to query in a larger colony.
+const QUERY_TARGETS: usize = 12;
+/// A round continues without the missing answers after this time, in milliseconds.
+const ANSWER_TIMEOUT_MS: u64 = 20_000;
+/// A round is abandoned after this time, in milliseconds.
+const ROUND_TIMEOUT_MS: u64 = 900_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Round {
     number: u64,
-    began: Time,
-    chunks: BTreeMap<ChunkId, Healing>,
-    /// Cells that have not answered yet.
-    asking: usize,
-    /// Is it settled what is to be sent? Answers that come later change beliefs, but not the round.
+    started: Time,
+    chunks: BTreeMap<ChunkId, ChunkPlan>,
+    /// Number of queries without an answer.
+    unanswered: usize,
+    /// Is the plan made? Later answers change the replica map, but not the plan.
     planned: bool,
-    /// One entry for each copy that is to be sent.
+    /// One entry for each copy to send.
     queue: VecDeque<ChunkId>,
-    sends: BTreeMap<TaskId, (ChunkId, CellId)>,
-    copies: u64,
-    bytes: u64,
+    under_way: BTreeMap<TaskId, (ChunkId, CellId)>,
+    copies_sent: u64,
+    bytes_sent: u64,
 }
 
-/// What a round does for one chunk.
+/// What the round knows and does about one chunk.
 #[derive(Debug, Default)]
-struct Healing {
-    /// Cells that said they have it.
+struct ChunkPlan {
+    /// Number of cells that reported that they have it.
     present: usize,
-    /// Cells that said they do not.
+    /// Cells that reported that they do not have it.
     absent: Vec<CellId>,
-    /// Those of them that it may go to, best first.
+    /// Those of them that it can be sent to, the best first.
     targets: VecDeque<CellId>,
+    /// Targets that it is being sent to.
     under_way: Vec<CellId>,
-    /// Where it is now that it was not.
-    gained: Vec<CellId>,
+    /// New holders.
+    new_holders: Vec<CellId>,
 }
 
 impl Round {
-    /// The round with this number, which begins now, by asking this.
-    pub(super) fn new(number: u64, now: Time, questions: &Questions) -> Self {
-        let asked: BTreeSet<ChunkId> = questions.values().flatten().copied().collect();
-        let chunks = asked.into_iter().map(|id| (id, Healing::default())).collect();
-        Self { number, began: now, chunks, asking: questions.len(), ..Self::default() }
+    /// A round that starts now, with these queries.
+    pub(super) fn new(number: u64, now: Time, queries: &Queries) -> Self {
+        let ids: BTreeSet<ChunkId> = queries.values().flatten().copied().collect();
+        let chunks = ids.into_iter().map(|id| (id, ChunkPlan::default())).collect();
+        Self { number, started: now, chunks, unanswered: queries.len(), ..Self::default() }
     }
 
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Is it to be given up?
+    /// Must it be abandoned?
     pub(super) fn is_overdue(&self, now: Time) -> bool {
-        now.since_ms(self.began) > ROUND_PATIENCE_MS
+        now.since_ms(self.started) > ROUND_TIMEOUT_MS
     }
 
-    /// Notes what a cell answered: which of the chunks in question it has, and which not.
-    pub(super) fn answered(&mut self, view: &View, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
+    /// Records the answer of a cell: which of the chunks in its query it has, and which not.
+    pub(super) fn query_done(&mut self, context: &Context, cell: CellId, present: &[ChunkId], absent: &[ChunkId]) {
         if self.planned {
             return;
         }
-        self.asking = self.asking.saturating_sub(1);
-        for id in present.iter().filter(|_| view.counts(&cell)) {
-            if let Some(healing) = self.chunks.get_mut(id) {
-                healing.present += 1;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        for id in present.iter().filter(|_| context.counts_copies_on(&cell)) {
+            if let Some(plan) = self.chunks.get_mut(id) {
+                plan.present += 1;
             }
         }
         for id in absent {
-            if let Some(healing) = self.chunks.get_mut(id) {
-                healing.absent.push(cell);
+            if let Some(plan) = self.chunks.get_mut(id) {
+                plan.absent.push(cell);
             }
         }
     }
 
-    /// Plans what is to be sent as soon as all have answered, and sends what may be sent now. True when all is done.
+    /// Makes the plan when all cells have answered, and sends the copies that may be sent now. True if the round is over.
     pub(super) fn advance(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
-        avoided: &Avoided,
-        bucket: &mut Bucket,
+        context: &Context,
+        replicas: &ReplicaMap,
+        backoff: &Backoff,
+        bucket: &mut TokenBucket,
         task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) -> bool {
-        if self.asking > 0 && view.now.since_ms(self.began) < ANSWER_PATIENCE_MS {
+        if self.unanswered > 0 && context.now.since_ms(self.started) < ANSWER_TIMEOUT_MS {
             return false;
         }
         if !self.planned {
             self.planned = true;
-            self.plan(view, holdings, avoided);
+            self.plan(context, replicas, backoff);
         }
-        while self.sends.len() < MAX_SENDS && !self.queue.is_empty() && bucket.is_open(view.now) {
+        while self.under_way.len() < MAX_SENDS && !self.queue.is_empty() && bucket.is_open(context.now) {
             let Some(id) = self.queue.pop_front() else { break };
-            if let Some(send) = self.send(view, holdings, avoided, id, task_ids) {
-                bucket.spend(bytes_of(holdings, &id));
+            if let Some(send) = self.send(context, replicas, backoff, id, task_ids) {
+                bucket.spend(replicas.len_of(&id));
                 out.push(send);
             }
         }
-        self.queue.is_empty() && self.sends.is_empty()
+        self.queue.is_empty() && self.under_way.is_empty()
     }
 
-    /// Puts the copies that are missing in the queue: all but those that are there already.
-    fn plan(&mut self, view: &View, holdings: &Holdings, avoided: &Avoided) {
-        for (id, healing) in &mut self.chunks {
-            let Some(holding) = holdings.get(id) else { continue };
-            let there =
-                usize::from(copies_left(view, holdings, holding)).max(healing.present + usize::from(!view.draining));
-            let missing = usize::from(holding.copies).saturating_sub(there);
-            let fit: Vec<(CellId, Candidate)> = std::mem::take(&mut healing.absent)
+    /// Queues the missing copies.
+    fn plan(&mut self, context: &Context, replicas: &ReplicaMap, backoff: &Backoff) {
+        for (id, plan) in &mut self.chunks {
+            let Some(chunk) = replicas.get(id) else { continue };
+            let recorded = usize::from(copies_left(context, replicas, chunk));
+            let reported = plan.present + usize::from(!context.draining);
+            let missing = usize::from(chunk.copies).saturating_sub(recorded.max(reported));
+            let candidates: Vec<(CellId, Candidate)> = std::mem::take(&mut plan.absent)
                 .into_iter()
-                .filter(|cell| !avoided.contains(view.now, cell))
-                .filter_map(|cell| Some((cell, view.takes(&cell, holding.len)?)))
+                .filter(|cell| !backoff.is_paused(context.now, cell))
+                .filter_map(|cell| Some((cell, context.candidate(&cell, chunk.len)?)))
                 .collect();
-            healing.targets = prefer(id, &fit).into();
-            self.queue.extend(std::iter::repeat_n(*id, missing.min(healing.targets.len())));
+            plan.targets = order_for_chunk(id, &candidates).into();
+            self.queue.extend(std::iter::repeat_n(*id, missing.min(plan.targets.len())));
         }
     }
 
-    /// The next copy of this chunk goes on its way; none if it is not needed any more, or has nowhere to go.
+    /// Sends the next copy of this chunk; `None` if it is no longer missing, or has no target.
     fn send(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
-        avoided: &Avoided,
+        context: &Context,
+        replicas: &ReplicaMap,
+        backoff: &Backoff,
         id: ChunkId,
         task_ids: &mut TaskIds,
     ) -> Option<Output> {
-        let (healing, holding) = (self.chunks.get_mut(&id)?, holdings.get(&id)?);
-        // Holders may have come back since it was planned.
-        let there = usize::from(copies_left(view, holdings, holding)) + healing.under_way.len();
-        if there >= usize::from(holding.copies) {
+        let (plan, chunk) = (self.chunks.get_mut(&id)?, replicas.get(&id)?);
+        // Holders may have returned since the plan was made.
+        let copies = usize::from(copies_left(context, replicas, chunk)) + plan.under_way.len();
+        if copies >= usize::from(chunk.copies) {
             return None;
         }
-        let target = healing.next_target(view, avoided, holding)?;
-        let to = view.door(&target)?;
-        let mut holders: Vec<CellId> = holdings
-            .names_of(holding)
-            .filter(|cell| view.counts(cell))
-            .chain(healing.under_way.iter().copied())
+        let target = plan.next_target(context, backoff, chunk)?;
+        let to = context.address_of(&target)?;
+        let mut holders: Vec<CellId> = replicas
+            .holders_of(chunk)
+            .filter(|cell| context.counts_copies_on(cell))
+            .chain(plan.under_way.iter().copied())
             .collect();
         holders.push(target);
-        if !view.draining {
-            holders.push(view.id);
+        if !context.draining {
+            holders.push(context.id);
         }
         holders.truncate(MAX_HOLDERS);
-        healing.under_way.push(target);
+        plan.under_way.push(target);
         let task_id = task_ids.next();
-        self.sends.insert(task_id, (id, target));
-        Some(Output::Task(Task::Send { task_id, chunk: id, to, copies: holding.copies, holders }))
+        self.under_way.insert(task_id, (id, target));
+        Some(Output::Task(Task::Send { task_id, chunk: id, to, copies: chunk.copies, holders }))
     }
 
-    /// Notes how sending a copy ended. Tells of which chunk it was, and who was to have it; none if it is no copy of this
-    /// round.
-    pub(super) fn sent(
+    /// Records the outcome of sending a copy. Returns the chunk and the target; `None` if the copy is not of this round.
+    pub(super) fn send_done(
         &mut self,
-        holdings: &mut Holdings,
+        replicas: &mut ReplicaMap,
         task_id: TaskId,
-        how: SendOutcome,
+        outcome: SendOutcome,
     ) -> Option<(ChunkId, CellId)> {
-        let (id, target) = self.sends.remove(&task_id)?;
-        let healing = self.chunks.get_mut(&id)?;
-        healing.under_way.retain(|cell| *cell != target);
-        match how {
+        let (id, target) = self.under_way.remove(&task_id)?;
+        let plan = self.chunks.get_mut(&id)?;
+        plan.under_way.retain(|cell| *cell != target);
+        match outcome {
             SendOutcome::Stored => {
-                holdings.believe(&id, target, true);
-                healing.gained.push(target);
-                self.copies += 1;
-                self.bytes += bytes_of(holdings, &id);
+                replicas.set_holder(&id, target, true);
+                plan.new_holders.push(target);
+                self.copies_sent += 1;
+                self.bytes_sent += replicas.len_of(&id);
             }
             SendOutcome::Refused | SendOutcome::Failed => self.queue.push_back(id),
             SendOutcome::OwnCopyBad | SendOutcome::OwnCopyGone | SendOutcome::OwnCopyUnreadable => {
@@ -207,77 +208,79 @@ impl Round {
         Some((id, target))
     }
 
-    /// Tells all who have one where the new copies are. Gives the chunks of the round, each with how many cells have
-    /// said that they have it, or took it.
-    pub(super) fn tell(self, view: &View, holdings: &Holdings, out: &mut Vec<Output>) -> Vec<(ChunkId, usize)> {
+    /// Ends the round: sends all holders hints about the new copies. Returns the chunks of the round, each with the number
+    /// of cells that reported that they have it, or have stored it.
+    pub(super) fn end(self, context: &Context, replicas: &ReplicaMap, out: &mut Vec<Output>) -> Vec<(ChunkId, usize)> {
         let mut present = Vec::with_capacity(self.chunks.len());
-        let mut told: BTreeMap<CellId, Vec<HolderHint>> = BTreeMap::new();
-        for (id, healing) in self.chunks {
-            present.push((id, healing.present + healing.gained.len()));
-            if healing.gained.is_empty() {
+        let mut hints: BTreeMap<CellId, Vec<HolderHint>> = BTreeMap::new();
+        for (id, plan) in self.chunks {
+            present.push((id, plan.present + plan.new_holders.len()));
+            if plan.new_holders.is_empty() {
                 continue;
             }
-            let mut holders: Vec<CellId> = holdings.holders(&id).collect();
+            let mut holders: Vec<CellId> = replicas.holders(&id).collect();
             for cell in &holders {
-                // Those that have it now know only of those that had it before them.
-                let others: Vec<CellId> = healing.gained.iter().copied().filter(|gained| gained != cell).collect();
+                // A new holder was told only about the holders before it.
+                let others: Vec<CellId> = plan.new_holders.iter().copied().filter(|new| new != cell).collect();
                 if !others.is_empty() {
-                    told.entry(*cell).or_default().push(HolderHint { id, holders: others });
+                    hints.entry(*cell).or_default().push(HolderHint { id, holders: others });
                 }
             }
-            holders.push(view.id);
+            holders.push(context.id);
             holders.sort_unstable();
             out.push(Output::Persist(Persist::Holders { chunk: id, holders }));
         }
-        for (cell, news) in told {
-            if let Some(to) = view.door(&cell) {
-                out.push(Output::Task(Task::SendHints { to, hints: news }));
+        for (cell, hints) in hints {
+            if let Some(to) = context.address_of(&cell) {
+                out.push(Output::Task(Task::SendHints { to, hints }));
             }
         }
-        if self.copies > 0 {
-            out.push(Output::Event(Event::HealDone { copies: self.copies, bytes: self.bytes }));
+        if self.copies_sent > 0 {
+            out.push(Output::Event(Event::HealDone { copies: self.copies_sent, bytes: self.bytes_sent }));
         }
         present
     }
 }
 
-impl Healing {
-    /// The best cell that is left to send a copy to.
-    fn next_target(&mut self, view: &View, avoided: &Avoided, holding: &Holding) -> Option<CellId> {
+impl ChunkPlan {
+    /// The best remaining target.
+    fn next_target(&mut self, context: &Context, backoff: &Backoff, chunk: &LocalChunk) -> Option<CellId> {
         loop {
             let target = self.targets.pop_front()?;
-            if !avoided.contains(view.now, &target) && view.takes(&target, holding.len).is_some() {
+            if !backoff.is_paused(context.now, &target) && context.candidate(&target, chunk.len).is_some() {
                 return Some(target);
             }
         }
     }
 }
 
-/// Who is to be asked what about these chunks.
-pub(super) fn questions(view: &View, holdings: &Holdings, chosen: &[ChunkId]) -> Questions {
-    let there: Vec<CellId> = view.reachable().map(|(cell, _)| cell).collect();
-    if there.len() <= ASK_ALL {
-        return if chosen.is_empty() {
-            Questions::new()
+/// The queries for a round about these chunks.
+pub(super) fn queries(context: &Context, replicas: &ReplicaMap, chunks: &[ChunkId]) -> Queries {
+    let reachable: Vec<CellId> = context.reachable().map(|(cell, _)| cell).collect();
+    if reachable.len() <= QUERY_ALL {
+        return if chunks.is_empty() {
+            Queries::new()
         } else {
-            there.into_iter().map(|cell| (cell, chosen.to_vec())).collect()
+            reachable.into_iter().map(|cell| (cell, chunks.to_vec())).collect()
         };
     }
-    let mut questions = Questions::new();
-    for id in chosen {
-        let Some(holding) = holdings.get(id) else { continue };
-        let believed: BTreeSet<CellId> = holdings.names_of(holding).filter(|cell| view.door(cell).is_some()).collect();
-        // Whoever knows of no other holder has forgotten them, and they may be anywhere.
-        let asked: BTreeSet<CellId> = if believed.is_empty() {
-            there.iter().copied().collect()
+    let mut queries = Queries::new();
+    for id in chunks {
+        let Some(chunk) = replicas.get(id) else { continue };
+        let known: BTreeSet<CellId> =
+            replicas.holders_of(chunk).filter(|cell| context.address_of(cell).is_some()).collect();
+        // If no other holder is known, the holders were forgotten and can be anywhere.
+        let cells: BTreeSet<CellId> = if known.is_empty() {
+            reachable.iter().copied().collect()
         } else {
-            let fit = there.iter().filter(|cell| !believed.contains(cell));
-            let fit: Vec<_> = fit.filter_map(|cell| Some((*cell, view.takes(cell, holding.len)?))).collect();
-            prefer(id, &fit).into_iter().take(ASK_TARGETS).chain(believed.iter().copied()).collect()
+            let others = reachable.iter().filter(|cell| !known.contains(cell));
+            let candidates: Vec<_> =
+                others.filter_map(|cell| Some((*cell, context.candidate(cell, chunk.len)?))).collect();
+            order_for_chunk(id, &candidates).into_iter().take(QUERY_TARGETS).chain(known.iter().copied()).collect()
         };
-        for cell in asked {
-            questions.entry(cell).or_default().push(*id);
+        for cell in cells {
+            queries.entry(cell).or_default().push(*id);
         }
     }
-    questions
+    queries
 }

@@ -1,78 +1,96 @@
-//! A wound: one chunk of ours lacks copies, and there is a time to look at it.
+//! A shortage: one local chunk is under-replicated, and there is a time at which to heal it.
 //!
 //! ```text
-//!   copies fall ─▶ delay by urgency ─▶ steps by rank ─▶ due ─▶ looked at in vain
+//!   copies fall ─▶ delay by urgency ─▶ steps by rank ─▶ due ─▶ round without success
 //!                                        ▲              ▲              │
-//!                                        │              └─ back off ───┤ longer each time
+//!                                        │              └─ backoff ────┤ longer each time
 //!                                        │                             │
-//!                                        └─ colony changes ── stuck ◀──┘ nobody can take a copy
+//!                                        └─ colony changes ── stuck ◀──┘ no cell can store a copy
 //! ```
 //!
-//! - The wait begins when the copies fall, and not anew when they are counted again: a holder that comes and goes does
-//!   not put it off.
-//! - When they fall again the delay is the shorter one, and whatever was tried in vain before is forgotten.
-//! - A stuck wound is looked at only now and then: nobody says so when a cell has room again of which it never told, or
-//!   keeps what it takes by now. When the colony changes, the holders wait for their turns once more, or all of them would
-//!   begin at the moment when a cell with room appears.
+//! - The delay starts when the number of copies falls, and does not start again when they are only counted again: a
+//!   holder that comes and goes does not postpone healing.
+//! - When the number falls further, the shorter delay applies, and earlier rounds without success are forgotten.
+//! - A stuck shortage is tried only rarely. The cell is not notified when another cell has space again, or keeps copies
+//!   again. When the colony changes, the holders wait for their turns by rank once more; otherwise all of them would start
+//!   when a cell with space appears.
 
-use crate::cell::context::View;
+use crate::cell::context::Context;
 use crate::cell::rank;
-use crate::cell::replicas::map::Holdings;
+use crate::cell::replicas::map::{LocalChunk, ReplicaMap};
 use crate::id::ChunkId;
 use crate::time::Time;
 
-/// The first wait after a round that did not heal a chunk, in milliseconds; it doubles each time.
-const BACK_OFF_MS: u64 = 5_000;
-/// The longest such wait is the first times two to this power: ten minutes and some.
+/// First pause after a round without success, in milliseconds. It doubles each time.
+const BACKOFF_MS: u64 = 5_000;
+/// Maximum number of doublings, which makes a longest pause of 640 s.
 const MAX_DOUBLINGS: u8 = 7;
-/// A wound for which nobody could take a copy is looked at again after so long, in milliseconds, though nothing has changed.
+/// Pause before a stuck shortage is tried again although the colony has not changed, in milliseconds.
 const STUCK_MS: u64 = 600_000;
+/// [`Shortage::copies_left`] of a chunk whose copies have not been counted.
+const NOT_COUNTED: u8 = u8::MAX;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wound {
+pub(super) struct Shortage {
     /// Copies that count.
-    pub(super) left: u8,
-    /// Since when there are so few.
-    fell: Fallen,
-    /// Since when there is somebody who can take a copy: from then on the holders wait for their turns.
+    pub(super) copies_left: u8,
+    since: Since,
+    /// Since when a cell may be able to store a copy. The holders wait for their turns from then on.
     ready: Time,
-    /// Not to be looked at before: it is new, or was tried in vain.
+    /// No round before this time: the shortage is new, or a round was without success.
     not_before: Time,
     failures: u8,
-    /// No cell could take a copy when it was last looked at.
+    /// In the last round no cell could store a copy.
     stuck: bool,
-    /// To be asked for once, however many copies are believed: a draining cell must know.
-    pub(super) check: bool,
+    /// The holders must be queried once, however many copies are recorded: this cell is draining.
+    pub(super) must_query: bool,
 }
 
-impl Wound {
-    /// So few copies are left from now on. It is not looked at for `settle_ms`.
-    pub(super) fn new(left: u8, now: Time, settle_ms: u64) -> Self {
+/// Since when there have been at most one, two or three copies, and too few at all.
+type Since = [Option<Time>; 4];
+
+impl Shortage {
+    /// This many copies are left from now on. No round starts within `settle_ms`.
+    pub(super) fn new(copies_left: u8, now: Time, settle_ms: u64) -> Self {
+        let since = update_since([None; 4], copies_left, now);
         let not_before = now.plus_ms(settle_ms);
-        Self { left, fell: fallen(left, [None; 4], now), not_before, check: false, ..Self::to_check(now) }
+        Self { copies_left, since, not_before, must_query: false, ..Self::to_query(now) }
     }
 
-    /// No copy is known to be missing, but the chunk is to be asked for.
-    pub(super) fn to_check(now: Time) -> Self {
-        Self { left: u8::MAX, fell: [None; 4], ready: now, not_before: now, failures: 0, stuck: false, check: true }
-    }
-
-    /// The copies were counted again: so many are left.
-    pub(super) fn recount(&mut self, view: &View, left: u8) {
-        self.fell = fallen(left, self.fell, view.now);
-        if left < self.left {
-            // Whatever was tried before, and however often, it is more urgent now.
-            self.not_before = view.now;
-            (self.stuck, self.failures) = (false, 0);
-        } else if left > self.left && self.left < u8::MAX {
-            // Holders are coming back: the next may be on its way.
-            let [_, pause_ms, ..] = view.settings.heal_delay_ms;
-            self.not_before = self.not_before.max(view.now.plus_ms(pause_ms));
+    /// No copy is known to be missing, but the holders must be queried.
+    pub(super) fn to_query(now: Time) -> Self {
+        Self {
+            copies_left: NOT_COUNTED,
+            since: [None; 4],
+            ready: now,
+            not_before: now,
+            failures: 0,
+            stuck: false,
+            must_query: true,
         }
-        self.left = left;
     }
 
-    /// Who could take no copy before may be able to now.
+    /// Have its copies been counted?
+    pub(super) fn is_counted(&self) -> bool {
+        self.copies_left != NOT_COUNTED
+    }
+
+    /// The copies were counted again.
+    pub(super) fn recount(&mut self, context: &Context, copies_left: u8) {
+        self.since = update_since(self.since, copies_left, context.now);
+        if copies_left < self.copies_left {
+            // It is more urgent now.
+            self.not_before = context.now;
+            (self.stuck, self.failures) = (false, 0);
+        } else if copies_left > self.copies_left && self.is_counted() {
+            // Holders are returning, and more may follow.
+            let [_, pause_ms, ..] = context.settings.heal_delay_ms;
+            self.not_before = self.not_before.max(context.now.plus_ms(pause_ms));
+        }
+        self.copies_left = copies_left;
+    }
+
+    /// The colony has changed: a cell may be able to store a copy now.
     pub(super) fn colony_changed(&mut self, now: Time) {
         if self.stuck {
             self.stuck = false;
@@ -84,43 +102,46 @@ impl Wound {
         self.stuck
     }
 
-    /// No cell can take a copy.
-    pub(super) fn stick(&mut self, now: Time) {
+    /// No cell can store a copy.
+    pub(super) fn set_stuck(&mut self, now: Time) {
         self.stuck = true;
         self.not_before = now.plus_ms(STUCK_MS);
     }
 
-    /// A round has looked at it, and it is still there.
-    pub(super) fn tried(&mut self, now: Time) {
+    /// A round has ended, and the shortage is still there.
+    pub(super) fn back_off(&mut self, now: Time) {
         self.stuck = false;
-        self.not_before = now.plus_ms(BACK_OFF_MS << self.failures.min(MAX_DOUBLINGS));
+        self.not_before = now.plus_ms(BACKOFF_MS << self.failures.min(MAX_DOUBLINGS));
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// When it is to be looked at: the sooner the fewer copies are left, and the later the more holders come first.
-    pub(super) fn due(&self, view: &View, holdings: &Holdings, id: &ChunkId) -> Time {
-        // What is stuck is counted no more than it must be: there may be many.
-        if view.draining || (self.stuck && view.now < self.not_before) {
+    /// When to heal it: earlier with fewer copies left, and later with more holders that rank before this cell.
+    pub(super) fn due(&self, context: &Context, replicas: &ReplicaMap, id: &ChunkId) -> Time {
+        // Ranks are not computed for stuck shortages: there can be many.
+        if context.draining || (self.stuck && context.now < self.not_before) {
             return self.not_before;
         }
-        let due = self.fell.iter().zip(view.settings.heal_delay_ms);
-        let due = due.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms))).min().unwrap_or(view.now);
-        let mine = rank::draw(id, &view.id);
-        let before =
-            holdings.holders(id).filter(|cell| view.counts(cell) && rank::draw(id, cell) > mine).count() as u64;
+        let due = self.since.iter().zip(context.settings.heal_delay_ms);
+        let due = due.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms))).min().unwrap_or(context.now);
+        let mine = rank::draw(id, &context.id);
+        let is_before = |cell: &_| context.counts_copies_on(cell) && rank::draw(id, cell) > mine;
+        let before = replicas.holders(id).filter(is_before).count() as u64;
         let ready = if self.stuck { self.not_before } else { due.max(self.ready) };
-        ready.plus_ms(before.saturating_mul(view.settings.heal_step_ms)).max(self.not_before)
+        ready.plus_ms(before.saturating_mul(context.settings.heal_step_ms)).max(self.not_before)
     }
 }
 
-/// Since when there have been at most one, two, three copies, and too few.
-type Fallen = [Option<Time>; 4];
-
-/// What was so before stays so until there are more copies.
-fn fallen(left: u8, before: Fallen, now: Time) -> Fallen {
-    let mut fell = before;
-    for (most, since) in [1, 2, 3, u8::MAX].into_iter().zip(&mut fell) {
-        *since = (left <= most).then(|| since.unwrap_or(now));
+/// The times for this number of copies. They stay until there are more copies.
+fn update_since(before: Since, copies_left: u8, now: Time) -> Since {
+    let mut times = before;
+    for (most, since) in [1, 2, 3, u8::MAX].into_iter().zip(&mut times) {
+        *since = (copies_left <= most).then(|| since.unwrap_or(now));
     }
-    fell
+    times
+}
+
+/// Copies of a chunk that count, this cell's among them unless it is draining; at most 255.
+pub(super) fn copies_left(context: &Context, replicas: &ReplicaMap, chunk: &LocalChunk) -> u8 {
+    let others = replicas.holders_of(chunk).filter(|cell| context.counts_copies_on(cell)).count();
+    u8::try_from(others + usize::from(!context.draining)).unwrap_or(u8::MAX)
 }

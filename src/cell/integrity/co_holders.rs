@@ -1,91 +1,97 @@
-//! Which copy a cell that is no guard audits next: one that another cell should have of a chunk of ours.
+//! Audits of co-holders: a cell that is not a guard audits the other copies of its own chunks.
 //!
 //! ```text
-//!   random position in our chunks ─▶ one of the next few, one of its holders ─▶ audit ─┬─ good, bad ─▶ spend
-//!             ▲                                                                        ├─ failed ────▶ pause
-//!             └──────────────────────────────── dropped: no holder any more            └─ missing ───▶ wait, audit once more
+//!   random position in the local chunks ─▶ one of the next chunks, one holder ─▶ audit ─┬─ good, bad ─▶ spend
+//!             ▲                                                                         ├─ failed ────▶ pause
+//!             └──────────────────────────────────── dropped: not a holder any more      └─ missing ───▶ wait, audit again
 //! ```
 //!
-//! Guards are few, and one of them may be the liar. So each cell looks after its own chunks as well, at a part of the
-//! guards' rate. A missing copy is no evidence at once: the put that named the holder may still be sending to it, or the
-//! holder may be fetching a bad copy anew. The same pair is audited again after a while, and only then it counts.
+//! Guards are few, and one of them can be the lying cell. So each cell also audits copies of its own chunks, at a fraction
+//! of a guard's rate. One missing copy proves nothing: the put that named the holder may still be sending to it, or the
+//! holder may be fetching the chunk again. The same copy is audited again after a while, and counts as missing then.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::cell::context::View;
-use crate::cell::integrity::audits::PAUSE_MS;
-use crate::cell::replicas::map::Holdings;
-use crate::cell::token_bucket::Bucket;
-use crate::id::CellId;
-use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::cell::context::Context;
+use crate::cell::replicas::map::ReplicaMap;
+use crate::cell::token_bucket::TokenBucket;
+use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
 use crate::time::Time;
 
-/// A cell that is no guard audits at the guards' rate divided by this.
+/// A cell that is not a guard audits at a guard's rate divided by this.
 const RATE_DIVISOR: u64 = 8;
-/// One of this many chunks is drawn. With only one, a chunk whose id is close behind another's would hardly ever be.
+/// One of this many chunks is chosen. If only the next one were, a chunk whose id closely follows another's would hardly
+/// ever be chosen.
 const CANDIDATES: usize = 16;
-/// Missing copies that wait for their second audit, at most.
-const MAX_MISSED: usize = 64;
+/// Maximum number of missing copies that wait for their second audit.
+const MAX_MISSING: usize = 64;
+/// Pause after an audit for which nothing was fetched, in milliseconds. Guards use it too.
+pub(super) const PAUSE_MS: u64 = 2_000;
 
-/// A copy to be audited.
+/// A copy to audit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Choice {
+pub(super) struct CoHolderCopy {
     pub(super) cell: CellId,
-    pub(super) door: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) chunk: ChunkId,
-    /// It was missing in the audit before.
-    pub(super) missed: bool,
+    /// Was it missing in the audit before?
+    pub(super) was_missing: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    bucket: Bucket,
-    /// No audit before this time; none until the first look.
+pub(super) struct CoHolderAudits {
+    bucket: TokenBucket,
+    /// No audit before this time; `None` before the first call of [`Self::choose`].
     next: Option<Time>,
     /// Copies that were missing, and since when, the oldest first.
-    missed: VecDeque<(Time, CellId, ChunkId)>,
+    missing: VecDeque<(Time, CellId, ChunkId)>,
 }
 
-impl Shared {
-    /// For guards that audit this many bytes a second.
-    pub(super) fn new(audit_rate: u64) -> Self {
-        Self { bucket: Bucket::new(audit_rate / RATE_DIVISOR), next: None, missed: VecDeque::new() }
+impl CoHolderAudits {
+    /// `guard_rate` is in bytes per second.
+    pub(super) fn new(guard_rate: u64) -> Self {
+        Self { bucket: TokenBucket::new(guard_rate / RATE_DIVISOR), next: None, missing: VecDeque::new() }
     }
 
-    /// The time in which the rate allows for one chunk of the largest size, in milliseconds.
+    /// The time that the rate allows for one chunk of the maximum size, in milliseconds.
     fn interval_ms(&self) -> u64 {
         (MAX_CHUNK_BYTES as u64 * 1000).div_ceil(self.bucket.rate().max(1))
     }
 
-    /// The copy to audit now, if one is due.
-    pub(super) fn choose(&mut self, view: &View, holdings: &Holdings, rng: &mut fastrand::Rng) -> Option<Choice> {
+    /// The copy to audit now, if an audit is due.
+    pub(super) fn choose(
+        &mut self,
+        context: &Context,
+        replicas: &ReplicaMap,
+        rng: &mut fastrand::Rng,
+    ) -> Option<CoHolderCopy> {
         if self.bucket.rate() == 0 {
             return None;
         }
         let interval_ms = self.interval_ms();
-        // Cells that start together, or get their first chunks together, do not audit together.
-        let next = *self.next.get_or_insert_with(|| view.now.plus_ms(rng.u64(0..=interval_ms)));
-        if view.now < next || !self.bucket.is_open(view.now) {
+        // Cells that start together, or get their first chunks together, must not audit together.
+        let next = *self.next.get_or_insert_with(|| context.now.plus_ms(rng.u64(0..=interval_ms)));
+        if context.now < next || !self.bucket.is_open(context.now) {
             return None;
         }
-        let choice = self.choose_missed(view, holdings).or_else(|| choose_any(view, holdings, rng));
-        if choice.is_none() {
-            self.next = Some(view.now.plus_ms(rng.u64(0..=interval_ms.max(PAUSE_MS))));
+        let copy = self.choose_missing(context, replicas).or_else(|| choose_random(context, replicas, rng));
+        if copy.is_none() {
+            self.next = Some(context.now.plus_ms(rng.u64(0..=interval_ms.max(PAUSE_MS))));
         }
-        choice
+        copy
     }
 
-    fn choose_missed(&mut self, view: &View, holdings: &Holdings) -> Option<Choice> {
-        let [_, _, settle_ms, _] = view.settings.heal_delay_ms;
-        while let Some((since, cell, chunk)) = self.missed.front().copied() {
-            if view.now.since_ms(since) < settle_ms {
+    fn choose_missing(&mut self, context: &Context, replicas: &ReplicaMap) -> Option<CoHolderCopy> {
+        let [_, _, settle_ms, _] = context.settings.heal_delay_ms;
+        while let Some((since, cell, chunk)) = self.missing.front().copied() {
+            if context.now.since_ms(since) < settle_ms {
                 return None;
             }
-            self.missed.pop_front();
-            // By now a belief check may have shown that it is no holder.
-            if let Some(door) = door(view, &cell).filter(|_| holdings.believes(&chunk, &cell)) {
-                return Some(Choice { cell, door, chunk, missed: true });
+            self.missing.pop_front();
+            // A query may have shown meanwhile that the cell is not a holder.
+            if let Some(address) = auditable(context, &cell).filter(|_| replicas.is_holder(&chunk, &cell)) {
+                return Some(CoHolderCopy { cell, address, chunk, was_missing: true });
             }
         }
         None
@@ -102,31 +108,33 @@ impl Shared {
     }
 
     /// The copy was missing for the first time.
-    pub(super) fn missed(&mut self, now: Time, cell: CellId, chunk: ChunkId) {
-        let is_known = self.missed.iter().any(|(_, other, id)| (*other, *id) == (cell, chunk));
-        if !is_known && self.missed.len() < MAX_MISSED {
-            self.missed.push_back((now, cell, chunk));
+    pub(super) fn missing(&mut self, now: Time, cell: CellId, chunk: ChunkId) {
+        let is_waiting = self.missing.iter().any(|(_, other, id)| (*other, *id) == (cell, chunk));
+        if !is_waiting && self.missing.len() < MAX_MISSING {
+            self.missing.push_back((now, cell, chunk));
         }
     }
 }
 
-/// A random copy among those that others should have of our chunks.
-fn choose_any(view: &View, holdings: &Holdings, rng: &mut fastrand::Rng) -> Option<Choice> {
-    let mut anywhere = [0; 32];
-    rng.fill(&mut anywhere);
-    let anywhere = ChunkId::from_bytes(anywhere);
-    // After the last chunk comes the first.
-    let after = holdings.after(Some(&anywhere), CANDIDATES);
-    let chunks = after.chain(holdings.after(None, CANDIDATES)).take(CANDIDATES);
-    let choices: Vec<Choice> = chunks
-        .flat_map(|(id, holding)| holdings.names_of(holding).map(|cell| (*id, cell)))
-        .filter_map(|(chunk, cell)| Some(Choice { cell, door: door(view, &cell)?, chunk, missed: false }))
+/// A random copy of a local chunk on another cell.
+fn choose_random(context: &Context, replicas: &ReplicaMap, rng: &mut fastrand::Rng) -> Option<CoHolderCopy> {
+    let mut random = [0; 32];
+    rng.fill(&mut random);
+    let random = ChunkId::from_bytes(random);
+    // The first chunk follows the last.
+    let after = replicas.after(Some(&random), CANDIDATES);
+    let chunks = after.chain(replicas.after(None, CANDIDATES)).take(CANDIDATES);
+    let copies: Vec<CoHolderCopy> = chunks
+        .flat_map(|(id, chunk)| replicas.holders_of(chunk).map(|cell| (*id, cell)))
+        .filter_map(|(chunk, cell)| {
+            Some(CoHolderCopy { cell, address: auditable(context, &cell)?, chunk, was_missing: false })
+        })
         .collect();
-    rng.choice(choices)
+    rng.choice(copies)
 }
 
-/// The door of a cell that is active and whose copies count.
-fn door(view: &View, cell: &CellId) -> Option<SocketAddr> {
-    let member = view.members.get(cell).filter(|member| member.is_active() && view.counts(cell))?;
-    Some(member.door)
+/// The address of a cell, if it is active and its copies count.
+fn auditable(context: &Context, cell: &CellId) -> Option<SocketAddr> {
+    let member = context.members.get(cell)?;
+    (member.is_active() && context.counts_copies_on(cell)).then_some(member.address)
 }

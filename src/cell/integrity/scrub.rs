@@ -1,52 +1,57 @@
-//! The scrub: every own copy is re-hashed, slowly all the time, and all at once when somebody asks.
+//! The scrub: it hashes all local copies, slowly and continuously, or at once on request.
 //!
-//! The slow one goes round in the order of the ids and begins where it last was, or anywhere the first time. One copy is
-//! looked at at a time.
+//! The periodic scrub goes through the chunks in order of their ids, over and over. It starts where it was before a
+//! restart, and at a random position the first time. One copy is hashed at a time.
 
-use crate::cell::replicas::map::Holdings;
-use crate::cell::{Event, Output, Settings, Task, VerifyOutcome};
+use crate::cell::input::VerifyOutcome;
+use crate::cell::output::{Event, Output, Task};
+use crate::cell::replicas::map::ReplicaMap;
+use crate::cell::settings::Settings;
 use crate::id::ChunkId;
 use crate::time::Time;
 use crate::wire::status::ScrubProgress;
 
-/// Its place is kept across restarts, so often at the most, in milliseconds: an hour's work is soon done again, and a
-/// card is not worn by it.
-const KEEP_EVERY_MS: u64 = 3_600_000;
-/// A copy that is not answered for in this time is passed over, in milliseconds.
-const PATIENCE_MS: u64 = 600_000;
-/// Bad copies of our own after which the cell looks at all it has.
-const ALARMING: u64 = 3;
+/// Minimum interval between two saves of the position, in milliseconds. An hour's work is quickly repeated, and more
+/// saves would wear an SD card.
+const SAVE_INTERVAL_MS: u64 = 3_600_000;
+/// A copy without a result after this time is skipped, in milliseconds.
+const VERIFY_TIMEOUT_MS: u64 = 600_000;
+/// This many bad local copies since the last full scrub start another one.
+const MAX_BAD: u64 = 3;
 
 #[derive(Debug)]
 pub(in crate::cell) struct Scrub {
-    /// The last copy that the slow scrub has looked at.
-    at: Option<ChunkId>,
-    next_slow: Option<Time>,
-    looked_at: Time,
-    kept_at: Time,
+    /// The last chunk of the periodic scrub.
+    position: Option<ChunkId>,
+    /// When the next copy of the periodic scrub is due.
+    next: Option<Time>,
+    last: Time,
+    saved_at: Time,
     under_way: Option<(ChunkId, Time)>,
-    full: Option<Full>,
-    /// When all copies were last found good.
+    full: Option<FullScrub>,
+    /// When a full scrub last found all copies good.
     clean_at: Option<Time>,
-    /// Own copies found bad, by whatever way.
+    /// Local copies found bad since the start, by the scrub or otherwise.
     pub(in crate::cell) bad: u64,
-    /// How many of them there were when the cell last looked at all it has.
+    /// Of those, the copies before the end of the last full scrub.
     bad_at_full: u64,
 }
 
+/// A full scrub, under way or finished.
 #[derive(Debug, Default)]
-struct Full {
-    at: Option<ChunkId>,
-    facts: ScrubProgress,
+struct FullScrub {
+    position: Option<ChunkId>,
+    progress: ScrubProgress,
 }
 
 impl Scrub {
-    pub(in crate::cell) fn new(at: Option<ChunkId>) -> Self {
+    /// `position` is the saved position.
+    pub(in crate::cell) fn new(position: Option<ChunkId>) -> Self {
         Self {
-            at,
-            next_slow: None,
-            looked_at: Time::default(),
-            kept_at: Time::default(),
+            position,
+            next: None,
+            last: Time::default(),
+            saved_at: Time::default(),
             under_way: None,
             full: None,
             clean_at: None,
@@ -55,109 +60,113 @@ impl Scrub {
         }
     }
 
-    pub(in crate::cell) fn place(&self) -> Option<ChunkId> {
-        self.at
+    /// The position to save.
+    pub(in crate::cell) fn position(&self) -> Option<ChunkId> {
+        self.position
     }
 
-    pub(in crate::cell) fn facts(&self) -> Option<ScrubProgress> {
-        self.full.as_ref().map(|full| full.facts.clone())
+    /// The progress of the full scrub; `None` if there was none.
+    pub(in crate::cell) fn progress(&self) -> Option<ScrubProgress> {
+        self.full.as_ref().map(|full| full.progress.clone())
     }
 
-    /// Seconds since all copies were found good.
+    /// Seconds since a full scrub found all copies good.
     pub(in crate::cell) fn clean_s(&self, now: Time) -> Option<u64> {
         self.clean_at.map(|then| now.since_ms(then).div_ceil(1000))
     }
 
-    /// Looks at all copies from now on, unless it is doing so.
-    pub(in crate::cell) fn start_full(&mut self, holdings: &Holdings) {
-        if self.full.as_ref().is_none_or(|full| full.facts.finished) {
-            let facts = ScrubProgress { total: holdings.len() as u64, ..ScrubProgress::default() };
-            self.full = Some(Full { facts, ..Full::default() });
+    /// Starts a full scrub, unless one is under way.
+    pub(in crate::cell) fn start_full(&mut self, replicas: &ReplicaMap) {
+        if self.full.as_ref().is_none_or(|full| full.progress.finished) {
+            let progress = ScrubProgress { total: replicas.len() as u64, ..ScrubProgress::default() };
+            self.full = Some(FullScrub { progress, ..FullScrub::default() });
             self.bad_at_full = self.bad;
         }
     }
 
-    /// Looks at the next copy if it is time. True if the place should be kept.
+    /// Hashes the next copy if it is due. True if the position must be saved.
     pub(in crate::cell) fn advance(
         &mut self,
         now: Time,
-        holdings: &Holdings,
+        replicas: &ReplicaMap,
         settings: &Settings,
         rng: &mut fastrand::Rng,
         out: &mut Vec<Output>,
     ) -> bool {
-        if self.under_way.is_some_and(|(_, since)| now.since_ms(since) < PATIENCE_MS) {
+        if self.under_way.is_some_and(|(_, since)| now.since_ms(since) < VERIFY_TIMEOUT_MS) {
             return false;
         }
         self.under_way = None;
-        if self.bad >= self.bad_at_full + ALARMING {
-            self.start_full(holdings);
+        if self.bad >= self.bad_at_full + MAX_BAD {
+            self.start_full(replicas);
         }
-        if self.advance_full(now, holdings, out) || holdings.len() == 0 {
+        if self.advance_full(now, replicas, out) || replicas.len() == 0 {
             return false;
         }
-        let pause_ms = settings.scrub_period_ms / holdings.len() as u64;
-        let Some(next) = self.next_slow else {
-            self.next_slow = Some(now.plus_ms(rng.u64(0..=pause_ms)));
-            self.looked_at = now;
-            if self.at.is_none() {
-                let mut anywhere = [0; 32];
-                rng.fill(&mut anywhere);
-                self.at = Some(ChunkId::from_bytes(anywhere));
+        let pause_ms = settings.scrub_period_ms / replicas.len() as u64;
+        let Some(next) = self.next else {
+            self.next = Some(now.plus_ms(rng.u64(0..=pause_ms)));
+            self.last = now;
+            if self.position.is_none() {
+                let mut random = [0; 32];
+                rng.fill(&mut random);
+                self.position = Some(ChunkId::from_bytes(random));
             }
             return false;
         };
-        // With more chunks than there were when it was set, it is sooner.
-        if now < next.min(self.looked_at.plus_ms(pause_ms)) {
+        // With more chunks than when `next` was computed, it is due earlier.
+        if now < next.min(self.last.plus_ms(pause_ms)) {
             return false;
         }
-        self.looked_at = now;
-        self.next_slow = Some(now.plus_ms(pause_ms));
-        let after = holdings.after(self.at.as_ref(), 1).next().or_else(|| holdings.after(None, 1).next());
+        self.last = now;
+        self.next = Some(now.plus_ms(pause_ms));
+        let after = replicas.after(self.position.as_ref(), 1).next().or_else(|| replicas.after(None, 1).next());
         let Some((id, _)) = after else { return false };
-        self.at = Some(*id);
-        self.look_at(now, *id, out);
-        let keep = now.since_ms(self.kept_at) >= KEEP_EVERY_MS;
-        if keep {
-            self.kept_at = now;
+        self.position = Some(*id);
+        self.verify(now, *id, out);
+        let save = now.since_ms(self.saved_at) >= SAVE_INTERVAL_MS;
+        if save {
+            self.saved_at = now;
         }
-        keep
+        save
     }
 
-    fn advance_full(&mut self, now: Time, holdings: &Holdings, out: &mut Vec<Output>) -> bool {
-        let Some(full) = self.full.as_mut().filter(|full| !full.facts.finished) else { return false };
-        let next = holdings.after(full.at.as_ref(), 1).next().map(|(id, _)| *id);
+    /// True if the full scrub hashes a copy now.
+    fn advance_full(&mut self, now: Time, replicas: &ReplicaMap, out: &mut Vec<Output>) -> bool {
+        let Some(full) = self.full.as_mut().filter(|full| !full.progress.finished) else { return false };
+        let next = replicas.after(full.position.as_ref(), 1).next().map(|(id, _)| *id);
         if let Some(id) = next {
-            full.at = next;
-            self.look_at(now, id, out);
+            full.position = next;
+            self.verify(now, id, out);
             return true;
         }
-        full.facts.finished = true;
+        full.progress.finished = true;
         self.bad_at_full = self.bad;
-        if full.facts.bad == 0 && full.facts.unread == 0 {
+        if full.progress.bad == 0 && full.progress.unread == 0 {
             self.clean_at = Some(now);
         }
-        out.push(Output::Event(Event::ScrubDone { bad: full.facts.bad }));
+        out.push(Output::Event(Event::ScrubDone { bad: full.progress.bad }));
         false
     }
 
-    fn look_at(&mut self, now: Time, id: ChunkId, out: &mut Vec<Output>) {
+    fn verify(&mut self, now: Time, id: ChunkId, out: &mut Vec<Output>) {
         self.under_way = Some((id, now));
         out.push(Output::Task(Task::Verify(id)));
     }
 
-    /// Takes in how a look ended, whoever wanted it.
-    pub(in crate::cell) fn verified(&mut self, id: &ChunkId, how: VerifyOutcome) {
-        self.bad += u64::from(how == VerifyOutcome::Bad);
+    /// Records the result of hashing a local copy, for the scrub or otherwise.
+    pub(in crate::cell) fn verify_done(&mut self, id: &ChunkId, outcome: VerifyOutcome) {
+        self.bad += u64::from(outcome == VerifyOutcome::Bad);
         if self.under_way.is_none_or(|(under_way, _)| under_way != *id) {
             return;
         }
         self.under_way = None;
-        if let Some(full) = self.full.as_mut().filter(|full| full.at == Some(*id) && !full.facts.finished) {
-            full.facts.done += 1;
-            full.facts.total = full.facts.total.max(full.facts.done);
-            full.facts.bad += u64::from(how == VerifyOutcome::Bad);
-            full.facts.unread += u64::from(how == VerifyOutcome::Unreadable);
+        if let Some(full) = self.full.as_mut().filter(|full| full.position == Some(*id) && !full.progress.finished) {
+            let progress = &mut full.progress;
+            progress.done += 1;
+            progress.total = progress.total.max(progress.done);
+            progress.bad += u64::from(outcome == VerifyOutcome::Bad);
+            progress.unread += u64::from(outcome == VerifyOutcome::Unreadable);
         }
     }
 }

@@ -1,74 +1,77 @@
-//! Who answers questions. A cell may beacon and answer nothing: its card hangs while the process lives, or its address
-//! belongs to a printer by now. Such a cell is mute, and its copies do not count until it answers again.
+//! Which cells answer queries.
+//!
+//! A cell may send beacons and answer nothing: its SD card hangs while the process runs, or another device has its address
+//! by now. Such a cell is unresponsive, and its copies do not count until it answers again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::MAX_MEMBERS;
+use crate::cell::membership::MAX_MEMBERS;
 use crate::id::CellId;
 use crate::time::Time;
 
-/// A cell that answers none of so many questions in a row, over so long a time in milliseconds, while others answered as
-/// many, is mute.
-const MUTE_AFTER: u32 = 3;
-const MUTE_AFTER_MS: u64 = 300_000;
-/// Questions in a row that a cell has not answered.
+/// A cell is unresponsive if it fails to answer this many queries in a row,
+const MIN_UNANSWERED: u32 = 3;
+/// over at least this time, in milliseconds, while other cells answered as many.
+const MIN_SILENCE_MS: u64 = 300_000;
+
+/// Queries in a row that a cell has not answered.
 #[derive(Debug)]
 struct Silence {
-    questions: u32,
+    queries: u32,
     since: Time,
-    /// What all cells together had answered then.
+    /// [`Responsiveness::answers`] at its start.
     answers: u64,
 }
 
 #[derive(Debug, Default)]
-pub(in crate::cell) struct Voices {
-    /// Questions answered, by all cells together.
+pub(in crate::cell) struct Responsiveness {
+    /// Queries that all cells together have answered.
     answers: u64,
     silences: BTreeMap<CellId, Silence>,
-    mute: BTreeSet<CellId>,
-    /// Cells that have answered.
-    known: BTreeSet<CellId>,
+    unresponsive: BTreeSet<CellId>,
+    /// Cells that have answered a query.
+    answered: BTreeSet<CellId>,
 }
 
-impl Voices {
-    pub(in crate::cell) fn is_mute(&self, cell: &CellId) -> bool {
-        self.mute.contains(cell)
+impl Responsiveness {
+    pub(in crate::cell) fn is_unresponsive(&self, cell: &CellId) -> bool {
+        self.unresponsive.contains(cell)
     }
 
-    /// Did the cell answer the last question?
-    pub(in crate::cell) fn is_known(&self, cell: &CellId) -> bool {
-        self.known.contains(cell) && !self.silences.contains_key(cell)
+    /// Did the cell answer the last query?
+    pub(in crate::cell) fn answered_last(&self, cell: &CellId) -> bool {
+        self.answered.contains(cell) && !self.silences.contains_key(cell)
     }
 
-    /// Notes whether a cell answered. True if it has fallen mute by it, or is mute no more.
-    pub(in crate::cell) fn heard_from(&mut self, now: Time, cell: CellId, answered: bool) -> bool {
+    /// Records whether a cell has answered a query. True if it is unresponsive from now on, or no longer.
+    pub(in crate::cell) fn record(&mut self, now: Time, cell: CellId, answered: bool) -> bool {
         if answered {
             self.answers += 1;
-            if self.known.len() < MAX_MEMBERS {
-                self.known.insert(cell);
+            if self.answered.len() < MAX_MEMBERS {
+                self.answered.insert(cell);
             }
             self.silences.remove(&cell);
-            return self.mute.remove(&cell);
+            return self.unresponsive.remove(&cell);
         }
         let answers = self.answers;
-        let silence = self.silences.entry(cell).or_insert(Silence { questions: 0, since: now, answers });
-        silence.questions += 1;
-        // Where nobody answers it is our own network that is to blame.
-        let others = answers - silence.answers;
-        let mute = silence.questions >= MUTE_AFTER
-            && now.since_ms(silence.since) >= MUTE_AFTER_MS
-            && others >= u64::from(MUTE_AFTER);
-        mute && self.mute.len() < MAX_MEMBERS && self.mute.insert(cell)
+        let silence = self.silences.entry(cell).or_insert(Silence { queries: 0, since: now, answers });
+        silence.queries += 1;
+        // If no cell answers, this cell's own network is at fault.
+        let by_others = answers - silence.answers;
+        let is_unresponsive = silence.queries >= MIN_UNANSWERED
+            && now.since_ms(silence.since) >= MIN_SILENCE_MS
+            && by_others >= u64::from(MIN_UNANSWERED);
+        is_unresponsive && self.unresponsive.len() < MAX_MEMBERS && self.unresponsive.insert(cell)
     }
 
-    /// Cells that are no members any more are forgotten, at the latest when there are more names than `members`.
+    /// Forgets cells that are no members. Does nothing while there are no more records than `members`.
     pub(in crate::cell) fn forget(&mut self, members: usize, is_member: impl Fn(&CellId) -> bool) {
-        if self.silences.len().max(self.mute.len()).max(self.known.len()) <= members {
+        if self.silences.len().max(self.unresponsive.len()).max(self.answered.len()) <= members {
             return;
         }
         self.silences.retain(|cell, _| is_member(cell));
-        self.mute.retain(&is_member);
-        self.known.retain(&is_member);
+        self.unresponsive.retain(&is_member);
+        self.answered.retain(&is_member);
     }
 }
 
@@ -81,24 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_answers_nothing_while_others_do_falls_mute_until_it_answers() {
-        let mut voices = Voices::default();
+    fn a_cell_that_alone_fails_to_answer_becomes_unresponsive() {
+        let mut cells = Responsiveness::default();
         for minute in 0..5 {
-            assert!(!voices.heard_from(Time(minute * 60_000), cell(1), false), "{minute}");
-            voices.heard_from(Time(minute * 60_000), cell(2), true);
+            assert!(!cells.record(Time(minute * 60_000), cell(1), false), "{minute}");
+            cells.record(Time(minute * 60_000), cell(2), true);
         }
-        assert!(voices.heard_from(Time(300_000), cell(1), false));
-        assert!(voices.is_mute(&cell(1)) && !voices.is_mute(&cell(2)));
-        assert!(voices.heard_from(Time(310_000), cell(1), true));
-        assert!(!voices.is_mute(&cell(1)));
+        assert!(cells.record(Time(300_000), cell(1), false));
+        assert!(cells.is_unresponsive(&cell(1)) && !cells.is_unresponsive(&cell(2)));
+        assert!(cells.record(Time(310_000), cell(1), true));
+        assert!(!cells.is_unresponsive(&cell(1)));
     }
 
     #[test]
-    fn where_nobody_answers_nobody_is_mute() {
-        let mut voices = Voices::default();
+    fn if_no_cell_answers_none_becomes_unresponsive() {
+        let mut cells = Responsiveness::default();
         for minute in 0..600 {
-            assert!(!voices.heard_from(Time(minute * 60_000), cell(1), false));
-            assert!(!voices.heard_from(Time(minute * 60_000), cell(2), false));
+            assert!(!cells.record(Time(minute * 60_000), cell(1), false));
+            assert!(!cells.record(Time(minute * 60_000), cell(2), false));
         }
     }
 }

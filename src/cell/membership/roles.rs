@@ -1,25 +1,26 @@
-//! Stem cells become storage or guard cells, by what they know and with no vote.
+//! Roles: a stem cell becomes a storage cell or a guard, by what it knows and without a vote.
 //!
-//! Whoever has the highest number drawn from its name is a guard: one of eight cells, and none in a colony so small
-//! that every cell is needed for copies. Cells that know the same cells come to the same roles. While they do not yet,
-//! there may be one guard more or less for a moment, which harms nobody: a role is a habit, not a right.
+//! Each cell draws a number from its id, and the highest are guards: one cell in eight, and none in a colony so small that
+//! every cell is needed for copies. Cells that know the same members choose the same guards. While they do not, there can
+//! be a guard more or less for a moment, which is harmless: a role decides what a cell does, not what it may do.
 
-use crate::cell::{Settings, rank};
+use crate::cell::rank;
+use crate::cell::settings::Settings;
 use crate::id::CellId;
 use crate::time::Time;
 use crate::wire::beacon::Role;
 
-/// Below this many active cells there is no guard.
+/// With fewer active cells there is no guard.
 const MIN_CELLS_FOR_GUARDS: usize = 4;
-/// One guard for so many cells.
+/// There is one guard for this many cells.
 const CELLS_PER_GUARD: usize = 8;
 
-/// How many guards a colony of so many active cells has.
-pub(in crate::cell) fn guards(cells: usize) -> usize {
+/// The number of guards in a colony with this many active cells.
+fn guards(cells: usize) -> usize {
     if cells < MIN_CELLS_FOR_GUARDS { 0 } else { (cells / CELLS_PER_GUARD).max(1) }
 }
 
-/// The role that the colony needs of `own`, which is active as well as `others`.
+/// The role that the colony needs of the cell `own`; `others` are the other active cells.
 pub(in crate::cell) fn needed(own: &CellId, others: impl Iterator<Item = CellId>) -> Role {
     let mine = (rank::of_cell(own), *own);
     let (mut cells, mut above) = (1, 0);
@@ -30,44 +31,41 @@ pub(in crate::cell) fn needed(own: &CellId, others: impl Iterator<Item = CellId>
     if above < guards(cells) { Role::Guard } else { Role::Storage }
 }
 
-/// The cell's own role, and what it may become.
-#[derive(Debug)]
+/// Decides when the cell takes another role.
+#[derive(Debug, Default)]
 pub(in crate::cell) struct Differentiation {
-    role: Role,
     started: Option<Time>,
-    /// Another role that is needed, and since when.
-    wanted: Option<(Role, Time)>,
+    /// The role that is needed instead of the present one, and since when.
+    pending: Option<(Role, Time)>,
 }
 
 impl Differentiation {
-    pub(in crate::cell) fn new() -> Self {
-        Self { role: Role::Stem, started: None, wanted: None }
-    }
-
-    pub(in crate::cell) fn role(&self) -> Role {
-        self.role
-    }
-
-    /// Looks at what is needed. True if the role has changed.
-    pub(in crate::cell) fn look(&mut self, now: Time, needed: Role, settings: &Settings) -> bool {
+    /// The role to take now, if it is not the present one.
+    pub(in crate::cell) fn update(
+        &mut self,
+        now: Time,
+        present: Role,
+        needed: Role,
+        settings: &Settings,
+    ) -> Option<Role> {
         let started = *self.started.get_or_insert(now);
-        if needed == self.role {
-            self.wanted = None;
-            return false;
+        if needed == present {
+            self.pending = None;
+            return None;
         }
-        let since = match self.wanted {
+        let since = match self.pending {
             Some((role, since)) if role == needed => since,
-            _ => self.wanted.insert((needed, now)).1,
+            Some(_) | None => self.pending.insert((needed, now)).1,
         };
-        let ready = match self.role {
+        let is_due = match present {
             Role::Stem => now.since_ms(started) >= settings.differentiate_after_ms,
-            _ => now.since_ms(since) >= settings.role_stable_ms,
+            Role::Storage | Role::Guard => now.since_ms(since) >= settings.role_stable_ms,
         };
-        if ready {
-            self.role = needed;
-            self.wanted = None;
+        if !is_due {
+            return None;
         }
-        ready
+        self.pending = None;
+        Some(needed)
     }
 }
 
@@ -80,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_colony_has_the_guards_it_needs_and_all_agree_who_they_are() {
+    fn all_cells_agree_on_the_guards() {
         for (count, expected) in [(1, 0), (3, 0), (4, 1), (8, 1), (15, 1), (16, 2), (24, 3), (100, 12)] {
             let cells = cells(count);
             let others = |own: CellId| cells.iter().copied().filter(move |other| *other != own);
@@ -90,20 +88,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stem_cell_waits_and_a_grown_one_changes_only_for_a_lasting_need() {
+    fn a_stem_cell_waits_and_others_change_only_for_a_lasting_need() {
         let settings = Settings::default();
-        let mut own = Differentiation::new();
-        assert!(!own.look(Time(0), Role::Storage, &settings));
-        assert!(!own.look(Time(9_999), Role::Guard, &settings));
-        assert_eq!(own.role(), Role::Stem);
-        assert!(own.look(Time(10_000), Role::Storage, &settings));
+        let mut own = Differentiation::default();
+        let mut update = |ms, present, needed| own.update(Time(ms), present, needed, &settings);
+        assert_eq!(update(0, Role::Stem, Role::Storage), None);
+        assert_eq!(update(9_999, Role::Stem, Role::Guard), None);
+        assert_eq!(update(10_000, Role::Stem, Role::Storage), Some(Role::Storage));
 
-        assert!(!own.look(Time(20_000), Role::Guard, &settings));
-        assert!(!own.look(Time(24_999), Role::Guard, &settings));
-        assert!(!own.look(Time(25_000), Role::Storage, &settings), "the need has passed");
-        assert!(!own.look(Time(26_000), Role::Guard, &settings), "and begins anew");
-        assert!(!own.look(Time(30_999), Role::Guard, &settings));
-        assert!(own.look(Time(31_000), Role::Guard, &settings));
-        assert_eq!(own.role(), Role::Guard);
+        assert_eq!(update(20_000, Role::Storage, Role::Guard), None);
+        assert_eq!(update(24_999, Role::Storage, Role::Guard), None);
+        assert_eq!(update(25_000, Role::Storage, Role::Storage), None, "the need has ended");
+        assert_eq!(update(26_000, Role::Storage, Role::Guard), None, "and begins again");
+        assert_eq!(update(30_999, Role::Storage, Role::Guard), None);
+        assert_eq!(update(31_000, Role::Storage, Role::Guard), Some(Role::Guard));
     }
 }

@@ -1,25 +1,25 @@
-//! The roll of a colony: its members in the order of their names, in one piece of memory.
+//! The member table: a sorted list of members in contiguous memory.
 //!
-//! A thousand beacons a second are a thousand lookups, and what they cost is the way through memory: in a tree it takes several
-//! times as long (measured with the simulation's thousand cells: 80 ns a beacon in a `BTreeMap`, 33 ns in a sorted list, 24
-//! ns since its records are half as large; all with what is around it). Members come and go far less often than they are heard.
+//! A thousand beacons per second are a thousand lookups, and their cost is memory access. Measured with the thousand cells
+//! of the simulation, everything around the lookup included: 80 ns per beacon with a `BTreeMap`, 33 ns with a sorted list,
+//! 24 ns with records of half the size. Members come and go far more rarely than their beacons arrive.
 
-use crate::cell::membership::Member;
+use crate::cell::membership::member::Member;
 use crate::id::CellId;
 
-/// So many names are looked at, from the last one found on, before all are searched.
+/// Entries that a lookup checks after the last one found, before it searches all.
 const NEAR: usize = 4;
 
 #[derive(Default)]
-pub(in crate::cell) struct Roll {
-    /// In order. Apart from the members, so that a search touches little.
+pub(in crate::cell) struct MemberTable {
+    /// In ascending order, and apart from the members, so that a search touches little memory.
     ids: Vec<CellId>,
     members: Vec<Member>,
-    /// Where the last one was found: whoever goes through the colony in order finds the next near it.
+    /// Index of the last one found: who goes through the members in order finds the next one near it.
     last: usize,
 }
 
-impl Roll {
+impl MemberTable {
     pub(in crate::cell) fn len(&self) -> usize {
         self.ids.len()
     }
@@ -49,7 +49,7 @@ impl Roll {
         self.members.get_mut(self.last)
     }
 
-    /// Takes in a member that is not on the roll yet.
+    /// Adds a member. No effect if it is in the table.
     pub(in crate::cell) fn insert(&mut self, id: CellId, member: Member) {
         if let Err(at) = self.ids.binary_search(&id) {
             self.ids.insert(at, id);
@@ -64,7 +64,7 @@ impl Roll {
         }
     }
 
-    /// Strikes off all for whom this is not true.
+    /// Removes all members for which `keep` is false.
     pub(in crate::cell) fn retain(&mut self, keep: impl Fn(&Member) -> bool) {
         let gone: Vec<CellId> = self.iter().filter(|(_, member)| !keep(member)).map(|(id, _)| *id).collect();
         for id in &gone {

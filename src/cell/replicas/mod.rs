@@ -1,4 +1,4 @@
-//! What this cell knows of copies: its own, those of other cells, and how both are kept true.
+//! Replicas: the local chunks and their holders, and how both are kept correct.
 
 pub(super) mod map;
 pub(super) mod queries;

@@ -1,215 +1,226 @@
-//! Keeping what is believed about other holders true, by asking them.
+//! Holder queries: they keep the holders in the replica map correct by asking the cells themselves.
 //!
-//! Every chunk's holders are asked once in a while, a slice of the chunks at a time. A cell that is back from the dead is
-//! asked about what it is believed to have; and what others tell about copies is asked for before it is believed. An
-//! answer changes a belief; no answer changes nothing, since silence is judged elsewhere.
+//! The holders of every chunk are queried once per `belief_audit_ms`, a slice of the chunks at a time. A cell that returns
+//! from the dead is queried about the chunks that it should hold, and a hint from another cell is checked by a query
+//! before it is believed. An answer changes the map; a missing answer changes nothing, because silence is judged elsewhere
+//! ([`crate::cell::membership`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::context::{TaskIds, View};
-use crate::cell::heal::Questions;
-use crate::cell::replicas::map::Holdings;
-use crate::cell::{Output, Task, TaskId};
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::cell::context::Context;
+use crate::cell::input::TaskId;
+use crate::cell::output::{Output, Task};
+use crate::cell::replicas::map::ReplicaMap;
+use crate::cell::task_ids::TaskIds;
+use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 use crate::wire::holder_hints::{HolderHint, MAX_HOLDER_HINTS};
 use crate::wire::id_lists::MAX_HAVE_IDS;
 
 /// Chunks in one slice.
 const SLICE: usize = 2000;
-/// Questions under way because somebody told something, at the most: hints of strangers shall not make us ask without
-/// end. What is passed over the next audit finds.
-const MAX_HINTED: usize = 64;
+/// Maximum number of queries under way because of hints. Hints of an attacker must not cause queries without end; what is
+/// skipped, a later slice finds.
+const MAX_HINT_QUERIES: usize = 64;
+/// Minimum interval between two queries of a cell because it returned, in milliseconds.
+const RETURN_INTERVAL_MS: u64 = 60_000;
 
-/// A cell that comes and goes is asked what it still has so often at the most, in milliseconds.
-const RETURNED_EVERY_MS: u64 = 60_000;
+/// The queries to make: which cells, and about which chunks.
+pub(in crate::cell) type Queries = BTreeMap<CellId, Vec<ChunkId>>;
 
-/// Why a cell is asked.
+/// Why a cell is queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// For the round of healing with this number.
-    Round(u64),
-    Audit,
+enum Reason {
+    /// For the healing round with this number.
+    HealRound(u64),
+    /// The cell is a holder, and its turn has come or it has returned.
+    Check,
     Hint,
 }
 
 #[derive(Debug)]
-struct Question {
+struct Query {
     cell: CellId,
-    ids: Vec<ChunkId>,
-    why: Why,
+    chunks: Vec<ChunkId>,
+    reason: Reason,
 }
 
-/// What an answer was about.
+/// The result of a query.
 #[derive(Debug)]
-pub(in crate::cell) struct Learned {
-    /// Who was asked.
+pub(in crate::cell) struct QueryResult {
+    /// The cell that was queried.
     pub(in crate::cell) cell: CellId,
-    /// Chunks of which something else is believed now.
+    /// Chunks for which the query changed the map.
     pub(in crate::cell) changed: Vec<ChunkId>,
-    /// Chunks that the cell was asked for and has.
+    /// Chunks of the query that the cell has.
     pub(in crate::cell) present: Vec<ChunkId>,
-    /// Chunks that it was asked for and does not have.
+    /// Chunks of the query that the cell does not have.
     pub(in crate::cell) absent: Vec<ChunkId>,
-    /// For which round of healing it was asked, if for one.
-    pub(in crate::cell) round: Option<u64>,
-    /// Did it answer at all?
+    /// The healing round for which it was queried.
+    pub(in crate::cell) heal_round: Option<u64>,
+    /// Did the cell answer?
     pub(in crate::cell) answered: bool,
 }
 
 #[derive(Debug, Default)]
-pub(in crate::cell) struct Beliefs {
-    asked: BTreeMap<TaskId, Question>,
-    /// The last chunk of the slice before; none at the beginning.
+pub(in crate::cell) struct HolderQueries {
+    under_way: BTreeMap<TaskId, Query>,
+    /// The last chunk of the previous slice; `None` before the first chunk.
     cursor: Option<ChunkId>,
     next_slice: Option<Time>,
-    /// When cells that came back were last asked for that.
+    /// When each returned cell was last queried for that reason.
     returned: BTreeMap<CellId, Time>,
 }
 
-impl Beliefs {
-    /// Asks for the round of healing with this number.
-    pub(in crate::cell) fn ask_for_round(
+impl HolderQueries {
+    /// Makes the queries of the healing round with this number.
+    pub(in crate::cell) fn start_for_round(
         &mut self,
-        view: &View,
+        context: &Context,
         round: u64,
-        questions: Questions,
+        queries: Queries,
         task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
-        self.ask(view, questions, Why::Round(round), task_ids, out);
+        self.start(context, queries, Reason::HealRound(round), task_ids, out);
     }
 
-    /// Asks about the next slice of chunks when its time has come. Gives the holders believed for them that are no
-    /// members any more.
-    pub(in crate::cell) fn audit(
+    /// Queries the holders of the next slice of chunks, if it is due. Returns the pairs of chunk and holder in it whose
+    /// holder is no member.
+    pub(in crate::cell) fn start_slice(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
+        context: &Context,
+        replicas: &ReplicaMap,
         task_ids: &mut TaskIds,
         rng: &mut fastrand::Rng,
         out: &mut Vec<Output>,
     ) -> Vec<(ChunkId, CellId)> {
-        let mut gone = Vec::new();
-        let period_ms = view.settings.belief_audit_ms.max(1000);
-        let slices = holdings.len().div_ceil(SLICE).max(1) as u64;
+        let mut unknown = Vec::new();
+        let now = context.now;
+        let period_ms = context.settings.belief_audit_ms.max(1000);
+        let slices = replicas.len().div_ceil(SLICE).max(1) as u64;
         let Some(next) = self.next_slice else {
-            // Cells that start together do not audit together.
-            self.next_slice = Some(view.now.plus_ms(rng.u64(0..=period_ms)));
-            return gone;
+            // Cells that start together must not query together.
+            self.next_slice = Some(now.plus_ms(rng.u64(0..=period_ms)));
+            return unknown;
         };
-        if view.now < next || holdings.len() == 0 {
-            return gone;
+        if now < next || replicas.len() == 0 {
+            return unknown;
         }
         let pause_ms = period_ms / slices;
-        self.next_slice = Some(view.now.plus_ms(pause_ms - pause_ms / 10 + rng.u64(0..=pause_ms / 5)));
-        let mut questions = Questions::new();
+        self.next_slice = Some(now.plus_ms(pause_ms - pause_ms / 10 + rng.u64(0..=pause_ms / 5)));
+        let mut queries = Queries::new();
         let (mut last, mut count) = (None, 0);
-        for (id, holding) in holdings.after(self.cursor.as_ref(), SLICE) {
-            for cell in holdings.names_of(holding) {
-                if view.door(&cell).is_some() {
-                    questions.entry(cell).or_default().push(*id);
-                } else if view.members.get(&cell).is_none() {
-                    gone.push((*id, cell));
+        for (id, chunk) in replicas.after(self.cursor.as_ref(), SLICE) {
+            for cell in replicas.holders_of(chunk) {
+                if context.address_of(&cell).is_some() {
+                    queries.entry(cell).or_default().push(*id);
+                } else if context.members.get(&cell).is_none() {
+                    unknown.push((*id, cell));
                 }
             }
             (last, count) = (Some(*id), count + 1);
         }
         self.cursor = last.filter(|_| count == SLICE);
-        self.ask(view, questions, Why::Audit, task_ids, out);
-        gone
+        self.start(context, queries, Reason::Check, task_ids, out);
+        unknown
     }
 
-    /// A cell is back: what does it still have?
-    pub(in crate::cell) fn returned(
+    /// Queries a cell that has returned about the chunks that it should hold.
+    pub(in crate::cell) fn start_for_returned(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
+        context: &Context,
+        replicas: &ReplicaMap,
         cell: CellId,
         task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
-        self.returned.retain(|_, then| view.now.since_ms(*then) < RETURNED_EVERY_MS);
+        self.returned.retain(|_, then| context.now.since_ms(*then) < RETURN_INTERVAL_MS);
         if self.returned.contains_key(&cell) {
             return;
         }
-        self.returned.insert(cell, view.now);
-        let shared = holdings.shared_with(&cell);
+        self.returned.insert(cell, context.now);
+        let shared = replicas.shared_with(&cell);
         if !shared.is_empty() {
-            self.ask(view, BTreeMap::from([(cell, shared)]), Why::Audit, task_ids, out);
+            self.start(context, BTreeMap::from([(cell, shared)]), Reason::Check, task_ids, out);
         }
     }
 
-    /// Somebody tells where copies are: those named are asked.
-    pub(in crate::cell) fn told(
+    /// Queries the cells that these hints name.
+    pub(in crate::cell) fn start_for_hints(
         &mut self,
-        view: &View,
-        holdings: &Holdings,
+        context: &Context,
+        replicas: &ReplicaMap,
         hints: &[HolderHint],
         task_ids: &mut TaskIds,
         out: &mut Vec<Output>,
     ) {
-        let mut questions: BTreeMap<CellId, BTreeSet<ChunkId>> = BTreeMap::new();
-        for HolderHint { id, holders } in hints.iter().take(MAX_HOLDER_HINTS).filter(|hint| holdings.has(&hint.id)) {
-            for cell in holders.iter().filter(|cell| **cell != view.id && !holdings.believes(id, cell)) {
-                if view.counts(cell) && view.door(cell).is_some() {
-                    questions.entry(*cell).or_default().insert(*id);
+        let mut queries: BTreeMap<CellId, BTreeSet<ChunkId>> = BTreeMap::new();
+        for HolderHint { id, holders } in hints.iter().take(MAX_HOLDER_HINTS).filter(|hint| replicas.contains(&hint.id))
+        {
+            for cell in holders.iter().filter(|cell| **cell != context.id && !replicas.is_holder(id, cell)) {
+                if context.counts_copies_on(cell) && context.address_of(cell).is_some() {
+                    queries.entry(*cell).or_default().insert(*id);
                 }
             }
         }
-        let hinted = self.asked.values().filter(|question| question.why == Why::Hint);
-        let hinted: BTreeSet<CellId> = hinted.map(|question| question.cell).collect();
+        let hinted = self.under_way.values().filter(|query| query.reason == Reason::Hint);
+        let hinted: BTreeSet<CellId> = hinted.map(|query| query.cell).collect();
         let under_way = hinted.len();
-        questions.retain(|cell, _| !hinted.contains(cell));
-        let questions = questions.into_iter().take(MAX_HINTED.saturating_sub(under_way));
-        self.ask(
-            view,
-            questions.map(|(cell, ids)| (cell, ids.into_iter().collect())).collect(),
-            Why::Hint,
-            task_ids,
-            out,
-        );
+        queries.retain(|cell, _| !hinted.contains(cell));
+        let queries = queries.into_iter().take(MAX_HINT_QUERIES.saturating_sub(under_way));
+        let queries = queries.map(|(cell, chunks)| (cell, chunks.into_iter().collect())).collect();
+        self.start(context, queries, Reason::Hint, task_ids, out);
     }
 
-    fn ask(&mut self, view: &View, questions: Questions, why: Why, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
-        // Those who are known to answer first: strangers that hang must not keep them waiting.
-        let (known, strange): (Vec<_>, Vec<_>) =
-            questions.into_iter().partition(|(cell, _)| view.voices.is_known(cell));
-        for (cell, mut ids) in known.into_iter().chain(strange) {
-            let Some(to) = view.door(&cell) else { continue };
-            ids.truncate(MAX_HAVE_IDS);
+    fn start(
+        &mut self,
+        context: &Context,
+        queries: Queries,
+        reason: Reason,
+        task_ids: &mut TaskIds,
+        out: &mut Vec<Output>,
+    ) {
+        // First the cells that have answered before: an attacker's cells that hang must not delay them.
+        let (first, last): (Vec<_>, Vec<_>) =
+            queries.into_iter().partition(|(cell, _)| context.responsiveness.answered_last(cell));
+        for (cell, mut chunks) in first.into_iter().chain(last) {
+            let Some(to) = context.address_of(&cell) else { continue };
+            chunks.truncate(MAX_HAVE_IDS);
             let task_id = task_ids.next();
-            out.push(Output::Task(Task::QueryHave { task_id, to, chunks: ids.clone() }));
-            self.asked.insert(task_id, Question { cell, ids, why });
+            out.push(Output::Task(Task::QueryHave { task_id, to, chunks: chunks.clone() }));
+            self.under_way.insert(task_id, Query { cell, chunks, reason });
         }
     }
 
-    /// Takes in what a cell answered; none if nobody waits for it.
-    pub(in crate::cell) fn answered(
+    /// Handles the end of a query: `has` are the chunks that the cell has, `None` if it did not answer. Returns `None` if
+    /// there is no such query.
+    pub(in crate::cell) fn query_done(
         &mut self,
-        holdings: &mut Holdings,
+        replicas: &mut ReplicaMap,
         task_id: TaskId,
         has: Option<&[ChunkId]>,
-    ) -> Option<Learned> {
-        let Question { cell, ids, why } = self.asked.remove(&task_id)?;
+    ) -> Option<QueryResult> {
+        let Query { cell, chunks, reason } = self.under_way.remove(&task_id)?;
+        let heal_round = match reason {
+            Reason::HealRound(number) => Some(number),
+            Reason::Check | Reason::Hint => None,
+        };
         let (changed, present, absent) = (Vec::new(), Vec::new(), Vec::new());
-        let answered = has.is_some();
-        let round = if let Why::Round(number) = why { Some(number) } else { None };
-        let mut learned = Learned { cell, changed, present, absent, round, answered };
-        let Some(has) = has else { return Some(learned) };
+        let mut result = QueryResult { cell, changed, present, absent, heal_round, answered: has.is_some() };
+        let Some(has) = has else { return Some(result) };
         let has: BTreeSet<&ChunkId> = has.iter().collect();
-        for id in ids {
+        for id in chunks {
             let holds = has.contains(&id);
             if holds {
-                learned.present.push(id);
+                result.present.push(id);
             } else {
-                learned.absent.push(id);
+                result.absent.push(id);
             }
-            if holdings.believe(&id, cell, holds) {
-                learned.changed.push(id);
+            if replicas.set_holder(&id, cell, holds) {
+                result.changed.push(id);
             }
         }
-        Some(learned)
+        Some(result)
     }
 }

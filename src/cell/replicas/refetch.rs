@@ -1,122 +1,128 @@
-//! Our own bad copies: a good one is fetched in the place of each, from whoever else has it.
+//! Refetching: a local copy that was lost is replaced by a good one from another holder.
 //!
-//! Until then the chunk is not here, and says so to whoever asks. If nobody can give a good copy now, it is tried again a
-//! few times; the other holders, who find that we do not have it, heal it elsewhere.
+//! Until then the chunk is not in the local store, and queries about it are answered accordingly. If no holder can send a
+//! good copy now, it is tried again several times. Meanwhile the other holders find that this copy is missing, and heal the
+//! chunk elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::cell::context::{TaskIds, View};
-use crate::cell::token_bucket::Bucket;
-use crate::cell::{FetchOutcome, LocalCopy, Output, Task, TaskId};
-use crate::id::CellId;
-use crate::id::ChunkId;
+use crate::cell::context::Context;
+use crate::cell::input::{FetchOutcome, LocalCopy, TaskId};
+use crate::cell::output::{Output, Task};
+use crate::cell::task_ids::TaskIds;
+use crate::cell::token_bucket::TokenBucket;
+use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 
-/// Chunks that wait for a good copy, at the most.
+/// Maximum number of chunks that wait for a good copy.
 const MAX_WAITING: usize = 4096;
-/// Fetches under way at once.
+/// Maximum number of fetches under way.
 const MAX_FETCHES: usize = 2;
-/// All sources are tried so often.
+/// How often all holders are tried before the chunk is abandoned.
 const MAX_TRIES: u8 = 5;
-/// Between two tries, in milliseconds.
-const PAUSE_MS: u64 = 30_000;
+/// Pause between two such tries, in milliseconds.
+const RETRY_MS: u64 = 30_000;
 
+/// A chunk that waits for a good copy.
 #[derive(Debug)]
-struct Mend {
+struct Refetch {
     lost: LocalCopy,
+    /// Holders that were not asked in this try.
     sources: VecDeque<CellId>,
     not_before: Time,
     tries: u8,
 }
 
-/// How a fetch ended, for those who keep count.
+/// How a fetch changed things.
 #[derive(Debug)]
-pub(in crate::cell) enum Mended {
-    /// The chunk is here again.
-    Here(LocalCopy),
-    /// The cell sent bad bytes.
+pub(in crate::cell) enum RefetchResult {
+    /// The copy is back.
+    Restored(LocalCopy),
+    /// This cell sent bad bytes for this chunk.
     BadSource(CellId, ChunkId),
-    /// Nothing has come of it yet.
-    NotYet,
+    /// Nothing has changed.
+    Pending,
 }
 
 #[derive(Debug)]
-pub(in crate::cell) struct Mends {
-    waiting: BTreeMap<ChunkId, Mend>,
-    fetches: BTreeMap<TaskId, (ChunkId, CellId)>,
-    bucket: Bucket,
-    pub(in crate::cell) copies: u64,
+pub(in crate::cell) struct Refetches {
+    waiting: BTreeMap<ChunkId, Refetch>,
+    under_way: BTreeMap<TaskId, (ChunkId, CellId)>,
+    bucket: TokenBucket,
+    /// Copies fetched since the start.
+    pub(in crate::cell) fetched: u64,
 }
 
-impl Mends {
-    /// `rate` is in bytes a second.
+impl Refetches {
+    /// `rate` is in bytes per second.
     pub(in crate::cell) fn new(rate: u64) -> Self {
-        Self { waiting: BTreeMap::new(), fetches: BTreeMap::new(), bucket: Bucket::new(rate), copies: 0 }
+        Self { waiting: BTreeMap::new(), under_way: BTreeMap::new(), bucket: TokenBucket::new(rate), fetched: 0 }
     }
 
-    /// A copy of ours was bad and is gone.
-    pub(in crate::cell) fn lost(&mut self, now: Time, lost: LocalCopy) {
+    /// A local copy was lost.
+    pub(in crate::cell) fn add(&mut self, now: Time, lost: LocalCopy) {
         if self.waiting.len() < MAX_WAITING {
             let sources = lost.holders.iter().copied().collect();
-            self.waiting.insert(lost.id, Mend { lost, sources, not_before: now, tries: 0 });
+            self.waiting.insert(lost.id, Refetch { lost, sources, not_before: now, tries: 0 });
         }
     }
 
-    /// The chunk has come by itself.
-    pub(in crate::cell) fn came(&mut self, id: &ChunkId) {
+    /// The chunk is in the store again.
+    pub(in crate::cell) fn cancel(&mut self, id: &ChunkId) {
         self.waiting.remove(id);
     }
 
-    /// Fetches what may be fetched now.
-    pub(in crate::cell) fn advance(&mut self, view: &View, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
-        let mut given_up = Vec::new();
-        for (id, mend) in &mut self.waiting {
-            if self.fetches.len() >= MAX_FETCHES || !self.bucket.is_open(view.now) {
+    /// Starts the fetches that are due.
+    pub(in crate::cell) fn advance(&mut self, context: &Context, task_ids: &mut TaskIds, out: &mut Vec<Output>) {
+        let mut abandoned = Vec::new();
+        for (id, refetch) in &mut self.waiting {
+            if self.under_way.len() >= MAX_FETCHES || !self.bucket.is_open(context.now) {
                 break;
             }
-            if view.now < mend.not_before || self.fetches.values().any(|(fetched, _)| fetched == id) {
+            if context.now < refetch.not_before || self.under_way.values().any(|(fetched, _)| fetched == id) {
                 continue;
             }
             let source = loop {
-                let Some(cell) = mend.sources.pop_front() else { break None };
-                if let Some(door) = view.door(&cell).filter(|_| view.counts(&cell)) {
-                    break Some((cell, door));
+                let Some(cell) = refetch.sources.pop_front() else { break None };
+                if let Some(address) = context.address_of(&cell).filter(|_| context.counts_copies_on(&cell)) {
+                    break Some((cell, address));
                 }
             };
             let Some((cell, from)) = source else {
-                mend.tries += 1;
-                if mend.tries >= MAX_TRIES {
-                    given_up.push(*id);
+                refetch.tries += 1;
+                if refetch.tries >= MAX_TRIES {
+                    abandoned.push(*id);
                 }
-                mend.sources = mend.lost.holders.iter().copied().collect();
-                mend.not_before = view.now.plus_ms(PAUSE_MS);
+                refetch.sources = refetch.lost.holders.iter().copied().collect();
+                refetch.not_before = context.now.plus_ms(RETRY_MS);
                 continue;
             };
             let task_id = task_ids.next();
-            self.fetches.insert(task_id, (*id, cell));
-            let LocalCopy { len, copies, holders, .. } = mend.lost.clone();
+            self.under_way.insert(task_id, (*id, cell));
+            let LocalCopy { len, copies, holders, .. } = refetch.lost.clone();
             self.bucket.spend(len.into());
             out.push(Output::Task(Task::Fetch { task_id, chunk: *id, from, copies, holders }));
         }
-        for id in given_up {
+        for id in abandoned {
             self.waiting.remove(&id);
         }
     }
 
-    /// Takes in how a fetch ended.
-    pub(in crate::cell) fn fetched(&mut self, task_id: TaskId, how: FetchOutcome) -> Option<Mended> {
-        let (id, source) = self.fetches.remove(&task_id)?;
-        match how {
+    /// Handles the end of a fetch; `None` if there is no such fetch.
+    pub(in crate::cell) fn fetch_done(&mut self, task_id: TaskId, outcome: FetchOutcome) -> Option<RefetchResult> {
+        let (id, source) = self.under_way.remove(&task_id)?;
+        match outcome {
             FetchOutcome::Stored => {
-                self.copies += 1;
-                // It may have come by a put meanwhile.
-                Some(self.waiting.remove(&id).map_or(Mended::NotYet, |mend| Mended::Here(mend.lost)))
+                self.fetched += 1;
+                // A put may have stored it meanwhile.
+                let refetch = self.waiting.remove(&id);
+                Some(refetch.map_or(RefetchResult::Pending, |refetch| RefetchResult::Restored(refetch.lost)))
             }
-            FetchOutcome::Bad { .. } => Some(Mended::BadSource(source, id)),
-            FetchOutcome::Missing | FetchOutcome::Failed => Some(Mended::NotYet),
+            FetchOutcome::Bad { .. } => Some(RefetchResult::BadSource(source, id)),
+            FetchOutcome::Missing | FetchOutcome::Failed => Some(RefetchResult::Pending),
             FetchOutcome::NoRoom => {
                 self.waiting.remove(&id);
-                Some(Mended::NotYet)
+                Some(RefetchResult::Pending)
             }
         }
     }

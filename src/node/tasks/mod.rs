@@ -110,7 +110,7 @@ impl TaskRunner {
     /// Runs a task to its end and reports the outcome.
     pub(super) async fn run(self: Arc<Self>, task: Task) {
         match task {
-            Task::Probe { address, announce } => self.probe(address, announce).await,
+            Task::Probe { task_id, address, announce } => self.probe(task_id, address, announce).await,
             Task::QueryHave { task_id, to, chunks } => self.ask(task_id, to, chunks).await,
             Task::Send { task_id, chunk, to, copies, holders } => {
                 let transfer = self.transfer(chunk, to, copies, holders);
@@ -134,12 +134,12 @@ impl TaskRunner {
         }
     }
 
-    async fn probe(&self, address: String, announce: bool) {
+    async fn probe(&self, task_id: TaskId, address: String, announce: bool) {
         let probe = Probe { address, announce, own_address: self.own_address, http: self.probes.clone() };
         let place = self.places.probes.acquire().await;
-        let (address, outcome) = smol::unblock(move || probe.perform()).await;
+        let outcome = smol::unblock(move || probe.perform()).await;
         drop(place);
-        self.mailbox.send_async(Input::Member(MemberInput::ProbeDone { address, outcome })).await;
+        self.mailbox.send_async(Input::Member(MemberInput::ProbeDone { task_id, outcome })).await;
     }
 
     async fn ask(&self, task_id: TaskId, to: SocketAddr, ids: Vec<ChunkId>) {

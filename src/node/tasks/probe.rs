@@ -15,13 +15,8 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Blocks. Gives the address back with the outcome.
-    pub(super) fn perform(self) -> (String, ProbeOutcome) {
-        let outcome = self.outcome();
-        (self.address, outcome)
-    }
-
-    fn outcome(&self) -> ProbeOutcome {
+    /// Blocks until it ends.
+    pub(super) fn perform(&self) -> ProbeOutcome {
         let Some(address) = self.address.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
             return ProbeOutcome::Unreachable;
         };
@@ -56,7 +51,7 @@ mod tests {
 
     fn probe(address: SocketAddr) -> ProbeOutcome {
         let http = Http::new(Timeouts::PROBE, 0, 0);
-        Probe { address: address.to_string(), announce: false, own_address: address, http }.perform().1
+        Probe { address: address.to_string(), announce: false, own_address: address, http }.perform()
     }
 
     #[test]

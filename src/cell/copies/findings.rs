@@ -1,0 +1,111 @@
+//! What follows from good and bad copies: doubts, strikes, isolation, alerts.
+
+use crate::cell::context::Context;
+use crate::cell::copies::CopyManager;
+use crate::cell::input::VerifyOutcome;
+use crate::cell::integrity::audits::Finding;
+use crate::cell::integrity::strikes::StrikeEffect;
+use crate::cell::output::{Event, Output, Task};
+use crate::id::{CellId, ChunkId};
+use crate::wire::datagram::Alert;
+
+impl CopyManager {
+    /// A local copy was hashed.
+    pub(super) fn verify_done(
+        &mut self,
+        context: &Context,
+        id: ChunkId,
+        outcome: VerifyOutcome,
+        out: &mut Vec<Output>,
+    ) {
+        self.scrub.verify_done(&id, outcome);
+        match outcome {
+            VerifyOutcome::Good => {
+                if self.audits.own_copy_good(context.id, id) {
+                    out.push(Output::Event(Event::FalseAlert { culprit: context.id, chunk: id }));
+                }
+            }
+            VerifyOutcome::Bad => {
+                out.push(Output::Event(Event::OwnCopyBad(id)));
+                self.copy_lost(context, &id);
+            }
+            VerifyOutcome::Missing => self.copy_lost(context, &id),
+            VerifyOutcome::Unreadable => {}
+        }
+    }
+
+    pub(super) fn handle_finding(&mut self, context: &mut Context, finding: Finding, out: &mut Vec<Output>) {
+        match finding {
+            Finding::Bad { culprit, chunk, alert } => {
+                self.strike(context, culprit, chunk, out);
+                if let Some(found) = alert {
+                    let alert = Alert { node_id: context.id, culprit, chunk, found };
+                    let others = context.members.iter().filter(|(_, member)| member.may_respond());
+                    let to = others.map(|(_, member)| member.address).collect();
+                    out.push(Output::Task(Task::SendAlert { alert, to }));
+                }
+            }
+            Finding::FalseAlert(culprit, chunk) => out.push(Output::Event(Event::FalseAlert { culprit, chunk })),
+            Finding::Missing(cell, chunk) => {
+                // The cell may have lost it a moment ago. From now on its word alone is not enough.
+                if self.replicas.set_holder(&chunk, cell, false) {
+                    context.strikes.doubt(context.now, cell, chunk, &context.settings);
+                    self.holders_changed(context, &chunk, out);
+                }
+            }
+            Finding::FalseClaim(cell, chunk) => self.strike(context, cell, chunk, out),
+            Finding::Proved(cell, chunk) => {
+                context.strikes.clear_doubt(cell, chunk);
+                if self.replicas.set_holder(&chunk, cell, true) {
+                    self.holders_changed(context, &chunk, out);
+                }
+            }
+            Finding::ExtraCopy(chunk) => {
+                if self.replicas.remove(&chunk).is_some() {
+                    self.recount(context, &chunk);
+                    self.removed += 1;
+                    out.push(Output::Task(Task::Remove(chunk)));
+                    out.push(Output::Event(Event::ExtraCopyRemoved(chunk)));
+                }
+            }
+        }
+    }
+
+    /// A cell has sent bad bytes for a chunk, or claimed again what it does not have.
+    pub(super) fn strike(&mut self, context: &mut Context, culprit: CellId, chunk: ChunkId, out: &mut Vec<Output>) {
+        out.push(Output::Event(Event::BadCopy { culprit, chunk }));
+        context.strikes.doubt(context.now, culprit, chunk, &context.settings);
+        if self.replicas.set_holder(&chunk, culprit, false) {
+            self.holders_changed(context, &chunk, out);
+        }
+        match context.strikes.record(context.now, culprit, chunk, &context.settings) {
+            StrikeEffect::None => return,
+            StrikeEffect::Recorded => {}
+            StrikeEffect::Isolated => {
+                out.push(Output::Event(Event::Isolated(culprit)));
+                self.recount_shared(context, &culprit);
+            }
+        }
+        self.save_state(context, out);
+    }
+
+    /// A cell reports that a full scrub found all its copies good `clean_s` seconds ago.
+    pub(in crate::cell) fn clean_reported(
+        &mut self,
+        context: &mut Context,
+        cell: CellId,
+        clean_s: u64,
+        out: &mut Vec<Output>,
+    ) {
+        if context.strikes.clean_reported(context.now, cell, clean_s, &context.settings) {
+            self.isolation_ended(context, cell, out);
+        }
+    }
+
+    pub(super) fn isolation_ended(&mut self, context: &Context, cell: CellId, out: &mut Vec<Output>) {
+        out.push(Output::Event(Event::IsolationEnded(cell)));
+        self.healer.colony_changed(context.now, &cell);
+        self.recount_shared(context, &cell);
+        self.save_state(context, out);
+    }
+}

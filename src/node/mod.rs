@@ -10,9 +10,8 @@
 //!   TCP ──▶ Gateway (own thread, smol) ──▶ Backend (tiny_http, workers) ──▶ Api ──▶ LocalCopies ──▶ Store
 //! ```
 //!
-//! Chunk bytes go from the backend to the store and back, and from store to store; the driver handles decisions only. The
-//! core learns through [`LocalCopies`](local_copies::LocalCopies) of every copy that appears or disappears without its
-//! decision.
+//! Chunk bytes go from the backend to the store and back, and from store to store; the driver handles decisions only.
+//! The core learns through `local_copies::LocalCopies` of every copy that appears or disappears without its decision.
 
 mod api;
 mod bans;
@@ -149,8 +148,8 @@ fn abort_on_panic() {
     }));
 }
 
-/// With transparent huge pages each thread's stack takes 2 MiB instead of some kilobytes, and an idle cell 27 MB instead
-/// of 4 (resident size, measured on arm64). No allocation here is large enough to gain from them.
+/// With transparent huge pages each thread's stack takes 2 MiB instead of some kilobytes, and an idle cell 27 MB
+/// instead of 4 (resident size, measured on arm64). No allocation here is large enough to gain from them.
 fn disable_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         log::debug!("cannot disable transparent huge pages: {error}");

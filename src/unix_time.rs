@@ -1,7 +1,9 @@
-//! The time of day, in seconds since 1970-01-01 00:00 UTC. Boards without a battery have a wrong clock until NTP sets it,
-//! so nothing may depend on it but time stamps that people read. The protocol uses [`Time`](crate::time::Time).
+//! Unix time: seconds since 1970-01-01 00:00 UTC.
+//!
+//! Boards without a battery have a wrong clock until NTP sets it, so Unix time serves for time stamps only. The protocol
+//! uses [`Time`](crate::time::Time).
 
-// Reads the clock of the system.
+// Reads the system's clock.
 #![allow(clippy::disallowed_methods)]
 
 use std::time::{SystemTime, UNIX_EPOCH};

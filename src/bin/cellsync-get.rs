@@ -1,4 +1,4 @@
-//! `cellsync-get`; see the library's `cli::get`.
+//! The program `cellsync-get`. See [`cellsync::cli::get`].
 
 fn main() -> std::process::ExitCode {
     cellsync::cli::get()

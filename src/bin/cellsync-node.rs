@@ -1,4 +1,4 @@
-//! `cellsync-node`; see the library's `cli::node`.
+//! The program `cellsync-node`. See [`cellsync::cli::node`].
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -7,5 +7,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    compile_error!("a cell runs on Linux; on other systems build the clients: --bin cellsync-put --bin cellsync-get");
+    compile_error!(
+        "a cell runs on Linux only; on other systems build the clients: --bin cellsync-put --bin cellsync-get"
+    );
 }

@@ -1,4 +1,4 @@
-//! `cellsync-put`; see the library's `cli::put`.
+//! The program `cellsync-put`. See [`cellsync::cli::put`].
 
 fn main() -> std::process::ExitCode {
     cellsync::cli::put()

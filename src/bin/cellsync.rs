@@ -1,4 +1,4 @@
-//! `cellsync`; see the library's `cli::tool`.
+//! The program `cellsync`. See [`cellsync::cli::tool`].
 
 fn main() -> std::process::ExitCode {
     cellsync::cli::tool()

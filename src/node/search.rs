@@ -119,11 +119,10 @@ impl Drop for Slot {
 
 impl Searches {
     pub(super) fn new(mailbox: Mailbox) -> Self {
-        let fetch_timeouts = Timeouts { connect_ms: 2_000, stall_ms: 10_000, response_ms: 15_000, call_ms: 30_000 };
         Self {
             mailbox,
             head_client: Http::new(Timeouts::PROBE, 1, 32),
-            fetch_client: Http::new(fetch_timeouts, 1, 32),
+            fetch_client: Http::new(Timeouts::QUERY, 1, 32),
             timeout: TIMEOUT,
             in_progress: Arc::default(),
             seen: Mutex::default(),
@@ -222,7 +221,7 @@ mod tests {
         (Searches::new(Mailbox::stub(snapshot).0), server)
     }
 
-    /// Sixty slow clients once had sixty chunks in memory.
+    /// Before there was a limit, sixty slow clients had sixty chunks in memory.
     #[test]
     fn a_search_keeps_its_slot_until_its_chunk_was_sent() {
         let (searches, _) = searches(1);

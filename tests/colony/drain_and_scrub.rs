@@ -24,14 +24,14 @@ fn a_drained_cell_can_be_unplugged_without_loss() {
     let stored = colony.put_bytes("file", &bytes);
     let held = colony.cells[0].chunks().len();
     assert!(held > 0);
-    let drained = run(colony.tool("drain").arg(&colony.cells[0].id[..8])).expect_success();
+    let drained = run(colony.tool("drain").arg(colony.cells[0].short_id())).expect_success();
     assert_facts(drained.text(), &["can be unplugged", &held.to_string(), &colony.cells[0].url]);
 
     let table = run(&mut colony.status()).expect_success();
-    let row = table.text().lines().find(|line| line.starts_with(&colony.cells[0].id[..8])).unwrap();
+    let row = table.text().lines().find(|line| line.starts_with(colony.cells[0].short_id())).unwrap();
     assert!(row.contains(" draining "), "{row}");
     let unplug = table.text().lines().find(|line| line.contains("can be unplugged")).unwrap();
-    assert!(unplug.contains(&colony.cells[0].id[..8]), "{unplug}");
+    assert!(unplug.contains(colony.cells[0].short_id()), "{unplug}");
     // New chunks go to other cells, and only the copies on those count.
     let other = colony.put_bytes("other", &compressible_blocks(2, 4));
     assert!(other.ids.iter().all(|id| !colony.cells[0].chunk_file(id).exists()));

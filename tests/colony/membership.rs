@@ -17,7 +17,7 @@ fn a_killed_cell_is_dead_to_others_and_in_status() {
     let table = run(&mut colony.status()).expect_success();
     assert_facts(last_line(&table), &["3 cells", "3 active"]);
     assert!(
-        colony.cells.iter().all(|cell| table.text().contains(cell.address()) && table.text().contains(&cell.id[..8]))
+        colony.cells.iter().all(|cell| table.text().contains(cell.address()) && table.text().contains(cell.short_id()))
     );
 
     colony.cells[1].kill();
@@ -31,7 +31,7 @@ fn a_killed_cell_is_dead_to_others_and_in_status() {
     let table = run(&mut colony.status()).expect_success();
     let row =
         table.text().lines().find(|line| line.contains(colony.cells[1].address())).expect("a row for the dead cell");
-    assert!(row.contains(" dead ") && row.starts_with(&colony.cells[1].id[..8]), "{row}");
+    assert!(row.contains(" dead ") && row.starts_with(colony.cells[1].short_id()), "{row}");
     assert_facts(last_line(&table), &["3 cells", "2 active"]);
 
     let json = run(colony.status().arg("--json")).expect_success().json();

@@ -80,7 +80,7 @@ fn has_response(mut connection: &TcpStream) -> bool {
     connection.read(&mut [0; 12]).unwrap() > 0
 }
 
-/// Sixty lists of 2 MiB at once once took 159 MB of memory.
+/// Before there was a limit, sixty lists of 2 MiB took 159 MB of memory.
 #[test]
 fn long_lists_wait_for_a_permit_and_short_ones_do_not() {
     const LONG: usize = 2_000;

@@ -1,13 +1,16 @@
-//! Writes the manual pages and the shell completions that the packages carry, made from what the programs understand:
+//! Writes the manual pages, the shell completions and the `node.toml` of the packages, from the descriptions of the
+//! options and settings:
 //!
 //! ```text
 //! cargo run --example pages -- OUT_DIR
 //! ```
 //!
-//! They are `OUT_DIR/man/*.[158]` and `OUT_DIR/completions/{bash,zsh,fish}/*`, each under the name by which `man` and
-//! the shells look for it. The pages bear the day of `SOURCE_DATE_EPOCH`, if that is set; two runs give the same bytes.
+//! The files are `OUT_DIR/man/*.[158]`, `OUT_DIR/completions/{bash,zsh,fish}/*`, under the names that `man` and the
+//! shells expect, and `OUT_DIR/node.toml`, which must equal `packaging/node.toml`. The date on the pages is that of
+//! `SOURCE_DATE_EPOCH`, if it is set. Two runs give the same bytes. With `--no-default-features` the pages do not mention
+//! `cellsync demo`.
 
-// Here a user is spoken to.
+// This program speaks to a user.
 #![allow(clippy::print_stderr)]
 
 #[path = "pages/tree.rs"]
@@ -18,9 +21,9 @@ use std::process::ExitCode;
 use std::{env, fs, io};
 
 fn main() -> ExitCode {
-    let words: Vec<_> = env::args_os().skip(1).collect();
-    let [folder] = words.as_slice() else {
-        eprintln!("pages: one word is needed: the folder to write to");
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let [folder] = arguments.as_slice() else {
+        eprintln!("usage: pages OUT_DIR");
         return ExitCode::from(2);
     };
     let day = match env::var("SOURCE_DATE_EPOCH").map(|epoch| epoch.parse()) {

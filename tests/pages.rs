@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cellsync::config::{Config, Given};
+use cellsync::config::{Config, Overrides};
 use cellsync::pipeline::Level;
 use tempfile::TempDir;
 
@@ -124,20 +124,41 @@ fn demo_is_mentioned_only_if_it_is_built_in() {
     assert_eq!(mentioned, cfg!(all(target_os = "linux", feature = "demo")));
 }
 
-/// What the binary says that it knows when it is given another one.
+/// The settings that `cellsync-node --help` lists.
 fn settings() -> Names {
-    let output = Command::new(PROGRAMS[3].1).args(["--set", "colour=1"]).output().unwrap();
-    let known = text(&output.stderr).split_once("expected one of ").unwrap().1.to_owned();
-    let known = names(known.split_once(';').unwrap().0.split(", ").map(|key| key.trim_matches('`')));
-    assert!(known.contains("listen") && known.len() > 20, "{known:?}");
-    known
+    let settings = shown(&["cellsync-node"], "Settings (--set KEY=VALUE, or in the file):");
+    assert!(settings.contains("listen") && settings.len() > 20, "{settings:?}");
+    settings
+}
+
+#[test]
+fn shipped_node_toml_is_generated() {
+    let (shipped, generated) = (include_str!("../packaging/node.toml"), &files()["node.toml"]);
+    let remedy = "run: cargo run --example pages -- target/pages && cp target/pages/node.toml packaging/node.toml";
+    assert!(shipped == generated, "packaging/node.toml is out of date; {remedy}");
+}
+
+#[test]
+fn shipped_node_toml_changes_nothing_and_shows_every_setting() {
+    let config = |text: &str| {
+        let mut config = Config::default();
+        config.apply(&Overrides::parse(text, Path::new("node.toml")).unwrap()).unwrap();
+        config
+    };
+    let shipped = include_str!("../packaging/node.toml");
+    assert_eq!(config(shipped), Config::default());
+    let examples: Vec<_> = shipped.lines().filter_map(|line| line.strip_prefix("#: ")).collect();
+    assert_eq!(names(examples.iter().map(|example| example.split(' ').next().unwrap())), settings());
+    // Where the default is a value, it is the example.
+    assert_eq!(config(&examples.join("\n")).settings, Config::default().settings);
 }
 
 #[test]
 fn the_page_about_settings_shows_all_that_the_node_knows() {
     let page = &files()["man/cellsync-node.toml.5"];
-    let tags = tags(page, ".SH SETTINGS");
-    assert_eq!(names(tags.iter().map(|tag| tag.split(' ').next().unwrap())), settings());
+    let section = page.split_once(".SH SETTINGS\n").unwrap().1.split_once(".SH ").unwrap().0;
+    let tags = section.split(".TP\n").skip(1).map(|entry| plain(entry.split(' ').next().unwrap()));
+    assert_eq!(names(tags), settings());
 }
 
 #[test]
@@ -167,7 +188,7 @@ fn the_examples_are_understood() {
             if name.ends_with(".5") {
                 let file = tempfile::NamedTempFile::new().unwrap();
                 fs::write(file.path(), &example).unwrap();
-                Config::default().apply(Given::read(file.path()).unwrap()).unwrap();
+                Config::default().apply(&Overrides::read(file.path()).unwrap()).unwrap();
                 continue;
             }
             for line in example.lines() {

@@ -1,15 +1,16 @@
-//! Completion for bash. It needs nothing but bash itself, though bash-completion is what loads it.
+//! Completions for bash. They need no other scripts; bash-completion loads them.
+
+use cellsync::config::settings;
 
 use super::command::Command;
-use super::settings::Settings;
 use super::value::Value;
 
-/// Reads the words up to the cursor. `at` is where the word at the cursor begins, `prev` the one before it, `command` the
-/// first that is no option.
+/// Reads the words up to the cursor. `at` is the index of the word at the cursor, `prev` the word before it, `command` the
+/// first word that is not an option.
 const READ: &str = r"    local cur=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD prev command='' ended='' i
     local options='' words='' takes='' is_value=''
     COMPREPLY=()
-    # Bash breaks words at : and =, so a word can begin before the one at the cursor.
+    # Bash splits words at : and =, so the word can begin before the cursor.
     if [[ ${COMP_LINE:0:COMP_POINT} != *[[:space:]] ]]; then
         while ((at > 1)) && [[ ${COMP_WORDS[at]} == [:=]* || ${COMP_WORDS[at - 1]} == *[:=] ]]; do
             ((at--))
@@ -25,12 +26,12 @@ const READ: &str = r"    local cur=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD prev
     done
 ";
 
-/// Offers what was found to be possible. File names are left to readline, which knows how to quote them.
+/// Offers the possible words. File names are left to readline, which quotes them.
 const OFFER: &str = r#"    [[ $ended ]] && is_value=yes
     if [[ ! $is_value && ($cur == -* || $takes == nothing) ]]; then
         words=$options takes=words
     fi
-    # Nothing is known about what follows a : or =.
+    # Nothing can be offered after a : or =.
     if ((at < COMP_CWORD)) && [[ $takes != path ]]; then
         takes=nothing
     fi
@@ -53,31 +54,30 @@ const OFFER: &str = r#"    [[ $ended ]] && is_value=yes
 }
 "#;
 
-pub(super) fn completion(program: &Command, settings: &Settings) -> String {
+pub(super) fn completion(program: &Command) -> String {
     let name = program.name;
     let function = format!("_{}", name.replace('-', "_"));
-    let mut text = format!("# Completion of {name} for bash. Made by packaging/pages.rs.\n\n{function}() {{\n{READ}");
+    let mut text = format!("# Completions of {name} for bash. Made by packaging/pages.rs.\n\n{function}() {{\n{READ}");
     if program.commands.is_empty() {
-        text += &possible(program, settings, "    ");
+        text += &possible(program, "    ");
     } else {
         text += "    case $command in\n        '')\n";
-        text += &possible(program, settings, "            ");
+        text += &possible(program, "            ");
         text += "            ;;\n";
         for command in &program.commands {
-            text +=
-                &format!("        {})\n{}            ;;\n", command.name, possible(command, settings, "            "));
+            text += &format!("        {})\n{}            ;;\n", command.name, possible(command, "            "));
         }
         text += "        *) takes=nothing ;;\n    esac\n";
     }
     text + OFFER + &format!("\ncomplete -o default -F {function} {name}\n")
 }
 
-/// What a command understands at the cursor.
-fn possible(command: &Command, settings: &Settings, indent: &str) -> String {
+/// The words that are possible at the cursor.
+fn possible(command: &Command, indent: &str) -> String {
     let options = command.option_names().collect::<Vec<_>>().join(" ");
     let mut text = format!("{indent}options='{options}'\n");
     let otherwise = match command.positionals.first() {
-        Some(positional) => takes(&positional.value, settings),
+        Some(positional) => takes(&positional.value),
         None if command.commands.is_empty() => "takes=nothing".to_owned(),
         None => {
             let names = command.commands.iter().map(|command| command.name);
@@ -87,7 +87,7 @@ fn possible(command: &Command, settings: &Settings, indent: &str) -> String {
     let with_value = command.options.iter().filter_map(|option| {
         let (_, value) = option.takes.as_ref()?;
         let names = option.names().collect::<Vec<_>>().join(" | ");
-        Some(format!("{indent}    {names}) is_value=yes {} ;;\n", takes(value, settings)))
+        Some(format!("{indent}    {names}) is_value=yes {} ;;\n", takes(value)))
     });
     let with_value: String = with_value.collect();
     if with_value.is_empty() {
@@ -97,14 +97,14 @@ fn possible(command: &Command, settings: &Settings, indent: &str) -> String {
     text
 }
 
-fn takes(value: &Value, settings: &Settings) -> String {
+fn takes(value: &Value) -> String {
     match value {
         Value::Path => "takes=path".to_owned(),
         Value::Directory => "takes=directory".to_owned(),
         Value::Manifest => "takes=manifest".to_owned(),
         Value::Words(words) => format!("takes=words words='{}'", words.join(" ")),
         Value::Setting => {
-            let keys = settings.keys().map(|(key, _)| format!("{key}="));
+            let keys = settings().map(|setting| format!("{}=", setting.name));
             format!("takes=setting words='{}'", keys.collect::<Vec<_>>().join(" "))
         }
         Value::Free => "takes=nothing".to_owned(),

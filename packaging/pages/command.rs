@@ -1,4 +1,4 @@
-//! What of argh's description may be shown: all but what is hidden.
+//! A command as the pages show it: argh's description, without what is hidden.
 
 use argh::{CommandInfoWithArgs, FlagInfoKind, Optionality};
 
@@ -11,15 +11,23 @@ pub(super) struct Command {
     pub(super) positionals: Vec<Positional>,
     pub(super) commands: Vec<Command>,
     pub(super) notes: &'static [&'static str],
+    pub(super) examples: Vec<Example>,
     pub(super) exit_codes: Vec<(i32, &'static str)>,
 }
 
+pub(super) struct Example {
+    /// What one may want to do, with a colon.
+    pub(super) purpose: &'static str,
+    /// The lines to type.
+    pub(super) lines: Vec<&'static str>,
+}
+
 pub(super) struct Opt {
-    /// With its dashes.
+    /// The name, with its dashes.
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
     pub(super) about: &'static str,
-    /// What its value is called, and what it is. None for a switch.
+    /// Name and kind of its value. None for a switch.
     pub(super) takes: Option<(&'static str, Value)>,
     pub(super) repeats: bool,
 }
@@ -40,20 +48,34 @@ impl Command {
             positionals: info.positionals.iter().filter(|word| !word.hidden).map(Positional::shown).collect(),
             commands: info.commands.iter().map(|command| Self::shown(&command.command)).collect(),
             notes: info.notes,
+            examples: info.examples.iter().map(|text| Example::parse(text)).collect(),
             exit_codes: info.error_codes.iter().map(|code| (code.code, code.description)).collect(),
         };
-        // As --help shows them.
+        // In the order of --help.
         command.options.sort_by_key(Opt::stands_alone);
-        // Beyond this the shells' scripts would have to count words.
-        assert!(command.positionals.len() <= 1, "{}: completions know one positional word at the most", info.name);
+        // With more, the completions would have to count words.
+        assert!(command.positionals.len() <= 1, "{}: completions support one positional argument", info.name);
         let is_plain = command.positionals.is_empty() && command.options.iter().all(|option| option.takes.is_none());
-        assert!(command.commands.is_empty() || is_plain, "{}: completions find commands behind switches", info.name);
+        assert!(
+            command.commands.is_empty() || is_plain,
+            "{}: completions find the subcommand after switches only",
+            info.name
+        );
         command
     }
 
-    /// The options' names, short ones too.
+    /// The names of the options, with the short ones.
     pub(super) fn option_names(&self) -> impl Iterator<Item = String> {
         self.options.iter().flat_map(Opt::names)
+    }
+}
+
+impl Example {
+    /// A line with the purpose, and indented lines to type.
+    fn parse(text: &'static str) -> Self {
+        let (purpose, lines) = text.split_once('\n').unwrap_or((text, ""));
+        assert!(purpose.ends_with(':') && !lines.is_empty(), "an example has a purpose and lines to type: {text}");
+        Self { purpose, lines: lines.lines().map(str::trim).collect() }
     }
 }
 
@@ -72,7 +94,7 @@ impl Opt {
         self.short.map(|short| format!("-{short}")).into_iter().chain([self.long.to_owned()])
     }
 
-    /// Is it answered by itself, whatever else there is?
+    /// Does it make the program ignore all others?
     pub(super) fn stands_alone(&self) -> bool {
         ["--help", "--version"].contains(&self.long)
     }
@@ -86,7 +108,7 @@ impl Positional {
     }
 }
 
-/// What a line of a menu can hold of it.
+/// The part of a description that fits a menu.
 pub(super) fn first_sentence(text: &str) -> &str {
     text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.')
 }

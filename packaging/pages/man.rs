@@ -1,11 +1,13 @@
 //! The manual pages.
 
-use super::command::{Command, Opt};
+use cellsync::config::GROUPS;
+
+use super::command::{Command, Example, Opt};
+use super::node_toml::about;
 use super::roff::{bold, italic, literal, prose};
-use super::settings::{Entry, Settings};
 use super::words::{self, Words};
 
-/// The page of a program, with all of its commands.
+/// The page of a program and all of its subcommands.
 pub(super) fn of_program(program: &Command, words: &Words, day: &str) -> String {
     let mut page = head(program.name, words, day);
     page += ".SH SYNOPSIS\n";
@@ -15,6 +17,7 @@ pub(super) fn of_program(program: &Command, words: &Words, day: &str) -> String 
     let usages = program.commands.iter().map(|command| synopsis(&bold(&called(program, command)), command));
     page += &usages.collect::<Vec<_>>().join(".br\n");
     page += &format!(".SH DESCRIPTION\n{}", prose(program.about));
+    page += &paragraphs(program.notes);
     page += &paragraphs(words.description);
     page += ".SH OPTIONS\n";
     page += &arguments(program);
@@ -32,29 +35,42 @@ pub(super) fn of_program(program: &Command, words: &Words, day: &str) -> String 
         }
     }
     page += ".SH EXIT STATUS\n";
-    page += &exit_status(words.exit_codes.iter().copied());
-    page + &foot(words)
+    page += &exit_status(program.exit_codes.iter().copied());
+    let examples = program.examples.iter().chain(program.commands.iter().flat_map(|command| &command.examples));
+    page + &foot(words, examples)
 }
 
 /// The page of `node.toml`.
-pub(super) fn of_settings(settings: &Settings, day: &str) -> String {
+pub(super) fn of_settings(day: &str) -> String {
     let words = &words::SETTINGS;
     let mut page = head("cellsync-node.toml", words, day);
-    page += ".SH DESCRIPTION\n";
-    page += paragraphs(words.description).trim_start_matches(".PP\n");
-    page += ".SH SETTINGS\n";
-    for entry in &settings.entries {
-        page += &match entry {
-            Entry::Remark(text) => format!(".PP\n{}", prose(text)),
-            Entry::Setting { key, example, about } => tagged(&bold(&format!("{key} = {example}")), about),
-        };
+    page += ".SH DESCRIPTION
+";
+    page += paragraphs(words.description).trim_start_matches(
+        ".PP
+",
+    );
+    page += ".SH SETTINGS
+";
+    for group in GROUPS {
+        page += &format!(
+            ".SS {}
+",
+            literal(group.title)
+        );
+        if !group.about.is_empty() {
+            page += &prose(group.about);
+        }
+        for setting in group.settings {
+            page += &tagged(&bold(&format!("{} = {}", setting.name, setting.example())), &about(setting));
+        }
     }
-    page + &foot(words)
+    page + &foot(words, &[words::settings_example()])
 }
 
 fn head(name: &str, words: &Words, day: &str) -> String {
     format!(
-        ".\\\" Made by packaging/pages.rs from what the program understands.\n\
+        ".\\\" Made by packaging/pages.rs.\n\
          .TH {} {} {day} \"CellSync {}\" \"CellSync Manual\"\n.SH NAME\n{} \\- {}\n",
         literal(&name.to_uppercase()),
         words.section,
@@ -64,7 +80,7 @@ fn head(name: &str, words: &Words, day: &str) -> String {
     )
 }
 
-fn foot(words: &Words) -> String {
+fn foot<'a>(words: &Words, examples: impl IntoIterator<Item = &'a Example>) -> String {
     let mut page = String::new();
     for (title, entries) in [("ENVIRONMENT", words.environment), ("FILES", words.files)] {
         if !entries.is_empty() {
@@ -75,16 +91,16 @@ fn foot(words: &Words) -> String {
         }
     }
     page += ".SH EXAMPLES\n";
-    let examples = words.examples.iter().map(|(about, lines)| {
-        let lines: String = lines.iter().map(|line| literal(line) + "\n").collect();
-        format!("{}.PP\n.RS 4\n.EX\n{lines}.EE\n.RE\n", prose(about))
+    let examples = examples.into_iter().map(|example| {
+        let lines: String = example.lines.iter().map(|line| literal(line) + "\n").collect();
+        format!("{}.PP\n.RS 4\n.EX\n{lines}.EE\n.RE\n", prose(example.purpose))
     });
     page += &examples.collect::<Vec<_>>().join(".PP\n");
     let others = words.see_also.iter().map(|(name, section)| format!("{}({section})", bold(name)));
     page + &format!(".SH SEE ALSO\n{}\n", others.collect::<Vec<_>>().join(",\n"))
 }
 
-/// What a command is called on the command line.
+/// The full name of a command.
 fn called(program: &Command, command: &Command) -> String {
     format!("{} {}", program.name, command.name)
 }
@@ -98,7 +114,7 @@ fn synopsis(name: &str, command: &Command) -> String {
     line + "\n"
 }
 
-/// The words and options of a command.
+/// The positional arguments and options of a command.
 fn arguments(command: &Command) -> String {
     let positionals = command.positionals.iter().map(|word| tagged(&italic(word.name), word.about));
     let options = command.options.iter().map(|option| tagged(&tag(option), option.about));
@@ -109,13 +125,13 @@ fn tag(option: &Opt) -> String {
     let names = option.names().map(|name| bold(&name)).collect::<Vec<_>>().join(", ");
     match option.takes {
         Some((arg_name, _)) => format!("{names} {}", italic(arg_name)),
-        // A word that argh understands as well, wherever an option may stand.
+        // argh accepts this word as well, wherever an option can be.
         None if option.long == "--help" => format!("{names}, {}", bold("help")),
         None => names,
     }
 }
 
-fn exit_status<C: ToString>(codes: impl Iterator<Item = (C, &'static str)>) -> String {
+fn exit_status(codes: impl Iterator<Item = (i32, &'static str)>) -> String {
     codes.map(|(code, about)| tagged(&bold(&code.to_string()), about)).collect()
 }
 

@@ -1,9 +1,9 @@
-//! Text in the language of `man`, groff's macros of man(7).
+//! Text for manual pages, in the macros of man(7).
 
-/// So long may a line of text be before it is broken. It is filled anew when it is shown.
+/// Columns of a line of the source. `man` fills lines anew.
 const LINE_CHARS: usize = 78;
 
-/// Exactly these characters: what can be typed, or copied from the page.
+/// Text that is shown as it is, for what is typed or copied.
 pub(super) fn literal(text: &str) -> String {
     text.chars().map(character).collect()
 }
@@ -11,7 +11,7 @@ pub(super) fn literal(text: &str) -> String {
 fn character(c: char) -> String {
     match c {
         '\\' => "\\e".to_owned(),
-        // Typographers' signs stand in for these otherwise.
+        // Otherwise typographic characters replace these.
         '-' => "\\-".to_owned(),
         '\'' => "\\(aq".to_owned(),
         '"' => "\\(dq".to_owned(),
@@ -23,8 +23,7 @@ fn character(c: char) -> String {
     }
 }
 
-/// Running text. What stands between backquotes, names of programs and options are set bold; a hyphen in any other word
-/// is one.
+/// Running text. Text in backquotes, names of programs and options are bold. In other words a hyphen stays a hyphen.
 pub(super) fn prose(text: &str) -> String {
     let mut lines = vec![String::new()];
     for (index, span) in text.split('`').enumerate() {
@@ -40,7 +39,7 @@ pub(super) fn prose(text: &str) -> String {
         }
     }
     let lines = lines.iter().map(|line| line.trim_end());
-    // A line that begins so would be taken for a command.
+    // A line that begins with these would be a request.
     let lines = lines.map(|line| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_owned() });
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
@@ -63,7 +62,7 @@ fn ordinary(word: &str) -> String {
     let core = word.trim_start_matches('(').trim_end_matches([',', '.', ';', ':', ')']);
     let (before, after) = word.split_once(core).unwrap_or((word, ""));
     if core.starts_with('-') || core.starts_with("cellsync-") {
-        // The section of another page is not part of its name.
+        // A section in parentheses is not part of the name.
         let (name, section) = core.split_at(core.find('(').unwrap_or(core.len()));
         format!("{before}{}{section}{after}", bold(name))
     } else if core.contains('/') {

@@ -1,45 +1,46 @@
-//! All files that are made, and where each belongs. Pure: what it gives depends on nothing but the programs and the day.
+//! The generated files and their texts. Pure: they depend on the programs and on the day alone.
 //!
 //! ```text
-//! cli::commands() ──▶ command: what may be shown ──┬──▶ man ◀── words: what argh does not know
-//!                       value: what a value is     ├──▶ bash, zsh, fish
-//! packaging/node.toml ──▶ settings ────────────────┘
+//! cli::commands() ──▶ command, value ──┬──▶ man ◀── words: what argh does not describe
+//!                                      ├──▶ bash, zsh, fish
+//! config::GROUPS ──────────────────────┴──▶ node_toml
 //! ```
 
 mod bash;
 mod command;
 mod fish;
 mod man;
+mod node_toml;
 mod roff;
-mod settings;
 mod value;
 mod words;
 mod zsh;
 
 use self::command::Command;
-use self::settings::Settings;
 
 pub(crate) use self::words::REVISED;
 
-/// Each file's name in the folder that is written, and its text.
+/// The names and texts of all files.
 pub(crate) fn files(day: &str) -> Vec<(String, String)> {
-    let settings = Settings::shipped();
-    let mut files = vec![("man/cellsync-node.toml.5".to_owned(), man::of_settings(&settings, day))];
+    let mut files = vec![
+        ("node.toml".to_owned(), node_toml::text()),
+        ("man/cellsync-node.toml.5".to_owned(), man::of_settings(day)),
+    ];
     for program in cellsync::cli::commands() {
         let program = Command::shown(&program);
         let (name, words) = (program.name, words::of(program.name));
         files.push((format!("man/{name}.{}", words.section), man::of_program(&program, words, day)));
-        files.push((format!("completions/bash/{name}"), bash::completion(&program, &settings)));
-        files.push((format!("completions/zsh/_{name}"), zsh::completion(&program, &settings)));
-        files.push((format!("completions/fish/{name}.fish"), fish::completion(&program, &settings)));
+        files.push((format!("completions/bash/{name}"), bash::completion(&program)));
+        files.push((format!("completions/zsh/_{name}"), zsh::completion(&program)));
+        files.push((format!("completions/fish/{name}.fish"), fish::completion(&program)));
     }
     files
 }
 
-/// The day in UTC on which so many seconds had gone by since 1970, as `2026-11-21`. Source: Howard Hinnant,
+/// The UTC date of a Unix time, as `2026-11-21`. Source: Howard Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
 pub(crate) fn day(epoch_s: u64) -> String {
-    // Days since the first of March of the year 0, so that a leap day is the last of its year.
+    // Days since 1 March of the year 0, so that a leap day is the last day of its year.
     let days = epoch_s / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,21 +1,21 @@
-//! What a value is, so that a shell can offer some.
+//! Kinds of values, by which shells complete them.
 
 pub(super) enum Value {
     /// A file or a directory.
     Path,
     Directory,
-    /// A file called `*.manifest`; whatever else there is if there is none.
+    /// A file called `*.manifest`, or a directory on the way to it.
     Manifest,
     /// One of these.
     Words(Vec<String>),
     /// `KEY=VALUE` with a setting of `node.toml`.
     Setting,
-    /// Nothing that could be guessed.
+    /// Anything.
     Free,
 }
 
 impl Value {
-    /// By what argh calls it; `option` is whose value it is.
+    /// The kind of a value that argh calls `arg_name`, of the option `option`.
     pub(super) fn of(option: &str, arg_name: &str) -> Self {
         match (option, arg_name) {
             (_, "file" | "path") => Self::Path,
@@ -27,7 +27,7 @@ impl Value {
                 Self::Words((0..=9).flat_map(|preset| [format!("{preset}"), format!("{preset}e")]).collect())
             }
             (_, "addr:port" | "cell" | "host:port" | "k" | "n" | "port" | "seconds" | "size" | "url") => Self::Free,
-            _ => panic!("{option}: packaging/pages/value.rs has to say what a value called {arg_name} is"),
+            _ => panic!("{option}: packaging/pages/value.rs has no kind for {arg_name}"),
         }
     }
 }

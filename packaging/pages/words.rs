@@ -1,22 +1,21 @@
-//! What the pages tell and argh does not know.
+//! The parts of the manual pages that argh does not describe.
+
+use super::command::Example;
 
 pub(super) struct Words {
     /// The section of the manual: 1 programs, 5 files, 8 programs of the system.
     pub(super) section: u8,
-    /// What it is, in some words.
+    /// The line after the name.
     pub(super) name: &'static str,
-    /// Paragraphs that follow what `--help` says.
+    /// Paragraphs after the description that `--help` prints.
     pub(super) description: &'static [&'static str],
-    pub(super) exit_codes: &'static [(u8, &'static str)],
     pub(super) environment: &'static [(&'static str, &'static str)],
     pub(super) files: &'static [(&'static str, &'static str)],
-    /// What one may want to do, and the lines that do it.
-    pub(super) examples: &'static [(&'static str, &'static [&'static str])],
     pub(super) see_also: &'static [(&'static str, u8)],
 }
 
-/// The day on which these words were last changed.
-pub(crate) const REVISED: &str = "2026-11-21";
+/// The day on which these texts were last changed.
+pub(crate) const REVISED: &str = "2026-11-27";
 
 pub(super) fn of(program: &str) -> &'static Words {
     match program {
@@ -24,55 +23,24 @@ pub(super) fn of(program: &str) -> &'static Words {
         "cellsync-put" => &PUT,
         "cellsync-get" => &GET,
         "cellsync-node" => &NODE,
-        _ => panic!("packaging/pages/words.rs has no words about {program}"),
+        _ => panic!("packaging/pages/words.rs has no text about {program}"),
     }
 }
 
-const USAGE: (u8, &str) = (2, "The command cannot be meant so.");
-
 const TOOL: Words = Words {
     section: 1,
-    name: "look at a storage colony and after it",
+    name: "inspect and maintain a storage colony",
     description: &[
-        "Cells are found by broadcast in the local network; where that does not reach them, --node names one. What a cell \
-         is called can be seen with `cellsync status`.",
-    ],
-    exit_codes: &[
-        (0, "It is done. The commands that look at copies mean by it that all is well; see there."),
-        (1, "It failed, or was stopped."),
-        USAGE,
-        (3, "No cell answers, or there are too few cells or copies."),
-        (4, "Chunks are missing: no cell that answers has them."),
-        (5, "Data is corrupt: bad copies were found."),
+        "A cell is named by its URL, its address or the first digits of its id. `cellsync status` shows them.",
     ],
     environment: &[
         #[cfg(feature = "demo")]
-        ("TMPDIR", "Where `cellsync demo` makes its folder, instead of /tmp."),
+        ("TMPDIR", "Parent of the folder that `cellsync demo` makes, instead of /tmp."),
     ],
     files: &[(
         "*.manifest",
-        "What cellsync-put leaves of a file here: the key and the list of chunks. `check` and `repair` want it.",
+        "Written by cellsync-put: the key of a file and the list of its chunks. The commands `check` and `repair` read it.",
     )],
-    examples: &[
-        (
-            "Look at the colony in this network, or in another one:",
-            &["cellsync status", "cellsync status --node http://10.0.2.7:8080"],
-        ),
-        (
-            "Look how well a file is kept, and have every copy of it read and hashed where it lies:",
-            &["cellsync check album.tar.manifest --deep"],
-        ),
-        ("Make the copies that are lacking now:", &["cellsync repair album.tar.manifest"]),
-        (
-            "Make a cell ready to be unplugged; change one's mind:",
-            &["cellsync drain a419a923", "cellsync drain --undo a419a923"],
-        ),
-        #[cfg(feature = "demo")]
-        (
-            "Watch a colony of twelve cells on this machine for a minute of harm:",
-            &["cellsync demo --cells 12 --chaos 60"],
-        ),
-    ],
     see_also: &[("cellsync-put", 1), ("cellsync-get", 1), ("cellsync-node", 8)],
 };
 
@@ -80,34 +48,20 @@ const PUT: Words = Words {
     section: 1,
     name: "store a file or a directory in a storage colony",
     description: &[
-        "Blocks of 1 MiB are compressed, sealed with a fresh key and sent to distinct cells. A directory is stored as one tar \
-         stream. The colony sees sizes and times, never names or contents.",
-        "Without the manifest nobody can read what was stored: keep a copy of it somewhere else.",
-        "With fewer cells than copies wanted each chunk is on all of them, and a warning says so; the colony makes the \
-         other copies when cells join. --min-copies says how few are too few.",
-        "A file that is called help is stored as ./help: the word alone asks for help.",
-    ],
-    exit_codes: &[
-        (0, "All is stored and the manifest is written. There may be fewer copies than wanted; a warning tells."),
-        (1, "It failed, or was stopped. What is done is kept: the same command goes on from there."),
-        USAGE,
-        (3, "No cell answers, or too few cells take chunks."),
+        "Blocks of 1 MiB are compressed, sealed with a new key for each upload, and sent to distinct cells. A directory is \
+         stored as one tar stream. The colony sees sizes and times, never names or contents.",
+        "Without the manifest nobody can read the stored data: keep a second copy of it elsewhere.",
+        "If there are fewer cells than copies wanted, each chunk is stored on all of them, and a warning reports it; the \
+         colony makes the other copies when cells join. With --min-copies the put fails instead if a chunk gets fewer \
+         copies than that.",
+        "To store a file that is called help, write ./help: the word help alone means --help.",
     ],
     environment: &[],
     files: &[
-        ("PATH.manifest", "What is left of the file here: the key and the list of chunks. Only its user can read it."),
+        ("PATH.manifest", "The manifest: the key and the list of chunks. Only its owner can read it."),
         (
             "PATH.manifest.part",
-            "The journal of a put that is not done. The same command goes on from it and removes it.",
-        ),
-    ],
-    examples: &[
-        ("Store a file; the manifest is album.tar.manifest:", &["cellsync-put album.tar"]),
-        ("Store a directory, with the manifest elsewhere:", &["cellsync-put -o /media/usb/photos.manifest photos"]),
-        ("Store what another program writes:", &["pg_dump shop | cellsync-put - -o shop.manifest"]),
-        (
-            "Be quick rather than thorough, and accept no fewer than three copies:",
-            &["cellsync-put --compress 1 --min-copies 3 album.tar"],
+            "The journal of an unfinished put. The same command continues from it, and removes it at the end.",
         ),
     ],
     see_also: &[("cellsync-get", 1), ("cellsync", 1), ("cellsync-node", 8)],
@@ -117,27 +71,11 @@ const GET: Words = Words {
     section: 1,
     name: "restore a file or a directory from a storage colony",
     description: &[
-        "A bad copy is told and another one used. The file appears under its name when all of it is there. What was stored as a \
-         directory comes back as one.",
-    ],
-    exit_codes: &[
-        (0, "All is restored; with --check, all can be."),
-        (1, "It failed, or was stopped."),
-        USAGE,
-        (3, "No cell answers."),
-        (4, "Chunks are missing: no cell that answers has them."),
-        (5, "Data is corrupt: of some chunk there are bad copies only."),
+        "Chunks are fetched from the fastest cells that hold them. A bad copy is reported, and another copy is used. A \
+         directory is restored as a directory.",
     ],
     environment: &[],
-    files: &[("NAME.manifest", "What cellsync-put wrote. NAME is restored.")],
-    examples: &[
-        (
-            "Restore album.tar, or the same under another name:",
-            &["cellsync-get album.tar.manifest", "cellsync-get album.tar.manifest -o /tmp/album.tar"],
-        ),
-        ("Give it to another program:", &["cellsync-get shop.manifest -o - | psql shop"]),
-        ("Look at every byte and write nothing:", &["cellsync-get --check album.tar.manifest"]),
-    ],
+    files: &[("NAME.manifest", "Written by cellsync-put. NAME is restored.")],
     see_also: &[("cellsync-put", 1), ("cellsync", 1)],
 };
 
@@ -145,45 +83,26 @@ const NODE: Words = Words {
     section: 8,
     name: "run a cell of a storage colony",
     description: &[
-        "The cell finds the others by itself, takes the role that the colony needs, keeps its copies whole and makes anew \
-         what dead cells kept. It stays in the foreground and writes its log to standard error.",
-        "The data folder must carry the marker that --init or --init-only made. A disk that is not mounted then stops the \
-         start instead of filling the card below it: do not give --init at every start.",
-        "All settings, those without an option of their own too, are in cellsync-node.toml(5).",
-        "SIGTERM and SIGINT end the cell in order: it tells the colony and finishes what is under way.",
-    ],
-    exit_codes: &[
-        (0, "It was ended in order."),
-        (1, "It failed."),
-        (2, "The command or a setting cannot be meant so."),
+        "The cell finds the other cells, takes the role that the colony needs, verifies its copies, and replaces copies \
+         that were lost with other cells. It stays in the foreground and logs to standard error.",
+        "The data folder must contain the marker file that --init or --init-only creates. If its disk is not mounted, the \
+         cell then refuses to start instead of filling the disk below: do not use --init for every start.",
+        "cellsync-node.toml(5) describes all settings, including those without an option of their own.",
+        "SIGTERM and SIGINT end the cell in order: it announces that it leaves and completes the requests in progress.",
     ],
     environment: &[
-        ("NOTIFY_SOCKET", "Where systemd wants to be told that the cell is ready, how it is and that it stops."),
-        ("WATCHDOG_USEC", "How often systemd wants to hear that the cell lives."),
+        ("NOTIFY_SOCKET", "Socket of the service manager, for readiness and status. systemd sets it."),
+        ("WATCHDOG_USEC", "Watchdog timeout of the service manager, in microseconds. systemd sets it."),
     ],
     files: &[
-        ("/etc/cellsync/node.toml", "The settings, where the packages put them. Without --config no file is read."),
-        ("/var/lib/cellsync/", "The data folder, if no other one is set."),
-        ("/var/lib/cellsync/cellsync.cell", "The marker, with the cell's id."),
-        ("/var/lib/cellsync/chunks/", "The copies, each a file that is called as the SHA-256 of its bytes."),
-        ("/var/lib/cellsync/quarantine/", "Bad copies, 64 MiB at most; the oldest go first."),
+        ("/etc/cellsync/node.toml", "The settings, where the packages install them. Without --config no file is read."),
+        ("/var/lib/cellsync/", "The default data folder."),
+        ("/var/lib/cellsync/cellsync.cell", "The marker, with the id of the cell."),
+        ("/var/lib/cellsync/chunks/", "The copies, each in a file named by the SHA-256 of its bytes."),
+        ("/var/lib/cellsync/quarantine/", "Bad copies, at most 64 MiB; the oldest are removed first."),
         (
             "/var/lib/cellsync/catalogue/",
-            "What is known about the copies. It can be deleted when the cell is stopped, and is made again.",
-        ),
-    ],
-    examples: &[
-        (
-            "Start a cell for the first time, and later:",
-            &["cellsync-node --init --data /srv/cellsync", "cellsync-node --data /srv/cellsync"],
-        ),
-        (
-            "Start it with a file of settings, and one of them changed:",
-            &["cellsync-node --config /etc/cellsync/node.toml --set heal_rate='\"2 MiB\"'"],
-        ),
-        (
-            "Run a cell on this machine only, to try it out:",
-            &["cellsync-node --init --data /tmp/cell --loopback --listen 127.0.0.1:0"],
+            "The index of the copies. It can be deleted while the cell is stopped, and is then rebuilt.",
         ),
     ],
     see_also: &[("cellsync-node.toml", 5), ("cellsync", 1), ("cellsync-put", 1), ("cellsync-get", 1)],
@@ -193,18 +112,19 @@ pub(super) const SETTINGS: Words = Words {
     section: 5,
     name: "settings of a cell of a storage colony",
     description: &[
-        "cellsync-node(8) reads its settings from the file that --config names, which is in the language TOML: a line \
-         `key = value` for each setting, and comments behind a `#`. What is not set has its default.",
-        "Options on the command line win over the file, and --set sets any of these there. A key that is not known is an \
-         error, and so is a value that cannot be.",
+        "cellsync-node(8) reads its settings from the file that --config names. The file is written in TOML: a line \
+         `key = value` for each setting, and comments after a `#`. A setting that is absent has its default.",
+        "Options on the command line take precedence over the file; --set sets any of these settings there. An unknown \
+         setting or an invalid value is an error, and the cell does not start.",
         "Each setting is shown with an example.",
     ],
-    exit_codes: &[],
     environment: &[],
-    files: &[("/etc/cellsync/node.toml", "Where the packages put it.")],
-    examples: &[(
-        "A board with a disk of its own, and a slow network:",
-        &["data = \"/srv/cellsync/cell\"", "reserve = \"5 GiB\"", "heal_rate = \"2 MiB\""],
-    )],
+    files: &[("/etc/cellsync/node.toml", "The file that the packages install.")],
     see_also: &[("cellsync-node", 8)],
 };
+
+/// The example on the page of the settings.
+pub(super) fn settings_example() -> Example {
+    let lines = ["data = \"/srv/cellsync/cell\"", "reserve = \"5 GiB\"", "heal_rate = \"2 MiB\""];
+    Example { purpose: "A board with a disk of its own and a slow network:", lines: lines.to_vec() }
+}

@@ -1,18 +1,19 @@
-//! Completion for zsh: its own `_arguments` does the work.
+//! Completions for zsh, by its function `_arguments`.
+
+use cellsync::config::settings;
 
 use super::command::{Command, Opt, Positional, first_sentence};
-use super::settings::Settings;
 use super::value::Value;
 
-/// The function that offers settings. No command is called so.
+/// The function that offers settings. The name is not that of a command.
 const SETTINGS: &str = "_cellsync__settings";
 
-pub(super) fn completion(program: &Command, settings: &Settings) -> String {
+pub(super) fn completion(program: &Command) -> String {
     let name = program.name;
-    let mut text = format!("#compdef {name}\n# Completion of {name} for zsh. Made by packaging/pages.rs.\n\n");
+    let mut text = format!("#compdef {name}\n# Completions of {name} for zsh. Made by packaging/pages.rs.\n\n");
     text += &format!("{SETTINGS}() {{\n    local -a settings=(\n");
-    for (key, about) in settings.keys() {
-        text += &format!("        {}\n", quoted(&format!("{key}:{}", first_sentence(about))));
+    for setting in settings() {
+        text += &format!("        {}\n", quoted(&format!("{}:{}", setting.name, setting.summary)));
     }
     text += "    )\n    _describe -t settings setting settings -S =\n}\n\n";
     for command in &program.commands {
@@ -45,7 +46,7 @@ fn dispatch(program: &Command) -> String {
     text + "            esac\n            ;;\n    esac\n    return ret\n"
 }
 
-/// A call of `_arguments`. With `-S` there are no options behind `--`.
+/// A call of `_arguments`. With `-S` there are no options after `--`.
 fn arguments(command: &Command, more: &str, indent: &str) -> String {
     let options = command.options.iter().map(option);
     let positionals = command.positionals.iter().map(positional);

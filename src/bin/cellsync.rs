@@ -1,5 +1,5 @@
-//! The program `cellsync`. See [`cellsync::cli::tool`].
+//! The program `cellsync`. See [`cellsync::cli::cellsync`].
 
 fn main() -> std::process::ExitCode {
-    cellsync::cli::tool()
+    cellsync::cli::cellsync()
 }

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::error::ArgumentError;
-use crate::cli::{FAILED, complain, failed, stop_on_interrupt};
+use crate::cli::error::{ArgumentError, FAILED, failed};
+use crate::cli::interrupt::stop_on_interrupt;
+use crate::cli::terminal::message;
+use crate::cli::values;
 use crate::demo::{ChaosOptions, Options};
 
 const NAME: &str = "cellsync demo";
@@ -17,23 +19,29 @@ const DEFAULT_CELLS: usize = 9;
 const MAX_CELLS: usize = 50;
 const MAX_CHAOS_SECONDS: u64 = 3600;
 
-/// Run a colony of real cells on this machine: store a file, kill cells, damage copies, expose a lying cell, and restore
-/// the file. Nothing leaves this machine, and nothing stays on it.
+/// Watch a colony of real cells on this machine lose cells and copies, heal, and restore a file.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "demo")]
+#[argh(
+    subcommand,
+    name = "demo",
+    note = "Nothing leaves this machine, and nothing stays on it.",
+    example = "Twelve cells, and a minute of random harm:\n  cellsync demo --cells 12 --chaos 60",
+    error_code(0, "the file came back whole"),
+    error_code(1, "failed, or stopped"),
+    error_code(2, "invalid arguments; nothing was started")
+)]
 pub(super) struct Args {
     /// file to store; it is only read (default: a generated file)
     #[argh(positional, arg_name = "file")]
     file: Option<PathBuf>,
     /// number of cells, 1 to 50 (default 9)
-    #[argh(option, arg_name = "n")]
-    cells: Option<usize>,
+    #[argh(option, arg_name = "n", default = "DEFAULT_CELLS", from_str_fn(number_of_cells))]
+    cells: usize,
     /// wait for Enter before each stage
     #[argh(switch)]
     step: bool,
-    /// instead of the attack and the stages after it, kill, revive and damage cells at random for this many seconds, 1 to
-    /// 3600
-    #[argh(option, arg_name = "seconds")]
+    /// instead of the attack and the stages after it, kill, revive and damage cells at random for 1 to 3600 seconds
+    #[argh(option, arg_name = "seconds", from_str_fn(number_of_seconds))]
     chaos: Option<u64>,
     /// with --chaos, repeat the order of events of an earlier run, which printed its seed (default: random)
     #[argh(option, arg_name = "n")]
@@ -41,6 +49,14 @@ pub(super) struct Args {
     /// keep the folder with the cells' data, their logs, the manifests and the restored files
     #[argh(switch)]
     keep: bool,
+}
+
+fn number_of_cells(word: &str) -> Result<usize, String> {
+    values::number(word, 1..=MAX_CELLS)
+}
+
+fn number_of_seconds(word: &str) -> Result<u64, String> {
+    values::number(word, 1..=MAX_CHAOS_SECONDS)
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
@@ -51,29 +67,37 @@ pub(super) fn run(args: Args) -> ExitCode {
     match crate::demo::run(&options, &stop_on_interrupt()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(NAME, &error.to_string());
+            message(NAME, &error.to_string());
             ExitCode::from(FAILED)
         }
     }
 }
 
 fn options(args: Args) -> Result<Options, ArgumentError> {
-    let cells = args.cells.unwrap_or(DEFAULT_CELLS);
-    if !(1..=MAX_CELLS).contains(&cells) {
-        return Err(ArgumentError::OutOfRange { option: "--cells", max: MAX_CELLS as u64 });
+    if args.seed.is_some() && args.chaos.is_none() {
+        return Err(ArgumentError::Requires { option: "--seed", required: "--chaos" });
     }
-    let chaos = match (args.chaos, args.seed) {
-        (Some(seconds), _) if !(1..=MAX_CHAOS_SECONDS).contains(&seconds) => {
-            return Err(ArgumentError::OutOfRange { option: "--chaos", max: MAX_CHAOS_SECONDS });
-        }
-        (None, Some(_)) => return Err(ArgumentError::Requires { option: "--seed", required: "--chaos" }),
-        (seconds, seed) => seconds.map(|seconds| ChaosOptions { seconds, seed }),
-    };
     if args.step && !std::io::stdin().is_terminal() {
         return Err(ArgumentError::NoTerminal);
     }
     if let Some(path) = args.file.as_ref().filter(|path| path.exists() && !path.is_file()) {
         return Err(ArgumentError::NotAFile { path: path.clone() });
     }
-    Ok(Options { file: args.file, cells, step: args.step, chaos, keep: args.keep })
+    let chaos = args.chaos.map(|seconds| ChaosOptions { seconds, seed: args.seed });
+    Ok(Options { file: args.file, cells: args.cells, step: args.step, chaos, keep: args.keep })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_states_bounds_and_defaults() {
+        let describes = |option: &str, facts: [&str; 2]| {
+            let flag = Args::get_args_info().flags.iter().find(|flag| flag.long == option).unwrap();
+            assert!(facts.iter().all(|fact| flag.description.contains(fact)), "{}", flag.description);
+        };
+        describes("--cells", [&format!("1 to {MAX_CELLS}"), &format!("(default {DEFAULT_CELLS})")]);
+        describes("--chaos", [&format!("1 to {MAX_CHAOS_SECONDS}"), "seconds"]);
+    }
 }

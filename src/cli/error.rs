@@ -1,8 +1,17 @@
-//! Why a command failed, and what the user can do with its options.
+//! Why a command failed: the message, which names the options that help, and the exit code.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use crate::cli::terminal::message;
 use crate::client::{ClientError, UsageError};
+
+/// Exit code for failures without a code of their own.
+pub(super) const FAILED: u8 = 1;
+/// Exit code for invalid arguments.
+pub(super) const USAGE: u8 = 2;
+/// Exit code for bad copies.
+pub(super) const CORRUPT: u8 = 5;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,43 +28,16 @@ pub(super) enum CommandError {
     },
 }
 
-impl CommandError {
-    pub(super) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Arguments(_) => super::USAGE,
-            Self::Client { source } => source.exit_code(),
-        }
-    }
-}
-
-/// Invalid arguments.
+/// Arguments that are valid one by one, and not together.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ArgumentError {
-    /// The number is out of range.
-    #[error("{option} must be a number from 1 to {max}")]
-    OutOfRange {
-        /// The option.
-        option: &'static str,
-        /// The largest number that is valid.
-        max: u64,
-    },
     /// More copies required than wanted.
-    #[error("--min-copies must be a number from 1 to {copies}, the number of copies")]
+    #[error("--min-copies {min} exceeds --copies {copies}")]
     MinCopies {
+        /// Copies required.
+        min: u8,
         /// Copies wanted.
         copies: u8,
-    },
-    /// Not the URL of a cell.
-    #[error("--node {value}: must be http://HOST:PORT")]
-    NodeUrl {
-        /// The value.
-        value: String,
-    },
-    /// Neither a URL nor an id.
-    #[error("{word} names no cell; use its URL, HOST:PORT, or the first digits of its id, four at least")]
-    CellSelector {
-        /// The word.
-        word: String,
     },
     /// The manifest is a file.
     #[error("the manifest cannot go to standard output; name a file with -o FILE")]
@@ -78,6 +60,7 @@ pub(super) enum ArgumentError {
         other: &'static str,
     },
     /// The option is of use only with another one.
+    #[cfg(all(target_os = "linux", feature = "demo"))]
     #[error("{option} requires {required}")]
     Requires {
         /// The option.
@@ -86,14 +69,25 @@ pub(super) enum ArgumentError {
         required: &'static str,
     },
     /// There is nobody to press Enter.
+    #[cfg(all(target_os = "linux", feature = "demo"))]
     #[error("--step requires that standard input is a terminal")]
     NoTerminal,
     /// Not a regular file.
+    #[cfg(all(target_os = "linux", feature = "demo"))]
     #[error("{} is not a file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// Prints why the command failed. Returns its exit code.
+pub(super) fn failed(command: &str, error: &CommandError) -> ExitCode {
+    message(command, &error.to_string());
+    ExitCode::from(match error {
+        CommandError::Arguments(_) => USAGE,
+        CommandError::Client { source } => source.exit_code(),
+    })
 }
 
 /// The options that help after this error, as the rest of its sentence.

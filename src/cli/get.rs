@@ -3,93 +3,84 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
+use argh::CommandInfoWithArgs;
 
-use crate::cli::check::bad_as_json;
-use crate::cli::error::{ArgumentError, CommandError};
-use crate::cli::progress::{Bar, Direction};
-use crate::cli::{colony_scope, failed, jobs, path_or_dash, say, stop_on_interrupt, understand};
-use crate::client::{GetOptions, GetReport, Target, default_output_path};
+use crate::cli::check::bad_copy_json;
+use crate::cli::command_line::parse;
+use crate::cli::error::{ArgumentError, CommandError, failed};
+use crate::cli::interrupt::stop_on_interrupt;
+use crate::cli::progress::{Bar, Unit};
+use crate::cli::terminal::print;
+use crate::cli::values;
+use crate::client::{GetOptions, GetReport, Target, default_jobs, default_output_path};
 use crate::human;
 
 const NAME: &str = "cellsync-get";
 
-/// Restore from the colony what a manifest describes. Every byte is verified before it is used; nothing half-written is
-/// left behind.
-#[derive(FromArgs, ArgsInfo)]
-struct Args {
-    /// the manifest that cellsync-put wrote
-    #[argh(positional, arg_name = "manifest", from_str_fn(path_or_dash))]
-    manifest: PathBuf,
-    /// where to restore to, or - for standard output (default: the manifest's name without .manifest)
-    #[argh(option, short = 'o', arg_name = "path", from_str_fn(path_or_dash))]
-    output: Option<PathBuf>,
-    /// fetch and verify everything, write nothing
-    #[argh(switch)]
-    check: bool,
-    /// ask this cell instead of the network; can be given many times
-    #[argh(option, arg_name = "url")]
-    node: Vec<String>,
-    /// UDP port on which the colony finds itself (default 5000)
-    #[argh(option, arg_name = "port")]
-    udp_port: Option<u16>,
-    /// look for cells on this machine only
-    #[argh(switch)]
-    loopback: bool,
-    /// chunks opened at the same time, 1 to 64 (default: one for each processor)
-    #[argh(option, arg_name = "n")]
-    jobs: Option<usize>,
-    /// print the result as JSON
-    #[argh(switch)]
-    json: bool,
-    /// print nothing but errors
-    #[argh(switch)]
-    quiet: bool,
-    /// write over a file that is there
-    #[argh(switch)]
-    force: bool,
-    /// show the version
-    #[argh(switch)]
-    #[allow(dead_code)] // Answered before the others are read; here for --help.
-    version: bool,
+with_colony_options! {
+    /// Restore a file or a directory from the colony by its manifest. Every byte is verified before it is used, and the
+    /// output appears under its name only when it is complete.
+    #[argh(
+        example = "Restore album.tar, or restore it to another path:\n  cellsync-get album.tar.manifest\n  cellsync-get album.tar.manifest -o /tmp/album.tar",
+        example = "Restore to another program:\n  cellsync-get shop.manifest -o - | psql shop",
+        example = "Verify every byte and write nothing:\n  cellsync-get --check album.tar.manifest",
+        error_code(0, "restored; with --check, everything can be restored"),
+        error_code(1, "failed, or stopped"),
+        error_code(2, "invalid arguments; nothing was written"),
+        error_code(3, "no cell responds"),
+        error_code(4, "chunks are missing: they are on no cell that responds"),
+        error_code(5, "data is corrupt: some chunk has only bad copies")
+    )]
+    program struct Args {
+        /// manifest that cellsync-put wrote
+        #[argh(positional, arg_name = "manifest", from_str_fn(values::path_or_dash))]
+        manifest: PathBuf,
+        /// restore to this path, or to standard output if it is - (default: the manifest's path without .manifest)
+        #[argh(option, short = 'o', arg_name = "path", from_str_fn(values::path_or_dash))]
+        output: Option<PathBuf>,
+        /// fetch and verify everything, write nothing
+        #[argh(switch)]
+        check: bool,
+        /// chunks opened in parallel, 1 to 64 (default: one per processor)
+        #[argh(option, arg_name = "n", default = "default_jobs()", from_str_fn(values::jobs))]
+        jobs: usize,
+        /// print the result as JSON
+        #[argh(switch)]
+        json: bool,
+        /// print only errors
+        #[argh(switch)]
+        quiet: bool,
+        /// overwrite an existing file
+        #[argh(switch)]
+        force: bool,
+    }
 }
 
-/// What it understands.
 pub(super) fn info() -> CommandInfoWithArgs {
-    CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
+    CommandInfoWithArgs { name: NAME, ..<Args as argh::ArgsInfo>::get_args_info() }
 }
 
 /// Runs `cellsync-get`.
 pub fn get() -> ExitCode {
-    let args: Args = match understand(NAME) {
+    let args: Args = match parse(NAME) {
         Ok(args) => args,
         Err(code) => return code,
     };
     crate::pipeline::keep_freed_memory();
     match run(&args) {
-        Ok((report, target)) => {
-            // On standard output there is nothing but what was asked for.
-            let taken = target == Target::StandardOutput;
-            if args.json && !taken {
-                say(NAME, &format!("{}\n", as_json(&report, &target)))
-            } else if !args.quiet && !taken {
-                say(NAME, &format!("{}\n", in_words(&report, &target)))
-            } else {
-                ExitCode::SUCCESS
-            }
-        }
+        // Standard output is for the restored bytes.
+        Ok((_, Target::StandardOutput)) => ExitCode::SUCCESS,
+        Ok((report, target)) if args.json => print(NAME, &format!("{}\n", json(&report, &target))),
+        Ok((report, target)) if !args.quiet => print(NAME, &summary(&report, &target)),
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => failed(NAME, &error),
     }
 }
 
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
-    let options = GetOptions {
-        jobs: jobs(args.jobs)?,
-        force: args.force,
-        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
-    };
-    let bar = Bar::new(NAME, Direction::Get, args.quiet);
+    let options = GetOptions { jobs: args.jobs, force: args.force, scope: args.scope() };
+    let bar = Bar::new(NAME, Unit::FetchedBytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();
     Ok((report?, target))
@@ -111,28 +102,28 @@ fn target(args: &Args) -> Result<Target, ArgumentError> {
     }
 }
 
-fn in_words(report: &GetReport, target: &Target) -> String {
+fn summary(report: &GetReport, target: &Target) -> String {
     let GetReport { size, chunks, cells, fewest_copies, .. } = *report;
     let what = match target {
         Target::Path(path) => format!("{} restored", path.display()),
-        _ => "all can be restored".to_owned(),
+        _ => "verified: everything can be restored".to_owned(),
     };
-    let mut text = format!(
-        "{what} ({}, {} from {}; at least {} of each)",
+    let bad = match report.bad_copies.len() {
+        0 => String::new(),
+        1 => "; 1 bad copy was skipped".to_owned(),
+        bad => format!("; {bad} bad copies were skipped"),
+    };
+    format!(
+        "{what} ({}, {} from {}; at least {} of each){bad}\n",
         human::bytes(size),
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
         human::copies(fewest_copies),
-    );
-    let bad = report.bad_copies.len();
-    if bad > 0 {
-        text += &format!("; {bad} bad {} passed over", if bad == 1 { "copy was" } else { "copies were" });
-    }
-    text
+    )
 }
 
-fn as_json(report: &GetReport, target: &Target) -> serde_json::Value {
-    let bad: Vec<_> = report.bad_copies.iter().map(bad_as_json).collect();
+fn json(report: &GetReport, target: &Target) -> serde_json::Value {
+    let bad: Vec<_> = report.bad_copies.iter().map(bad_copy_json).collect();
     serde_json::json!({
         "output": if let Target::Path(path) = target { Some(path) } else { None },
         "size": report.size,

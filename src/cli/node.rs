@@ -1,104 +1,123 @@
-//! `cellsync-node`, and `cellsync node`: one cell, under either name by the same code.
+//! `cellsync-node`, and `cellsync node`, which is the same: one cell.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
-use crate::cli::{FAILED, USAGE, complain, say, understand};
-use crate::config::{Config, ConfigError, Given};
+use crate::cli::command_line::parse;
+use crate::cli::error::{FAILED, USAGE};
+use crate::cli::help;
+use crate::cli::terminal::{message, print};
+use crate::cli::values;
+use crate::config::{Config, ConfigError, Overrides, Value, settings};
 use crate::node::{NodeError, Started, init, run};
 
 const NAME: &str = "cellsync-node";
+/// The same command within `cellsync`.
+pub(super) const SUBCOMMAND: &str = "cellsync node";
+pub(super) const NAMES: [&str; 2] = [NAME, SUBCOMMAND];
 
-/// Run a cell of a storage colony. Options win over the file that --config names.
+/// Run a cell of a storage colony.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "node")]
+#[argh(
+    subcommand,
+    name = "node",
+    note = "Options take precedence over the settings in the file that --config names.",
+    example = "Start a cell for the first time, and later:\n  cellsync-node --init --data /srv/cellsync\n  cellsync-node --data /srv/cellsync",
+    example = "Start it with the settings of a file, except for one:\n  cellsync-node --config /etc/cellsync/node.toml --set heal_rate='\"2 MiB\"'",
+    example = "Run a cell on this machine only, to try it out:\n  cellsync-node --init --data /tmp/cell --loopback --listen 127.0.0.1:0",
+    error_code(0, "ended by a signal, in order"),
+    error_code(1, "failed"),
+    error_code(2, "invalid arguments or settings; do not restart unchanged")
+)]
 pub(super) struct Args {
     /// read settings from this file (the packages use /etc/cellsync/node.toml)
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
-    /// folder that holds everything the cell keeps (default /var/lib/cellsync)
+    /// folder that holds all data of the cell (default /var/lib/cellsync)
     #[argh(option, arg_name = "dir")]
-    data: Option<PathBuf>,
-    /// make the data folder a cell's, if it is empty or not there yet, and start
+    data: Option<String>,
+    /// initialize the data folder, if it is empty or does not exist, and start
     #[argh(switch)]
     init: bool,
-    /// the same, but end then instead of starting the cell
+    /// initialize the data folder and exit
     #[argh(switch)]
     init_only: bool,
-    /// address and TCP port of the HTTP door; port 0 takes a free one (default 0.0.0.0:8080)
+    /// address and TCP port of the HTTP server; port 0 selects a free one (default 0.0.0.0:8080)
     #[argh(option, arg_name = "addr:port")]
     listen: Option<String>,
-    /// UDP port on which the colony finds itself (default 5000)
-    #[argh(option, arg_name = "port")]
+    /// UDP port for discovery (default 5000)
+    #[argh(option, arg_name = "port", from_str_fn(values::udp_port))]
     udp_port: Option<u16>,
-    /// live on this machine only: nothing is sent to any network
+    /// use only the loopback interface; nothing is sent to any network
     #[argh(switch)]
     loopback: bool,
-    /// a cell that broadcast does not reach; can be given many times
+    /// address of a cell that broadcast does not reach; can be repeated
     #[argh(option, arg_name = "host:port")]
     peer: Vec<String>,
-    /// off, error, warn, info, debug or trace (default info)
+    /// least severe messages to log: off, error, warn, info, debug or trace (default info)
     #[argh(option, arg_name = "level")]
     log: Option<String>,
-    /// room on the disk that is left to others, such as "1 GiB" (default 1 GiB or 5 %, the smaller)
+    /// disk space to leave free, such as "1 GiB" (default: 1 GiB or 5 % of the disk, whichever is smaller)
     #[argh(option, arg_name = "size")]
     reserve: Option<String>,
-    /// the most that chunks may take in all, such as "20 GiB" (default: what the reserve leaves)
+    /// maximum disk space for chunks, such as "20 GiB" (default: as much as the reserve leaves)
     #[argh(option, arg_name = "size")]
     quota: Option<String>,
-    /// any setting of node.toml by its name there, with its value as there (words in quotes); can be given many times
+    /// set any setting, with its value as in node.toml (text in quotes); can be repeated
     #[argh(option, arg_name = "key=value")]
     set: Vec<String>,
-    /// end at once when this process, which started the cell, ends; for cells that are thrown away
+    /// exit when this process, which must be the parent, ends; for disposable cells
     #[argh(option, hidden_help, arg_name = "pid")]
     parent: Option<i32>,
-    /// show the version
+    /// print the version
     #[argh(switch)]
-    #[allow(dead_code)] // Answered before the others are read; here for --help.
+    #[allow(dead_code)] // Handled before all others; here for --help.
     version: bool,
 }
 
-/// What it understands.
 pub(super) fn info() -> CommandInfoWithArgs {
     CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
 }
 
+/// The part of `--help` that lists the settings.
+pub(super) fn settings_help() -> String {
+    let entries = settings().map(|setting| help::entry(setting.name, setting.summary, 26));
+    format!("\nSettings (--set KEY=VALUE, or in the file):\n{}", entries.collect::<String>())
+}
+
 /// Runs `cellsync-node`.
 pub fn node() -> ExitCode {
-    match understand(NAME) {
+    match parse(NAME) {
         Ok(args) => run_as(NAME, args),
         Err(code) => code,
     }
 }
 
-/// Runs a cell; `name` is what it is called in messages.
+/// Runs a cell. Messages begin with `name`.
 pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     if let Some(parent) = args.parent
-        && let Err(what) = die_with(parent)
+        && let Err(error) = die_with(parent)
     {
-        complain(name, &format!("--parent {parent}: {what}"));
+        message(name, &format!("--parent {parent}: {error}"));
         return ExitCode::from(FAILED);
     }
     let init_only = args.init_only;
     let config = match configure(args) {
         Ok(config) => config,
-        Err(error) => {
-            complain(name, &error.to_string());
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return failed(name, &error.into()),
     };
     if init_only {
         return match init(&config) {
-            Ok(id) => say(name, &format!("cell {id} lives in {}\n", config.data.display())),
+            Ok(id) => print(name, &format!("cell {id} is initialized in {}\n", config.data.display())),
             Err(error) => failed(name, &error),
         };
     }
     env_logger::Builder::new().filter_level(config.log).format_target(false).init();
     let started = |Started { id, address }| {
-        // A cell that nobody listens to does its work all the same.
-        say(name, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
+        // A failure to print does not stop the cell.
+        print(name, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
     };
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,40 +126,90 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
 }
 
 fn failed(name: &str, error: &NodeError) -> ExitCode {
-    complain(name, &error.to_string());
+    message(name, &error.to_string());
     ExitCode::from(if matches!(error, NodeError::Config(_)) { USAGE } else { FAILED })
 }
 
-/// The kernel ends this process when its parent ends, whatever the parent dies of. (Exactly: when the thread that
+/// Makes the kernel kill this process when its parent ends, however that happens. (More precisely: when the thread that
 /// started it ends.)
 fn die_with(parent: i32) -> Result<(), String> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(|error| error.to_string())?;
-    // If it died before the kernel knew, nobody else would tell.
+    // A parent that ended before that call causes no signal.
     let actual = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
-    if actual == parent { Ok(()) } else { Err("it is not the process that started this cell, or has ended".to_owned()) }
+    if actual == parent { Ok(()) } else { Err("it is not the parent of this process, or has ended".to_owned()) }
 }
 
 fn configure(args: Args) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     if let Some(path) = &args.config {
-        config.apply(Given::read(path)?)?;
+        config.apply(&Overrides::read(path)?)?;
     }
     for setting in &args.set {
-        config.apply(Given::parse_one(setting)?)?;
+        config.apply(&Overrides::parse_set(setting)?)?;
     }
-    config.apply(Given {
-        data: args.data,
-        listen: args.listen,
-        udp_port: args.udp_port,
-        loopback: args.loopback.then_some(true),
-        peers: (!args.peer.is_empty()).then_some(args.peer),
-        log: args.log,
-        reserve: args.reserve,
-        quota: args.quota,
-        ..Given::default()
-    })?;
     config.init = args.init;
+    config.apply(&options(args)?)?;
     config.check()?;
     Ok(config)
+}
+
+/// The settings that have an option of their own.
+fn options(args: Args) -> Result<Overrides, ConfigError> {
+    let mut options = Overrides::default();
+    for (option, setting, value) in [
+        ("--data", "data", args.data.map(Value::Text)),
+        ("--listen", "listen", args.listen.map(Value::Text)),
+        ("--udp-port", "udp_port", args.udp_port.map(|port| Value::Integer(port.into()))),
+        ("--loopback", "loopback", args.loopback.then_some(Value::Switch(true))),
+        (
+            "--peer",
+            "peers",
+            (!args.peer.is_empty()).then(|| Value::List(args.peer.into_iter().map(Value::Text).collect())),
+        ),
+        ("--log", "log", args.log.map(Value::Text)),
+        ("--reserve", "reserve", args.reserve.map(Value::Text)),
+        ("--quota", "quota", args.quota.map(Value::Text)),
+    ] {
+        if let Some(value) = value {
+            options.add_option(option, setting, value)?;
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The options that stand for a setting.
+    fn option_of(setting: &str) -> &'static argh::FlagInfo<'static> {
+        let option = format!("--{}", setting.replace('_', "-").replace("peers", "peer"));
+        Args::get_args_info().flags.iter().find(|flag| flag.long == option).unwrap()
+    }
+
+    /// argh takes descriptions as literals, so they are held against the table of settings here.
+    #[test]
+    fn options_are_described_as_their_settings() {
+        for name in ["data", "listen", "udp_port", "loopback", "log", "reserve", "quota"] {
+            let setting = settings().find(|setting| setting.name == name).unwrap();
+            let (description, summary) = (option_of(name).description, setting.summary);
+            assert!(description.to_lowercase().contains(&summary.to_lowercase()), "{description}\n{summary}");
+            let default = setting.default_text().replace('"', "");
+            assert!(name == "loopback" || description.contains(&default), "{description}\n{default}");
+        }
+    }
+
+    #[test]
+    fn options_win_over_set_and_set_over_defaults() {
+        let words = ["--set", "udp_port=5001", "--set", "quota=\"1 GiB\"", "--udp-port", "5002", "--peer", "pi:1"];
+        let config = configure(Args::from_args(&[NAME], &words).unwrap()).unwrap();
+        assert_eq!(
+            (config.udp_port, config.quota, config.peers.as_slice()),
+            (5002, Some(1 << 30), &["pi:1".to_owned()][..])
+        );
+        let args = Args::from_args(&[NAME], &["--listen", "8080"]).unwrap();
+        let error = configure(args).unwrap_err().to_string();
+        assert!(error.starts_with("--listen: listen cannot be \"8080\""), "{error}");
+    }
 }

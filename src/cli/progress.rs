@@ -1,4 +1,4 @@
-//! The progress bar, on standard error and on terminals only; warnings go above it, or without it, line by line.
+//! The progress bar. It is shown on standard error, if that is a terminal. Messages are printed above it.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::terminal::message;
 use crate::client::{Notice, Progress};
 
-/// Which way the bytes go.
+/// What the bar counts.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Direction {
-    Put,
-    Get,
-    /// Nowhere: it is things that are counted, of this name.
-    Count(&'static str),
+pub(super) enum Unit {
+    /// Bytes of the file, next to the sealed bytes that were stored for them.
+    StoredBytes,
+    /// Bytes of the file, next to the sealed bytes that were fetched for them.
+    FetchedBytes,
+    /// Things of this name.
+    Items(&'static str),
 }
 
 pub(super) struct Bar {
@@ -22,19 +25,19 @@ pub(super) struct Bar {
     drawn: ProgressBar,
     plain: Cell<u64>,
     sealed: Cell<u64>,
-    direction: Direction,
+    unit: Unit,
     quiet: bool,
 }
 
 impl Bar {
-    pub(super) fn new(name: &'static str, direction: Direction, quiet: bool) -> Self {
+    pub(super) fn new(name: &'static str, unit: Unit, quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let drawn = ProgressBar::with_draw_target(None, target);
         if shown {
             drawn.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { name, drawn, plain: Cell::new(0), sealed: Cell::new(0), direction, quiet }
+        Self { name, drawn, plain: Cell::new(0), sealed: Cell::new(0), unit, quiet }
     }
 
     /// Takes the bar off the screen.
@@ -43,7 +46,7 @@ impl Bar {
     }
 
     fn style(&self, known: bool) -> ProgressStyle {
-        let template = if let Direction::Count(what) = self.direction {
+        let template = if let Unit::Items(what) = self.unit {
             self.drawn.set_message(what);
             "{wide_bar} {human_pos} of {human_len} {msg}  {eta} left"
         } else if known {
@@ -51,7 +54,7 @@ impl Bar {
         } else {
             "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}"
         };
-        // The templates are right; a wrong one would only cost the looks.
+        // The templates are constant and valid.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         style.progress_chars("█▉▊▋▌▍▎▏ ")
     }
@@ -60,8 +63,8 @@ impl Bar {
 impl Progress for Bar {
     fn total(&self, bytes: Option<u64>) {
         self.drawn.set_style(self.style(bytes.is_some()));
-        if matches!(self.direction, Direction::Count(_)) {
-            // Something else is counted now.
+        if matches!(self.unit, Unit::Items(_)) {
+            // A new count begins.
             self.drawn.set_position(0);
         }
         if let Some(bytes) = bytes {
@@ -71,27 +74,27 @@ impl Progress for Bar {
 
     fn advance(&self, plain: u64, sealed: u64) {
         self.drawn.inc(plain);
-        if matches!(self.direction, Direction::Count(_)) {
+        if matches!(self.unit, Unit::Items(_)) {
             return;
         }
         if sealed == 0 {
-            // Done by an earlier run: it must not count as speed.
+            // An earlier run did it, so it must not count towards the speed.
             self.drawn.reset_eta();
         } else if plain > 0 {
             self.plain.set(self.plain.get() + plain);
             self.sealed.set(self.sealed.get() + sealed);
             let percent = 100.0 * self.sealed.get() as f64 / self.plain.get() as f64;
-            let what = match self.direction {
-                Direction::Put => "stored",
+            let done = match self.unit {
+                Unit::StoredBytes => "stored",
                 _ => "fetched",
             };
-            self.drawn.set_message(format!("{percent:.0} % {what}"));
+            self.drawn.set_message(format!("{percent:.0} % {done}"));
         }
     }
 
     fn notice(&self, notice: &Notice) {
         if notice.is_warning() || !self.quiet {
-            self.drawn.suspend(|| crate::cli::complain(self.name, &notice.to_string()));
+            self.drawn.suspend(|| message(self.name, &notice.to_string()));
         }
     }
 }

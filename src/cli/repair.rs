@@ -1,106 +1,86 @@
-//! `cellsync repair`: the copies of a file that are lacking, made now.
+//! `cellsync repair`: making the missing copies of a file now.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::{ArgsInfo, FromArgs};
-
-use crate::cli::check::{bad_as_json, names};
-use crate::cli::error::CommandError;
-use crate::cli::progress::{Bar, Direction};
-use crate::cli::{colony_scope, copies, failed, path_or_dash, say, say_json, stop_on_interrupt};
+use crate::cli::check::{bad_copy_json, names};
+use crate::cli::error::failed;
+use crate::cli::interrupt::stop_on_interrupt;
+use crate::cli::progress::{Bar, Unit};
+use crate::cli::terminal::{print, print_json};
+use crate::cli::values;
 use crate::client::{CheckOptions, RepairReport};
 use crate::human;
 
 const NAME: &str = "cellsync repair";
 
-/// Bring every chunk of a file back to its copies now, without waiting until the colony heals by itself. It can be
-/// stopped at any time, and run again.
-#[derive(FromArgs, ArgsInfo)]
-#[argh(
-    subcommand,
-    name = "repair",
-    note = "Chunks are moved as they are, sealed: the manifest's key is not used.",
-    error_code(0, "every chunk has the copies that it should have"),
-    error_code(1, "it failed, or was stopped"),
-    error_code(2, "the command cannot be meant so"),
-    error_code(3, "some chunk still has fewer copies than it should: too few cells take chunks"),
-    error_code(4, "some chunk is on no cell that answers"),
-    error_code(5, "all copies of some chunk are bad")
-)]
-pub(super) struct Args {
-    /// the manifest that cellsync-put wrote
-    #[argh(positional, arg_name = "manifest", from_str_fn(path_or_dash))]
-    manifest: PathBuf,
-    /// have every copy read and hashed on its cell first; bad ones are replaced
-    #[argh(switch)]
-    deep: bool,
-    /// copies that each chunk should have, 1 to 32 (default: as many as the put was asked for)
-    #[argh(option, arg_name = "n")]
-    copies: Option<u8>,
-    /// print the result as JSON
-    #[argh(switch)]
-    json: bool,
-    /// ask this cell instead of the network; can be given many times
-    #[argh(option, arg_name = "url")]
-    node: Vec<String>,
-    /// UDP port on which the colony finds itself (default 5000)
-    #[argh(option, arg_name = "port")]
-    udp_port: Option<u16>,
-    /// look for cells on this machine only
-    #[argh(switch)]
-    loopback: bool,
+with_colony_options! {
+    /// Make the missing copies of a file now, without waiting for the colony to heal.
+    #[argh(
+        subcommand,
+        name = "repair",
+        note = "It can be stopped at any time and run again.",
+        note = "Chunks are copied as they are, sealed: the key in the manifest is not used.",
+        error_code(0, "every chunk has the wanted copies"),
+        error_code(1, "failed, or stopped"),
+        error_code(2, "invalid arguments; nothing was copied"),
+        error_code(3, "some chunk still has too few copies, because too few cells accept chunks, or no cell responds"),
+        error_code(4, "some chunk is on no cell that responds"),
+        error_code(5, "some chunk has only bad copies")
+    )]
+    command struct Args {
+        /// manifest that cellsync-put wrote
+        #[argh(positional, arg_name = "manifest", from_str_fn(values::path_or_dash))]
+        manifest: PathBuf,
+        /// have the cells read and hash every copy first, and replace bad ones
+        #[argh(switch)]
+        deep: bool,
+        /// wanted copies of each chunk, 1 to 32 (default: as when the file was stored)
+        #[argh(option, arg_name = "n", from_str_fn(values::copies))]
+        copies: Option<u8>,
+        /// print the result as JSON
+        #[argh(switch)]
+        json: bool,
+    }
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
     crate::pipeline::keep_freed_memory();
-    let bar = Bar::new(NAME, Direction::Count(if args.deep { "copies or chunks" } else { "chunks" }), false);
-    let repaired = repair(args, &bar);
+    let bar = Bar::new(NAME, Unit::Items(if args.deep { "copies or chunks" } else { "chunks" }), false);
+    let options = CheckOptions { deep: args.deep, copies: args.copies, scope: args.scope() };
+    let repaired = crate::client::repair(&args.manifest, &options, &bar, &stop_on_interrupt());
     bar.clear();
     let report = match repaired {
         Ok(report) => report,
-        Err(error) => return failed(NAME, &error),
+        Err(error) => return failed(NAME, &error.into()),
     };
-    let said = if args.json {
-        say_json(NAME, &as_json(&report, &args.manifest))
+    let printed = if args.json {
+        print_json(NAME, &json(&report, &args.manifest))
     } else {
-        say(NAME, &format!("{}\n", in_words(&report, &args.manifest)))
+        print(NAME, &summary(&report, &args.manifest))
     };
     match report.failure() {
         Some(error) => failed(NAME, &error.into()),
-        None => said,
+        None => printed,
     }
 }
 
-fn repair(args: &Args, bar: &Bar) -> Result<RepairReport, CommandError> {
-    let options = CheckOptions {
-        deep: args.deep,
-        copies: copies(args.copies)?,
-        scope: colony_scope(&args.node, args.udp_port, args.loopback)?,
-    };
-    Ok(crate::client::repair(&args.manifest, &options, bar, &stop_on_interrupt())?)
-}
-
-fn in_words(report: &RepairReport, manifest: &Path) -> String {
-    let manifest = manifest.display();
-    let wanted = human::copies(report.wanted);
+fn summary(report: &RepairReport, manifest: &Path) -> String {
+    let (manifest, wanted) = (manifest.display(), human::copies(report.wanted));
     if report.short == 0 && report.made_copies == 0 && report.still_short == 0 {
-        return format!("{manifest}: every chunk has its {wanted}; there was nothing to do");
+        return format!("{manifest}: every chunk has {wanted}; nothing to do\n");
     }
     let made = usize::try_from(report.made_copies).unwrap_or(usize::MAX);
-    let mut text = format!(
-        "{manifest}: {} had fewer than {wanted}; {} made, {}",
+    let now = if report.still_short == 0 { format!("; every chunk has {wanted} now") } else { String::new() };
+    format!(
+        "{manifest}: {} had fewer than {wanted}; {} made, {}{now}\n",
         human::count(report.short, "chunk"),
         human::copies(made),
         human::bytes(report.made_bytes)
-    );
-    if report.still_short == 0 {
-        text += &format!("; every chunk has its {wanted}");
-    }
-    text
+    )
 }
 
-fn as_json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
+fn json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
     serde_json::json!({
         "manifest": manifest,
         "chunks": report.chunks,
@@ -111,7 +91,7 @@ fn as_json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
         "still_short": report.still_short,
         "missing": report.missing,
         "corrupt": report.corrupt,
-        "bad_copies": report.bad_copies.iter().map(bad_as_json).collect::<Vec<_>>(),
+        "bad_copies": report.bad_copies.iter().map(bad_copy_json).collect::<Vec<_>>(),
         "unheard": names(&report.unheard),
         "cells": report.cells,
         "requests": report.requests,
@@ -123,16 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_done_is_said_and_nothing_too() {
+    fn the_summary_counts_what_was_made() {
         let report = RepairReport { chunks: 39, wanted: 5, ..RepairReport::default() };
-        let said = |report: &RepairReport| in_words(report, Path::new("a.manifest"));
-        assert_eq!(said(&report), "a.manifest: every chunk has its 5 copies; there was nothing to do");
+        let summary = |report: &RepairReport| summary(report, Path::new("a.manifest"));
+        assert_eq!(summary(&report), "a.manifest: every chunk has 5 copies; nothing to do\n");
         let mut report = RepairReport { short: 3, made_copies: 7, made_bytes: 7 << 20, ..report };
-        assert_eq!(
-            said(&report),
-            "a.manifest: 3 chunks had fewer than 5 copies; 7 copies made, 7.0 MiB; every chunk has its 5 copies"
-        );
+        let made = "a.manifest: 3 chunks had fewer than 5 copies; 7 copies made, 7.0 MiB";
+        assert_eq!(summary(&report), format!("{made}; every chunk has 5 copies now\n"));
         report.still_short = 1;
-        assert_eq!(said(&report), "a.manifest: 3 chunks had fewer than 5 copies; 7 copies made, 7.0 MiB");
+        assert_eq!(summary(&report), format!("{made}\n"));
     }
 }

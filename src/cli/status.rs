@@ -1,15 +1,13 @@
-//! `cellsync status`: the colony as a table.
+//! `cellsync status`: the cells of the colony as a table.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 
-use crate::cli::error::CommandError;
-use crate::cli::{colony_scope, failed, say};
-use crate::client::find_cells;
-use crate::client::{ClientError, ColonyScope, query_cells};
+use crate::cli::error::failed;
+use crate::cli::terminal::{print, print_json};
+use crate::client::{ClientError, ColonyScope, find_cells, query_cells};
 use crate::human;
 use crate::id::CellId;
 use crate::net::client::{Http, Timeouts};
@@ -18,59 +16,51 @@ use crate::wire::status::Activity;
 
 const NAME: &str = "cellsync status";
 
-/// Cells that are asked for others: those that are gone are known to all that are left.
-const MAX_ASKED: usize = 3;
+/// Cells that are asked for their list of members. A few suffice: all of them remember those that are gone.
+const MAX_MEMBER_LISTS: usize = 3;
 
-/// Show the cells of the colony: role, state, chunks, room, when last heard; and what needs time or care.
-#[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "status")]
-pub(super) struct Args {
-    /// ask this cell instead of the network; can be given many times
-    #[argh(option, arg_name = "url")]
-    node: Vec<String>,
-    /// UDP port on which the colony finds itself (default 5000)
-    #[argh(option, arg_name = "port")]
-    udp_port: Option<u16>,
-    /// look for cells on this machine only
-    #[argh(switch)]
-    loopback: bool,
-    /// print it as JSON
-    #[argh(switch)]
-    json: bool,
-}
-
-pub(super) fn run(args: &Args) -> ExitCode {
-    match colony_scope(&args.node, args.udp_port, args.loopback)
-        .map_err(CommandError::from)
-        .and_then(|scope| look(&scope))
-    {
-        Ok(cells) if args.json => {
-            let cells = serde_json::json!({ "cells": cells });
-            say(NAME, &format!("{cells}\n"))
-        }
-        Ok(cells) => say(NAME, &table(&cells)),
-        Err(error) => failed(NAME, &error),
+with_colony_options! {
+    /// Show the cells of the colony and what needs attention.
+    #[argh(
+        subcommand,
+        name = "status",
+        error_code(0, "shown"),
+        error_code(1, "failed"),
+        error_code(2, "invalid arguments"),
+        error_code(3, "no cell responds")
+    )]
+    command struct Args {
+        /// print the result as JSON
+        #[argh(switch)]
+        json: bool,
     }
 }
 
-/// A cell, and what it does, if it told that itself.
+pub(super) fn run(args: &Args) -> ExitCode {
+    match query(&args.scope()) {
+        Ok(cells) if args.json => print_json(NAME, &serde_json::json!({ "cells": cells })),
+        Ok(cells) => print(NAME, &table(&cells)),
+        Err(error) => failed(NAME, &error.into()),
+    }
+}
+
+/// A cell, and what it is doing, if it responds.
 #[derive(Serialize)]
 struct Row {
     #[serde(flatten)]
     view: CellView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    life: Option<Activity>,
+    #[serde(rename = "life", skip_serializing_if = "Option::is_none")]
+    activity: Option<Activity>,
 }
 
-/// The colony: of each cell its own word, and of those that are gone the word of the cell that heard it last.
-fn look(scope: &ColonyScope) -> Result<Vec<Row>, CommandError> {
+/// Asks every cell for its own status, and some for the cells that do not respond.
+fn query(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
     let http = Http::new(Timeouts::PROBE, 1, 16);
     let found = find_cells(&http, scope, usize::MAX)?;
-    // Those that do not answer are left out.
-    let words = found.iter().zip(query_cells(&found, |cell| http.status(&cell.url).ok()));
-    let mut cells: BTreeMap<CellId, Row> = words
+    let statuses = found.iter().zip(query_cells(&found, |cell| http.status(&cell.url).ok()));
+    let mut cells: BTreeMap<CellId, Row> = statuses
         .filter_map(|(cell, status)| {
-            let (own, life) = status.map(|status| (status.beacon, Some(status.activity)))?;
+            let (own, activity) = status.map(|status| (status.beacon, Some(status.activity)))?;
             let view = CellView {
                 node_id: own.node_id,
                 url: cell.url.clone(),
@@ -81,17 +71,17 @@ fn look(scope: &ColonyScope) -> Result<Vec<Row>, CommandError> {
                 chunks: own.chunks,
                 seen_ms: 0,
             };
-            Some((own.node_id, Row { view, life }))
+            Some((own.node_id, Row { view, activity }))
         })
         .collect();
     if cells.is_empty() {
-        return Err(ClientError::NoCells { scope: scope.clone() }.into());
+        return Err(ClientError::NoCells { scope: scope.clone() });
     }
-    for cell in found.iter().take(MAX_ASKED) {
+    for cell in found.iter().take(MAX_MEMBER_LISTS) {
         for view in http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default() {
             match cells.get(&view.node_id) {
                 Some(known) if known.view.seen_ms <= view.seen_ms => {}
-                _ => drop(cells.insert(view.node_id, Row { view, life: None })),
+                _ => drop(cells.insert(view.node_id, Row { view, activity: None })),
             }
         }
     }
@@ -103,7 +93,7 @@ fn look(scope: &ColonyScope) -> Result<Vec<Row>, CommandError> {
 }
 
 fn table(cells: &[Row]) -> String {
-    let mut rows = vec![["CELL", "ADDRESS", "ROLE", "STATE", "CHUNKS", "FREE", "LAST HEARD"].map(ToOwned::to_owned)];
+    let mut rows = vec![["CELL", "ADDRESS", "ROLE", "STATE", "CHUNKS", "FREE", "LAST SEEN"].map(ToOwned::to_owned)];
     rows.extend(cells.iter().map(|cell| row(&cell.view)));
     let mut widths = [0; 7];
     for row in &rows {
@@ -119,54 +109,53 @@ fn table(cells: &[Row]) -> String {
     }
     let active = cells.iter().filter(|cell| cell.view.state == Presence::Active).count();
     text += &format!("{}, {active} active\n", human::count(cells.len(), "cell"));
-    text + &needs(cells)
+    text + &attention(cells)
 }
 
-/// What needs time, or somebody: a line for each kind, none if all is well.
-fn needs(cells: &[Row]) -> String {
+/// What is in progress or needs attention, a line for each. Empty if all is well.
+fn attention(cells: &[Row]) -> String {
     let mut text = String::new();
-    let lives = || cells.iter().filter_map(|cell| cell.life.as_ref());
-    let short = spread(lives().map(|life| life.short));
-    if let Some(short) = short {
-        let stuck =
-            spread(lives().map(|life| life.stuck)).map_or_else(String::new, |stuck| format!(" ({stuck} stuck)"));
-        text += &format!("chunks short of copies: {short}{stuck}\n");
+    let activities = || cells.iter().filter_map(|cell| cell.activity.as_ref());
+    if let Some(short) = range_of_total(activities().map(|activity| activity.short)) {
+        let stuck = range_of_total(activities().map(|activity| activity.stuck));
+        let stuck = stuck.map_or_else(String::new, |stuck| format!(" ({stuck} stuck: no cell can take a copy)"));
+        text += &format!("under-replicated chunks: {short}{stuck}\n");
     }
     for cell in cells {
-        let Some(drain) = cell.life.as_ref().and_then(|life| life.drain.as_ref()) else { continue };
+        let Some(drain) = cell.activity.as_ref().and_then(|activity| activity.drain.as_ref()) else { continue };
         let name = cell.view.node_id.short();
         text += &if drain.safe {
             format!("{name} can be unplugged\n")
         } else {
-            format!("{name} is being drained: {} of {} copies left\n", drain.left, drain.total)
+            format!("{name} is draining: {} of {} copies left\n", drain.left, drain.total)
         };
     }
     let mut isolated: BTreeMap<CellId, usize> = BTreeMap::new();
-    for cell in lives().flat_map(|life| &life.isolated) {
+    for cell in activities().flat_map(|activity| &activity.isolated) {
         *isolated.entry(*cell).or_default() += 1;
     }
     for (cell, by) in isolated {
-        text += &format!("{} is isolated by {}: it had bad copies\n", cell.short(), human::count(by, "cell"));
+        text += &format!("{} is isolated by {}: it delivered bad copies\n", cell.short(), human::count(by, "cell"));
     }
     text
 }
 
-/// Each cell counts its own chunks, and most chunks are on several cells: all together they have at least as many as the
-/// one that counts the most, and no more than the sum.
-fn spread(counts: impl Iterator<Item = u64> + Clone) -> Option<String> {
-    let (least, most) = (counts.clone().max().unwrap_or_default(), counts.sum::<u64>());
-    (most > 0).then(|| if least == most { least.to_string() } else { format!("{least} to {most}") })
+/// The number of distinct chunks that several cells count, each among its own. Most chunks are on several cells, so the
+/// number is between the highest count and the sum.
+fn range_of_total(counts: impl Iterator<Item = u64> + Clone) -> Option<String> {
+    let (min, max) = (counts.clone().max().unwrap_or_default(), counts.sum::<u64>());
+    (max > 0).then(|| if min == max { min.to_string() } else { format!("{min} to {max}") })
 }
 
 fn row(cell: &CellView) -> [String; 7] {
-    let untold = || "?".to_owned();
+    let unknown = || "?".to_owned();
     [
         cell.node_id.short(),
         cell.url.trim_start_matches("http://").to_owned(),
         cell.role.to_string(),
         if cell.state == Presence::Active { cell.status.to_string() } else { cell.state.to_string() },
-        cell.chunks.map_or_else(untold, |chunks| chunks.to_string()),
-        cell.free.map_or_else(untold, human::bytes),
+        cell.chunks.map_or_else(unknown, |chunks| chunks.to_string()),
+        cell.free.map_or_else(unknown, human::bytes),
         if cell.seen_ms == 0 { "now".to_owned() } else { human::ago(cell.seen_ms) },
     ]
 }
@@ -188,14 +177,14 @@ mod tests {
             chunks: None,
             seen_ms,
         };
-        Row { view, life: None }
+        Row { view, activity: None }
     }
 
     #[test]
-    fn the_table_lines_up_and_counts() {
+    fn columns_are_aligned() {
         let text = table(&[cell(7, Presence::Active, 0), cell(123, Presence::Dead, 600_000)]);
         let expected = "\
-CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST HEARD
+CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST SEEN
 07070707  10.0.0.7:8080    storage  full   ?       5.0 GiB  now
 7b7b7b7b  10.0.0.123:8080  storage  dead   ?       5.0 GiB  10 min ago
 2 cells, 1 active
@@ -204,24 +193,24 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST HEARD
     }
 
     #[test]
-    fn what_needs_time_or_somebody_is_told_below_the_table_and_in_json() {
+    fn attention_is_below_the_table_and_in_json() {
         let mut cells = [1, 2, 3].map(|n| cell(n, Presence::Active, 0));
-        assert_eq!(needs(&cells), "");
-        cells[0].life = Some(Activity { short: 12, stuck: 3, ..Activity::default() });
-        assert_eq!(needs(&cells), "chunks short of copies: 12 (3 stuck)\n");
+        assert_eq!(attention(&cells), "");
+        cells[0].activity = Some(Activity { short: 12, stuck: 3, ..Activity::default() });
+        assert_eq!(attention(&cells), "under-replicated chunks: 12 (3 stuck: no cell can take a copy)\n");
         let isolated = vec![CellId::from_bytes([9; 16])];
         let drain = DrainProgress { left: 120, total: 200, stuck: 0, safe: false };
-        let life = Activity { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Activity::default() };
-        cells[1].life = Some(life);
+        let activity = Activity { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Activity::default() };
+        cells[1].activity = Some(activity);
         let drain = DrainProgress { left: 0, total: 200, stuck: 0, safe: true };
-        cells[2].life = Some(Activity { isolated, drain: Some(drain), ..Activity::default() });
+        cells[2].activity = Some(Activity { isolated, drain: Some(drain), ..Activity::default() });
         let expected = "\
-chunks short of copies: 12 to 16 (3 stuck)
-02020202 is being drained: 120 of 200 copies left
+under-replicated chunks: 12 to 16 (3 stuck: no cell can take a copy)
+02020202 is draining: 120 of 200 copies left
 03030303 can be unplugged
-09090909 is isolated by 2 cells: it had bad copies
+09090909 is isolated by 2 cells: it delivered bad copies
 ";
-        assert_eq!(needs(&cells), expected);
+        assert_eq!(attention(&cells), expected);
         let json = serde_json::to_value(&cells[0]).unwrap();
         assert_eq!((&json["life"]["short"], &json["url"]), (&12.into(), &"http://10.0.0.1:8080".into()));
     }

@@ -67,7 +67,7 @@ mod tests {
         for (cells, blocks, watch) in [(1, 0, Watch::Scrub), (9, 6, Watch::Chaos), (50, 1 << 20, Watch::Guards)] {
             for setting in settings(cells, blocks, watch) {
                 let mut config = crate::config::Config::default();
-                config.apply(crate::config::Given::parse_one(&setting).unwrap()).unwrap();
+                config.apply(&crate::config::Overrides::parse_set(&setting).unwrap()).unwrap();
                 config.check().unwrap();
                 assert_ne!(config, crate::config::Config::default(), "{setting}");
             }

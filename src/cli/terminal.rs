@@ -1,0 +1,34 @@
+//! What is printed: results on standard output, everything else on standard error.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use crate::cli::error::FAILED;
+
+/// Prints a result. A closed pipe is no failure: its reader has seen enough.
+pub(super) fn print(command: &str, text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    printed(command, out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Prints a result as one line of JSON, without holding its text in memory.
+pub(super) fn print_json(command: &str, value: &impl serde::Serialize) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    printed(command, written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+}
+
+fn printed(command: &str, written: io::Result<()>) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            message(command, &format!("cannot write to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a line on standard error. If that fails, there is nobody to report it to.
+pub(super) fn message(command: &str, text: &str) {
+    drop(writeln!(io::stderr().lock(), "{command}: {text}"));
+}

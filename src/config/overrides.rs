@@ -1,0 +1,101 @@
+//! Settings that a file or the command line gives, in place of the defaults.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::error::{ConfigError, Origin};
+use crate::config::node_config::Config;
+use crate::config::setting::Setting;
+use crate::config::settings_table::{find, settings};
+use crate::config::value::Value;
+
+/// Settings that a file or the command line gives.
+#[derive(Debug, Default)]
+pub struct Overrides(Vec<Override>);
+
+#[derive(Debug)]
+struct Override {
+    origin: Origin,
+    setting: &'static Setting,
+    value: Value,
+}
+
+/// A TOML document whose values are settings; each with its place in the text.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Document(BTreeMap<String, Spanned<toml::Value>>);
+
+impl Overrides {
+    /// Reads a `node.toml`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses a `node.toml` that was read from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::document(text, |offset| {
+            let line = text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1;
+            Origin::File { path: path.to_owned(), line }
+        })
+    }
+
+    /// Parses one setting as `KEY=VALUE`, with the value as in a `node.toml`.
+    pub fn parse_set(text: &str) -> Result<Self, ConfigError> {
+        let is_key =
+            |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        match text.split_once('=') {
+            Some((key, _)) if is_key(key.trim()) && !text.contains('\n') => {}
+            _ => return Err(ConfigError::NoAssignment { text: text.to_owned() }),
+        }
+        Self::document(text, |_| Origin::Set { text: text.to_owned() })
+    }
+
+    /// Adds the value of an option that stands for the setting `name`.
+    pub fn add_option(&mut self, option: &'static str, name: &str, value: Value) -> Result<(), ConfigError> {
+        self.add(Origin::Option { name: option }, name, value)
+    }
+
+    fn document(text: &str, origin: impl Fn(usize) -> Origin) -> Result<Self, ConfigError> {
+        let Document(settings) = toml::from_str(text).map_err(|error: toml::de::Error| ConfigError::Syntax {
+            origin: origin(error.span().map_or(0, |span| span.start)),
+            message: error.message().replace('\n', " "),
+        })?;
+        let mut settings: Vec<_> = settings.into_iter().collect();
+        // The first mistake in the text is the one that is reported.
+        settings.sort_by_key(|(_, value)| value.span().start);
+        let mut overrides = Self::default();
+        for (name, value) in settings {
+            overrides.add(origin(value.span().start), &name, value.into_inner().into())?;
+        }
+        Ok(overrides)
+    }
+
+    fn add(&mut self, origin: Origin, name: &str, value: Value) -> Result<(), ConfigError> {
+        match find(name) {
+            Some(setting) => self.0.push(Override { origin, setting, value }),
+            None => return Err(ConfigError::UnknownSetting { origin, name: name.to_owned() }),
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Sets what `overrides` gives, in the order of the settings' table. All else stays.
+    pub fn apply(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+        for setting in settings() {
+            for given in overrides.0.iter().filter(|given| given.setting.name == setting.name) {
+                setting.assign(self, &given.value).map_err(|value| ConfigError::InvalidValue {
+                    origin: given.origin.clone(),
+                    setting,
+                    value,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The table of all settings. The parser, `--help`, the manual page and the `node.toml` of the packages are made from it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::config::setting::{DAY_MS, Group, HOUR_MS, Kind, MINUTE_MS, SECOND_MS, Setting};
+
+/// All settings. They are applied in this order: `loopback` stands before `listen`, whose default it changes.
+pub const GROUPS: &[Group] = &[
+    Group {
+        title: "Data and network",
+        about: "",
+        settings: &[
+            Setting {
+                name: "data",
+                kind: Kind::Path(|config| &mut config.data),
+                summary: "Folder that holds all data of the cell",
+                details: "It must contain the marker file that `cellsync-node --init` creates: if the disk is not \
+                          mounted, the cell refuses to start instead of filling the disk below. The packaged service may \
+                          write to the default folder only; /usr/share/doc/cellsync-node/examples/other-disk.conf \
+                          explains how to use another one.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "loopback",
+                kind: Kind::Switch(|config| &mut config.loopback),
+                summary: "Use only the loopback interface",
+                details: "For a colony of several cells on one machine. Nothing is sent to any network.",
+                example: Some("true"),
+                adjust: Some(|config| {
+                    if config.loopback && config.listen.ip().is_unspecified() {
+                        config.listen.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                    }
+                }),
+                ..Setting::BASE
+            },
+            Setting {
+                name: "listen",
+                kind: Kind::Address(|config| &mut config.listen),
+                summary: "Address and TCP port of the HTTP server",
+                details: "0.0.0.0 stands for all interfaces. The address of one interface restricts the cell and its \
+                          beacons to that network. Port 0 selects a free port. With `loopback` the default is \
+                          127.0.0.1:8080.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "udp_port",
+                kind: Kind::Port(|config| &mut config.udp_port),
+                summary: "UDP port for discovery",
+                details: "All cells and clients of a colony use the same port. Colonies with different ports do not see \
+                          each other.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "peers",
+                kind: Kind::Peers(|config| &mut config.peers),
+                summary: "Addresses of cells that broadcast does not reach",
+                details: "For cells in another subnet or behind a VPN. It is enough to name the other cell on one side: \
+                          once contacted, it learns the address of this one.",
+                example: Some("[\"10.0.2.7:8080\"]"),
+                default_text: Some("none"),
+                ..Setting::BASE
+            },
+            Setting {
+                name: "log",
+                kind: Kind::Level(|config| &mut config.log),
+                summary: "Least severe messages to log",
+                ..Setting::BASE
+            },
+        ],
+    },
+    Group {
+        title: "Disk space",
+        about: "",
+        settings: &[
+            Setting {
+                name: "reserve",
+                kind: Kind::Size(|config| &mut config.reserve),
+                summary: "Disk space to leave free",
+                details: "When less is free, the cell is full: it accepts no new chunks and continues to serve the ones \
+                          that it has. With too small a reserve, other programs on the disk fail first.",
+                example: Some("\"1 GiB\""),
+                default_text: Some("1 GiB or 5 % of the disk, whichever is smaller"),
+                ..Setting::BASE
+            },
+            Setting {
+                name: "quota",
+                kind: Kind::Size(|config| &mut config.quota),
+                summary: "Maximum disk space for chunks",
+                details: "The cell is full when it reaches its quota or its reserve.",
+                example: Some("\"20 GiB\""),
+                default_text: Some("as much as the reserve leaves"),
+                ..Setting::BASE
+            },
+        ],
+    },
+    Group {
+        title: "Membership and roles",
+        about: "The defaults of these and the following settings suit boards in a household. All cells of a colony should \
+                have the same `beacon_ms` and `silent_after_ms`.",
+        settings: &[
+            Setting {
+                name: "beacon_ms",
+                kind: Kind::Milliseconds(50..=MINUTE_MS, |config| &mut config.settings.beacon_ms),
+                summary: "Interval between beacons",
+                details: "Every cell receives the beacons of all others, so traffic grows with the square of the number of \
+                          cells. A longer interval saves traffic and requires a longer `silent_after_ms`.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "silent_after_ms",
+                kind: Kind::Milliseconds(150..=HOUR_MS, |config| &mut config.settings.silent_after_ms),
+                summary: "Time without beacons after which a cell is silent",
+                details: "A silent cell gets no new chunks, and is probed over HTTP; it is dead if it does not respond \
+                          either. At least three times `beacon_ms`, so that one lost datagram does not matter. If it is too \
+                          short, a busy radio network makes cells silent; if it is too long, dead cells are noticed late.",
+                adjust: Some(|config| config.settings.probe_ms = config.settings.silent_after_ms / 2),
+                ..Setting::BASE
+            },
+            Setting {
+                name: "forget_ms",
+                kind: Kind::Milliseconds(SECOND_MS..=365 * DAY_MS, |config| &mut config.settings.forget_ms),
+                summary: "Time for which a cell that died or left stays in the list of members",
+                details: "At least `silent_after_ms`.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "differentiate_after_ms",
+                kind: Kind::Milliseconds(0..=HOUR_MS, |config| &mut config.settings.differentiate_after_ms),
+                summary: "Time after its start before the cell takes a role",
+                details: "Long enough to receive the beacons of the whole colony. A cell that knows only a part of it may \
+                          take a role that is not needed.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "role_stable_ms",
+                kind: Kind::Milliseconds(0..=HOUR_MS, |config| &mut config.settings.role_stable_ms),
+                summary: "Time for which another role must be needed before the cell takes it",
+                details: "With too short a time, roles change whenever a cell is silent for a moment.",
+                ..Setting::BASE
+            },
+        ],
+    },
+    Group {
+        title: "Healing",
+        about: "",
+        settings: &[
+            Setting {
+                name: "heal_delay_ms",
+                kind: Kind::HealDelays(|config| &mut config.settings.heal_delay_ms),
+                summary: "Delays before a chunk that lacks copies is healed, by the number of copies left",
+                details: "A board that reboots is not lost, so a chunk with more copies left can wait longer. With short \
+                          delays each reboot makes the colony copy data; with long ones chunks stay at risk.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "heal_step_ms",
+                kind: Kind::Milliseconds(100..=HOUR_MS, |config| &mut config.settings.heal_step_ms),
+                summary: "Time before the next holder heals a chunk in place of the one whose turn it is",
+                details: "Each holder of a chunk waits this much longer than the one before it. If it is shorter than \
+                          healing takes, several holders copy the same chunk.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "heal_rate",
+                kind: Kind::Rate { or_zero: false, field: |config| &mut config.settings.heal_rate },
+                summary: "Maximum rate at which this cell sends copies to heal, per second",
+                details: "Choose what the network can spare. A low rate prolongs the time in which chunks lack copies.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "belief_audit_ms",
+                kind: Kind::Milliseconds(SECOND_MS..=30 * DAY_MS, |config| &mut config.settings.belief_audit_ms),
+                summary: "Interval at which the cell asks the other holders of its chunks whether they still have them",
+                details: "The longer it is, the later the colony notices a copy that a running cell has lost.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "unheard_ms",
+                kind: Kind::Milliseconds(0..=DAY_MS, |config| &mut config.settings.unheard_ms),
+                summary: "Time after its start for which the cell assumes that unseen cells are alive",
+                details: "When a whole colony is switched on, some boards boot later than others. If this is too short, \
+                          their copies are replaced needlessly; if it is too long, copies that are really lost are \
+                          replaced late.",
+                ..Setting::BASE
+            },
+        ],
+    },
+    Group {
+        title: "Integrity",
+        about: "",
+        settings: &[
+            Setting {
+                name: "audit_rate",
+                kind: Kind::Rate { or_zero: true, field: |config| &mut config.settings.audit_rate },
+                summary: "Maximum rate at which this cell fetches copies of others to verify them, per second",
+                details: "A guard uses all of it; other cells audit the other copies of their own chunks, at an eighth of \
+                          it. \"0\" disables audits by this cell.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "scrub_period_ms",
+                kind: Kind::Milliseconds(SECOND_MS..=3650 * DAY_MS, |config| &mut config.settings.scrub_period_ms),
+                summary: "Time in which the cell reads and verifies each of its own copies once",
+                details: "A short period keeps the disk busy; with a long one, damage is found late.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "isolation_ms",
+                kind: Kind::Milliseconds(SECOND_MS..=365 * DAY_MS, |config| &mut config.settings.isolation_ms),
+                summary: "Time for which a cell that delivered three bad chunks is isolated",
+                details: "An isolated cell gets no new chunks, and its copies do not count. The isolation ends early if \
+                          the cell has verified all of its copies since.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "strike_window_ms",
+                kind: Kind::Milliseconds(SECOND_MS..=30 * DAY_MS, |config| &mut config.settings.strike_window_ms),
+                summary: "Time for which a bad chunk counts towards the isolation of a cell",
+                details: "The longer it is, the sooner a cell is isolated whose disk fails slowly.",
+                ..Setting::BASE
+            },
+        ],
+    },
+];
+
+/// All settings, in the order of the table.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
+}
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    settings().find(|setting| setting.name == name)
+}

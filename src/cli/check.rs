@@ -93,8 +93,8 @@ fn text(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         1 => text += "and 1 more bad copy; --json lists all\n",
         more => text += &format!("and {more} more bad copies; --json lists all\n"),
     }
-    if !report.unheard.is_empty() {
-        text += &format!("not counted, because they did not respond: {}\n", names(&report.unheard).join(", "));
+    if !report.unresponsive.is_empty() {
+        text += &format!("not counted, because they did not respond: {}\n", names(&report.unresponsive).join(", "));
     }
     text + &verdict(report, manifest, deep) + "\n"
 }
@@ -105,7 +105,7 @@ fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         Verdict::Whole if deep => format!("whole: every chunk has {wanted}, all of them verified now"),
         Verdict::Whole => format!("whole: every chunk has {wanted}"),
         Verdict::Short if report.on_all_cells() => {
-            let (cells, more) = (report.staying(), report.wanted.saturating_sub(report.staying()));
+            let (cells, more) = (report.staying_cells(), report.wanted.saturating_sub(report.staying_cells()));
             format!(
                 "short: {short} of {chunks} chunks have fewer than {wanted}, because there are only {}; add {}",
                 human::count(cells, "cell"),
@@ -155,7 +155,7 @@ impl Serialize for Json<'_> {
         map.serialize_entry("on_all_cells", &report.on_all_cells())?;
         map.serialize_entry("by_copies", report.by_copies())?;
         map.serialize_entry("cells", &report.cells().map(cell_json).collect::<Vec<_>>())?;
-        map.serialize_entry("unheard", &names(&report.unheard))?;
+        map.serialize_entry("unheard", &names(&report.unresponsive))?;
         map.serialize_entry("bad_copies", &Each(|| report.bad_copies.iter().map(bad_copy_json)))?;
         map.serialize_entry(
             "chunks",

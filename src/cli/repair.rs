@@ -92,7 +92,7 @@ fn json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
         "missing": report.missing,
         "corrupt": report.corrupt,
         "bad_copies": report.bad_copies.iter().map(bad_copy_json).collect::<Vec<_>>(),
-        "unheard": names(&report.unheard),
+        "unheard": names(&report.unresponsive),
         "cells": report.cells,
         "requests": report.requests,
     })

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::id::CellId;
-use crate::wire::beacon::{Role, Status};
+use crate::wire::beacon::{Beacon, Role, Status};
+use crate::wire::peers::CellView;
 
 /// Where to search for the cells of a colony.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,28 @@ impl KnownCell {
     pub(in crate::client) fn at(url: &str) -> Self {
         let url = url.trim_end_matches('/').to_owned();
         Self { url, id: None, role: Role::Stem, status: Status::Active, free_bytes: None }
+    }
+
+    /// A cell as its own beacon describes it.
+    pub(in crate::client) fn from_beacon(url: &str, beacon: &Beacon) -> Self {
+        Self {
+            id: Some(beacon.node_id),
+            role: beacon.role,
+            status: beacon.status,
+            free_bytes: beacon.free,
+            ..Self::at(url)
+        }
+    }
+
+    /// A cell as another cell describes it.
+    pub(in crate::client) fn from_view(view: &CellView) -> Self {
+        Self {
+            id: Some(view.node_id),
+            role: view.role,
+            status: view.status,
+            free_bytes: view.free,
+            ..Self::at(&view.url)
+        }
     }
 
     /// The name of the cell in messages.

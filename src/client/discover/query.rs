@@ -1,109 +1,104 @@
-//! Asking all cells at once which chunks they have.
+//! Queries to many cells at the same time: any call, or which chunks of a manifest they hold.
 
-// A shell: it measures how quickly cells answer.
+// A shell: it measures how quickly cells respond.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::discover::holder_index::{Has, Index};
-use crate::client::{KnownCell, StopSignal};
+use crate::client::discover::chunk_set::{ChunkPositions, ChunkSet};
+use crate::client::discover::colony::KnownCell;
+use crate::client::progress::StopSignal;
+use crate::client::workers::{STOP_CHECK_INTERVAL, scoped_map, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::Http;
-use crate::sync::lock;
 
-/// Cells asked at the same time.
-const AT_ONCE: usize = 32;
-/// When every chunk has a holder, the other cells get this long to answer: one that hangs must not keep all others
-/// waiting.
-const LATE: Duration = Duration::from_secs(1);
-/// How often the user's wish to stop is looked at.
-const STOP_LOOK: Duration = Duration::from_millis(100);
+/// Cells queried at the same time.
+const MAX_PARALLEL_CELLS: usize = 32;
+/// With [`WaitFor::Holders`], how long to wait for the other cells once every chunk has a holder: one hung cell must not
+/// delay all chunks.
+const LATE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What one cell answered.
-pub(in crate::client) struct Answer {
-    /// Those of the chunks that it has.
-    pub(in crate::client) has: Has,
-    /// How long it took, in milliseconds.
+/// Makes a call to every cell and waits for all of them. The results are in the order of the cells.
+pub fn query_cells<T: Send>(cells: &[KnownCell], call: impl Fn(&KnownCell) -> T + Sync) -> Vec<T> {
+    scoped_map(cells, MAX_PARALLEL_CELLS, call)
+}
+
+/// Which chunks of a manifest a cell reported to hold.
+pub(in crate::client) struct HaveResponse {
+    pub(in crate::client) chunks: ChunkSet,
+    /// How long the response took, in milliseconds.
     pub(in crate::client) took_ms: f64,
-    /// Was it told of every chunk? What was told before an error is as good as without one, and may be less.
-    pub(in crate::client) whole: bool,
+    /// Did the response cover every chunk? If the call failed in the middle, `chunks` has what came before that.
+    pub(in crate::client) is_complete: bool,
 }
 
-/// For whom to wait.
+/// Which cells to wait for.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::client) enum Wait<'a> {
-    /// When every chunk has a holder, the others are not waited for any longer than a moment.
-    ForHolders,
-    /// For every cell, each as long as its time allows, unless the user wants to stop.
-    ForAll(&'a StopSignal),
+pub(in crate::client) enum WaitFor<'a> {
+    /// Until every chunk has a holder, and a moment longer for the other cells.
+    Holders,
+    /// For every cell until its timeout, unless the user wants to stop.
+    All(&'a StopSignal),
 }
 
-/// Asks every cell for all ids. `None` for a cell that does not answer, or is late when it need not be waited for. In the order of `cells`. What a cell answers becomes one bit for each id as it comes, so that the answers of many
-/// cells are small.
-pub(in crate::client) fn ask_all(
+/// Asks every cell which of the chunks it holds. The responses are in the order of `cells`; `None` if a cell does not
+/// respond, or not in time.
+pub(in crate::client) fn query_holders(
     http: &Http,
     cells: &[KnownCell],
     ids: &[ChunkId],
-    wait: Wait<'_>,
-) -> Vec<Option<Answer>> {
-    let index = Arc::new(Index::new(ids));
-    let each_once = Arc::new(index.ids());
-    let queue: VecDeque<(usize, String)> = cells.iter().map(|cell| cell.url.clone()).enumerate().collect();
-    let queue = Arc::new(Mutex::new(queue));
-    let (tell, answers) = channel();
-    for _ in 0..cells.len().min(AT_ONCE) {
-        let (http, tell, queue) = (http.clone(), tell.clone(), Arc::clone(&queue));
-        let (index, each_once, chunks) = (Arc::clone(&index), Arc::clone(&each_once), ids.len());
-        thread::spawn(move || {
-            loop {
-                let next = lock(&queue).pop_front();
-                let Some((number, url)) = next else { return };
-                let asked = Instant::now();
-                let mut has = Has::nothing(chunks);
-                let answered = http.have(&url, &each_once, &mut |id| has.add(&index, &id));
-                let answer = Answer { has, took_ms: asked.elapsed().as_secs_f64() * 1000.0, whole: answered.is_ok() };
-                let useful = answer.whole || !answer.has.is_nothing();
-                if tell.send((number, useful.then_some(answer))).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    drop(tell);
-    gather(&answers, cells.len(), ids.len(), wait)
+    wait: WaitFor<'_>,
+) -> Vec<Option<HaveResponse>> {
+    let positions = ChunkPositions::new(ids);
+    let unique_ids = positions.unique_ids();
+    let (http, chunks) = (http.clone(), ids.len());
+    let urls: Vec<String> = cells.iter().map(|cell| cell.url.clone()).collect();
+    let (sender, responses) = channel();
+    // Not a scoped map: calls to cells that hang are left behind.
+    spawn_workers(cells.len().min(MAX_PARALLEL_CELLS), urls.into_iter().enumerate(), &sender, move |job, results| {
+        let (number, url) = job;
+        let began = Instant::now();
+        let mut held = ChunkSet::empty(chunks);
+        let result = http.have(&url, &unique_ids, &mut |id| held.insert(&positions, &id));
+        let took_ms = began.elapsed().as_secs_f64() * 1000.0;
+        let response = HaveResponse { chunks: held, took_ms, is_complete: result.is_ok() };
+        let is_useful = response.is_complete || !response.chunks.is_empty();
+        results.send((number, is_useful.then_some(response)))
+    });
+    drop(sender);
+    gather(&responses, cells.len(), chunks, wait)
 }
 
 fn gather(
-    answers: &Receiver<(usize, Option<Answer>)>,
+    responses: &Receiver<(usize, Option<HaveResponse>)>,
     cells: usize,
     chunks: usize,
-    wait: Wait<'_>,
-) -> Vec<Option<Answer>> {
-    let mut gathered: Vec<Option<Answer>> = (0..cells).map(|_| None).collect();
-    let mut held = Has::nothing(chunks);
-    let mut late = None;
+    wait: WaitFor<'_>,
+) -> Vec<Option<HaveResponse>> {
+    let mut gathered: Vec<Option<HaveResponse>> = (0..cells).map(|_| None).collect();
+    let mut held = ChunkSet::empty(chunks);
+    let mut deadline = None;
     loop {
-        let next = match (late, wait) {
-            (Some(until), _) => answers.recv_timeout(Instant::saturating_duration_since(&until, Instant::now())),
-            (None, Wait::ForAll(_)) => answers.recv_timeout(STOP_LOOK),
-            (None, Wait::ForHolders) => answers.recv().map_err(RecvTimeoutError::from),
+        let next = match (deadline, wait) {
+            (Some(deadline), _) => {
+                responses.recv_timeout(Instant::saturating_duration_since(&deadline, Instant::now()))
+            }
+            (None, WaitFor::All(_)) => responses.recv_timeout(STOP_CHECK_INTERVAL),
+            (None, WaitFor::Holders) => responses.recv().map_err(RecvTimeoutError::from),
         };
-        let (number, answer) = match (next, wait) {
+        let (number, response) = match (next, wait) {
             (Ok(next), _) => next,
-            (Err(RecvTimeoutError::Timeout), Wait::ForAll(stop)) if !stop.is_set() => continue,
-            // All have answered, or will not.
+            (Err(RecvTimeoutError::Timeout), WaitFor::All(stop)) if !stop.is_set() => continue,
+            // All cells have responded, or the wait is over.
             (Err(_), _) => return gathered,
         };
-        if let (Some(place), Some(answer)) = (gathered.get_mut(number), answer) {
-            held.merge(&answer.has);
-            *place = Some(answer);
+        if let (Some(entry), Some(response)) = (gathered.get_mut(number), response) {
+            held.union_with(&response.chunks);
+            *entry = Some(response);
         }
-        if matches!(wait, Wait::ForHolders) && late.is_none() && held.is_everything(chunks) {
-            late = Some(Instant::now() + LATE);
+        if matches!(wait, WaitFor::Holders) && deadline.is_none() && held.is_full(chunks) {
+            deadline = Some(Instant::now() + LATE_RESPONSE_TIMEOUT);
         }
     }
 }

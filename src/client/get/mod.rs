@@ -1,69 +1,87 @@
 //! Getting a file back from the colony.
+//!
+//! ```text
+//!  manifest ─▶ query_holders: which cells hold which chunks ─▶ HolderIndex
+//!                                                                 │ the quickest holder
+//!  FetchPool, a chunk each:                       fetch ◀─────────┘
+//!                                                   ▼
+//!                                        verify ─▶ open ─▶ in order ─▶ Output
+//! ```
+//!
+//! The caller's thread submits chunks within a window and writes blocks in order. The window bounds the memory.
 
-// A shell: it waits for cells to come back.
+// A shell: it waits for cells to return.
 #![allow(clippy::disallowed_methods)]
 
-pub(super) mod download;
+pub(super) mod fetch_pool;
 pub(super) mod output;
+pub(super) mod unpack;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::bad_copy::BadCopy;
+use crate::client::byte_ranges::{ByteRange, ByteRanges};
+use crate::client::discover::colony::{CellName, ColonyScope};
 use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::discover::query::{Wait, ask_all};
-use crate::client::get::download::{Crew, Done, Job, Outcome, search};
+use crate::client::discover::query::{WaitFor, query_holders};
+use crate::client::discover::search_chunk::is_found_by_search;
+use crate::client::error::{ClientError, Damage};
+use crate::client::get::fetch_pool::{FetchJob, FetchOutcome, FetchPool, FetchResult};
 use crate::client::get::output::{Output, Target};
-use crate::client::{
-    BadCopy, ByteRange, ByteRanges, CellName, ClientError, ColonyScope, Damage, Notice, Progress, StopSignal,
-    UsageError, manifest_file,
-};
-use crate::id::{BLOCK_BYTES, ChunkId};
+use crate::client::manifest_file;
+use crate::client::notice::Notice;
+use crate::client::paths::is_same_file;
+use crate::client::progress::{Progress, StopSignal};
+use crate::client::usage_error::UsageError;
+use crate::client::workers::STOP_CHECK_INTERVAL;
+use crate::id::BLOCK_BYTES;
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
 
-/// How a get is to go.
+/// Options of a get.
 #[derive(Debug, Clone)]
 pub struct GetOptions {
     /// Chunks opened at the same time.
     pub jobs: usize,
-    /// Write over a file that is there.
+    /// Overwrite a file.
     pub force: bool,
-    /// Where the colony is.
+    /// Where to search for cells.
     pub scope: ColonyScope,
 }
 
-/// What a get did.
+/// The result of a get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GetReport {
     /// Bytes restored.
     pub size: u64,
-    /// Chunks that they came from.
+    /// Chunks of the file.
     pub chunks: usize,
-    /// Bytes of those chunks.
+    /// Bytes of the chunks that were fetched.
     pub fetched_bytes: u64,
-    /// The fewest cells that any chunk was found on.
+    /// The smallest number of copies found of any chunk.
     pub fewest_copies: usize,
-    /// Copies that were not what they should be.
+    /// Bad copies that were found.
     pub bad_copies: Vec<BadCopy>,
-    /// Cells that answered.
+    /// Cells that responded.
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
 }
 
-/// How often the user's wish to stop is looked at.
-const STOP_LOOK: Duration = Duration::from_millis(100);
-/// How often in a row the colony is looked at again when a chunk was not to be had, and with how much time between:
-/// cells restart, and Wi-Fi comes back.
-const MAX_LOOKS: u32 = 4;
-const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// Chunks without a known holder that the colony is asked to search for before anything is written.
-const MAX_SEARCHED: usize = 16;
+/// When no good copy of a chunk is found, the colony is searched again up to this many times in a row: cells restart,
+/// and Wi-Fi returns.
+const MAX_SEARCHES: u32 = 4;
+/// Pause before each of these searches except the first.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Chunks without a known holder that the cells are asked to search for before anything is written.
+const MAX_SEARCHED_CHUNKS: usize = 16;
 
-/// Restores what `manifest` describes to `target`.
+/// Restores the file or directory that the manifest describes.
 pub fn get(
     manifest: &Path,
     target: &Target,
@@ -72,7 +90,7 @@ pub fn get(
     stop: &StopSignal,
 ) -> Result<GetReport, ClientError> {
     if let Target::Path(path) = target
-        && output::are_one(manifest, path)
+        && is_same_file(manifest, path)
     {
         return Err(UsageError::OutputIsManifest { path: path.clone() }.into());
     }
@@ -85,7 +103,7 @@ pub fn get(
         manifest: &manifest,
         options,
         progress,
-        looks: 0,
+        searches: 0,
         report: GetReport::default(),
     };
     let report = get.run(&mut output, stop)?;
@@ -93,13 +111,13 @@ pub fn get(
     Ok(report)
 }
 
-/// The name under which a manifest's file is restored: its own, without `.manifest`.
+/// The path to which a manifest is restored by default: its own, without `.manifest`.
 pub fn default_output_path(manifest: &Path) -> Option<PathBuf> {
     let name = manifest.file_name()?.to_str()?.strip_suffix(".manifest").filter(|name| !name.is_empty())?;
     Some(manifest.with_file_name(name))
 }
 
-/// Some threads wait for the network while others open chunks.
+/// More threads than jobs: some wait for the network while others open chunks.
 fn workers(options: &GetOptions) -> usize {
     2 * options.jobs.max(1) + 2
 }
@@ -109,26 +127,25 @@ struct Get<'a> {
     manifest: &'a Manifest,
     options: &'a GetOptions,
     progress: &'a dyn Progress,
-    /// Looks at the colony since a chunk was fetched last.
-    looks: u32,
+    /// Searches of the colony since a chunk was last fetched.
+    searches: u32,
     report: GetReport,
 }
 
 impl Get<'_> {
     fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
-        let ids = &self.manifest.chunks;
-        self.report.chunks = ids.len();
-        if !ids.is_empty() {
-            let mut holders = self.look(self.manifest.copies.into())?;
+        self.report.chunks = self.manifest.chunks.len();
+        if !self.manifest.chunks.is_empty() {
+            let mut holders = self.find_holders(self.manifest.copies.into())?;
             if !holders.missing().is_empty() {
-                // Some cells may just have been late to answer.
-                holders = self.look(usize::MAX)?;
+                // Some cells may just have responded too late.
+                holders = self.find_holders(usize::MAX)?;
             }
-            self.report.cells = holders.answering();
-            self.check_all_are_there(&holders)?;
-            self.report.fewest_copies = (0..ids.len()).map(|index| holders.count(index)).min().unwrap_or_default();
-            let crew = Crew::start(&self.http, &self.manifest.key, holders, workers(self.options));
-            self.fetch_in_order(&crew, output, stop)?;
+            self.report.cells = holders.cell_count();
+            self.check_completeness(&holders)?;
+            self.report.fewest_copies = holders.fewest_copies();
+            let pool = FetchPool::start(&self.http, &self.manifest.key, holders, workers(self.options));
+            self.fetch_in_order(&pool, output, stop)?;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
             let bytes = ByteRange { start: 0, end: self.report.size }.into();
@@ -138,22 +155,24 @@ impl Get<'_> {
         Ok(self.report)
     }
 
-    /// Finds the cells and asks them what they have. With fewer than `wanted` cells, late ones are waited for.
-    fn look(&self, wanted: usize) -> Result<HolderIndex, ClientError> {
-        let scope = &self.options.scope;
+    /// Finds the cells and asks them which chunks they hold. The search for cells may end after `wanted` of them.
+    fn find_holders(&self, wanted: usize) -> Result<HolderIndex, ClientError> {
+        let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
         let cells = find_cells(&self.http, scope, wanted)?;
-        let ids = &self.manifest.chunks;
-        let holders = HolderIndex::new(&cells, ask_all(&self.http, &cells, ids, Wait::ForHolders), ids.len());
-        if holders.answering() == 0 { Err(ClientError::none_responding(scope, cells.len())) } else { Ok(holders) }
+        let holders = HolderIndex::new(&cells, query_holders(&self.http, &cells, ids, WaitFor::Holders), ids.len());
+        match holders.cell_count() {
+            0 => Err(ClientError::none_responding(scope, cells.len())),
+            _ => Ok(holders),
+        }
     }
 
-    /// A file that cannot be whole is not begun. Cells that we do not know of may still have what is missing.
-    fn check_all_are_there(&self, holders: &HolderIndex) -> Result<(), ClientError> {
+    /// Fails if some chunk is missing, before anything is written. Cells that this client does not reach may still hold
+    /// it.
+    fn check_completeness(&self, holders: &HolderIndex) -> Result<(), ClientError> {
         let missing = holders.missing();
-        for id in missing.iter().take(MAX_SEARCHED).filter_map(|&index| self.manifest.chunks.get(index)) {
-            let is_good = |bytes: Vec<u8>, _| ChunkId::of(&bytes) == *id;
-            if !search(&self.http, holders.entries(), id, is_good).unwrap_or_default() {
-                return Err(self.missing(&missing, holders.answering()));
+        for id in missing.iter().take(MAX_SEARCHED_CHUNKS).filter_map(|&index| self.manifest.chunks.get(index)) {
+            if !is_found_by_search(&self.http, holders.searching_cells(), id) {
+                return Err(self.missing(&missing, holders.cell_count()));
             }
         }
         Ok(())
@@ -168,32 +187,30 @@ impl Get<'_> {
         }
     }
 
-    /// Fetches out of order, within a window, and writes in order.
-    fn fetch_in_order(&mut self, crew: &Crew, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
+    /// Fetches chunks out of order, within a window, and writes blocks in order.
+    fn fetch_in_order(&mut self, pool: &FetchPool, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
         let ids = &self.manifest.chunks;
         let window = 2 * workers(self.options);
-        let mut waiting: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let (mut asked, mut written) = (0, 0);
+        let mut blocks: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let (mut submitted, mut written) = (0, 0);
         while written < ids.len() {
             if stop.is_set() {
                 return Err(ClientError::Stopped);
             }
-            while let Some(&id) = ids.get(asked).filter(|_| asked < written + window) {
-                crew.fetch(Job { index: asked, id });
-                asked += 1;
+            while let Some(&id) = ids.get(submitted).filter(|_| submitted < written + window) {
+                pool.submit(FetchJob { index: submitted, id });
+                submitted += 1;
             }
-            match crew.done.recv_timeout(STOP_LOOK) {
-                Ok(done) => {
-                    if let Some((index, bytes)) = self.take(done, crew, stop)? {
-                        waiting.insert(index, bytes);
+            match pool.next_result() {
+                Ok(result) => {
+                    if let Some((index, bytes)) = self.handle(result, pool, stop)? {
+                        blocks.insert(index, bytes);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(ClientError::WorkerPanicked);
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(ClientError::WorkerPanicked),
             }
-            while let Some(bytes) = waiting.remove(&written) {
+            while let Some(bytes) = blocks.remove(&written) {
                 self.check_length(written, bytes.len())?;
                 output.write(&bytes)?;
                 self.report.size += bytes.len() as u64;
@@ -203,66 +220,67 @@ impl Get<'_> {
         Ok(())
     }
 
-    fn take(&mut self, done: Done, crew: &Crew, stop: &StopSignal) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
-        let Done { job, outcome, bad } = done;
+    /// Returns the block, or `None` if its chunk was submitted again.
+    fn handle(
+        &mut self,
+        result: FetchResult,
+        pool: &FetchPool,
+        stop: &StopSignal,
+    ) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+        let FetchResult { job, outcome, bad_copies } = result;
         let bytes = ByteRange::of_block(job.index, self.manifest.size);
-        for copy in bad {
+        for copy in bad_copies {
             if !self.report.bad_copies.contains(&copy) {
                 self.report.bad_copies.push(copy);
             }
         }
         match outcome {
-            Outcome::Block { bytes: block, sealed } => {
-                self.looks = 0;
-                self.tell_of_bad_copies(job.index, bytes);
-                self.report.fetched_bytes += sealed;
-                self.progress.advance(block.len() as u64, sealed);
+            FetchOutcome::Block { bytes: block, sealed_bytes } => {
+                self.searches = 0;
+                for copy in self.bad_copies(job.index) {
+                    self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
+                }
+                self.report.fetched_bytes += sealed_bytes;
+                self.progress.advance(block.len() as u64, sealed_bytes);
                 Ok(Some((job.index, block)))
             }
-            Outcome::Unusable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
-            Outcome::Lost if self.looks < self.most_looks(job.index) => {
-                self.look_again(crew, stop);
-                crew.fetch(job);
+            FetchOutcome::Unopenable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
+            FetchOutcome::NoGoodCopy if self.searches < self.max_searches(job.index) => {
+                self.search_again(pool, stop);
+                pool.submit(job);
                 Ok(None)
             }
-            Outcome::Lost => Err(self.lost(job, bytes)),
+            FetchOutcome::NoGoodCopy => Err(self.no_good_copy(job, bytes)),
         }
     }
 
-    /// The copies of this block that were found to be bad.
+    /// The bad copies of this chunk that were found.
     fn bad_copies(&self, index: usize) -> impl Iterator<Item = &BadCopy> {
         self.report.bad_copies.iter().filter(move |copy| copy.index == index)
     }
 
-    fn tell_of_bad_copies(&self, index: usize, bytes: ByteRange) {
-        for copy in self.bad_copies(index) {
-            self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
-        }
+    /// Cells that do not respond may return; copies that are bad stay bad.
+    fn max_searches(&self, index: usize) -> u32 {
+        if self.bad_copies(index).next().is_some() { 1 } else { MAX_SEARCHES }
     }
 
-    /// Cells that do not answer may come back; copies that are bad stay so.
-    fn most_looks(&self, index: usize) -> u32 {
-        if self.bad_copies(index).next().is_some() { 1 } else { MAX_LOOKS }
-    }
-
-    /// Perhaps cells came back, or the chunk is elsewhere by now.
-    fn look_again(&mut self, crew: &Crew, stop: &StopSignal) {
-        if self.looks > 0 {
-            let pause = Instant::now() + LOOK_PAUSE;
-            while Instant::now() < pause && !stop.is_set() {
-                std::thread::sleep(STOP_LOOK);
+    /// Searches for the holders again: perhaps cells returned, or the chunk was healed elsewhere.
+    fn search_again(&mut self, pool: &FetchPool, stop: &StopSignal) {
+        if self.searches > 0 {
+            let deadline = Instant::now() + SEARCH_INTERVAL;
+            while Instant::now() < deadline && !stop.is_set() {
+                thread::sleep(STOP_CHECK_INTERVAL);
             }
         }
-        self.looks += 1;
-        // If nobody is found now, those who were before may still answer.
-        if let Ok(holders) = self.look(usize::MAX) {
-            self.report.cells = holders.answering();
-            crew.replace_holders(holders);
+        self.searches += 1;
+        // If no cell is found now, those found before may still respond.
+        if let Ok(holders) = self.find_holders(usize::MAX) {
+            self.report.cells = holders.cell_count();
+            pool.replace_holders(holders);
         }
     }
 
-    /// No good copy.
-    fn lost(&self, job: Job, bytes: ByteRange) -> ClientError {
+    fn no_good_copy(&self, job: FetchJob, bytes: ByteRange) -> ClientError {
         let cells: Vec<CellName> = self.bad_copies(job.index).map(|copy| copy.cell.clone()).collect();
         if cells.is_empty() {
             return self.missing(&[job.index], self.report.cells);
@@ -272,12 +290,12 @@ impl Get<'_> {
         ClientError::Corrupt { bytes: bytes.into(), damage }
     }
 
-    /// Only the last block may be short.
-    fn check_length(&self, index: usize, len: usize) -> Result<(), ClientError> {
-        if len == BLOCK_BYTES || index + 1 == self.manifest.chunks.len() {
+    /// Only the last block of a file may be short.
+    fn check_length(&self, index: usize, bytes: usize) -> Result<(), ClientError> {
+        if bytes == BLOCK_BYTES || index + 1 == self.manifest.chunks.len() {
             return Ok(());
         }
-        let bytes = ByteRange::of_block(index, self.manifest.size).into();
-        Err(ClientError::Corrupt { bytes, damage: Damage::ShortBlock { index, bytes: len } })
+        let range = ByteRange::of_block(index, self.manifest.size).into();
+        Err(ClientError::Corrupt { bytes: range, damage: Damage::ShortBlock { index, bytes } })
     }
 }

@@ -1,54 +1,49 @@
-//! How well the colony keeps a file: a question only; nothing is changed, and the manifest's key is not needed.
+//! Checking a file: how many copies each of its chunks has. Nothing is changed, and the key is not needed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::client::bad_copy::BadCopy;
+use crate::client::byte_ranges::{ByteRange, ByteRanges};
+use crate::client::discover::colony::{CellName, ColonyScope, KnownCell};
+use crate::client::error::ClientError;
 use crate::client::maintain::copy_counts::CopyCounts;
 use crate::client::maintain::survey::Survey;
-use crate::client::{
-    BadCopy, ByteRange, ByteRanges, CellName, ClientError, ColonyScope, KnownCell, Progress, StopSignal, manifest_file,
-};
+use crate::client::manifest_file;
+use crate::client::progress::{Progress, StopSignal};
 use crate::id::ChunkId;
-use crate::net::client::{Http, Timeouts};
 
-/// How a check or a repair is to go.
+/// Options of a check or a repair.
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
-    /// Have every copy re-hashed where it is.
+    /// Have every copy re-hashed on its cell.
     pub deep: bool,
-    /// Copies that each chunk should have; without it, as many as the manifest says.
+    /// Copies wanted of each chunk. Without it, the number in the manifest.
     pub copies: Option<u8>,
-    /// Where the colony is.
+    /// Where to search for cells.
     pub scope: ColonyScope,
 }
 
-impl CheckOptions {
-    /// A client with a connection or two to each of some cells.
-    pub(in crate::client) fn http() -> Http {
-        Http::new(Timeouts::STORE, 2, 64)
-    }
-}
-
-/// The answer in a word.
+/// The result of a check in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Every chunk has its copies.
     Whole,
-    /// Every chunk is there, and some have fewer copies than they should.
+    /// Some chunks have fewer copies than wanted, but all have one.
     Short,
-    /// Some chunks are nowhere.
+    /// Some chunks have no copy.
     Missing,
-    /// Of some chunks there are only bad copies.
+    /// Some chunks have bad copies only.
     Corrupt,
 }
 
 impl Verdict {
-    fn of(tally: &CopyCounts) -> Self {
-        // What is missing may come back with its cells, and is the first thing to look after.
-        match tally {
-            _ if !tally.missing.is_empty() => Self::Missing,
-            _ if !tally.corrupt.is_empty() => Self::Corrupt,
-            _ if !tally.short.is_empty() => Self::Short,
+    fn of(counts: &CopyCounts) -> Self {
+        // Missing comes before corrupt: missing chunks may return with their cells.
+        match counts {
+            _ if !counts.missing.is_empty() => Self::Missing,
+            _ if !counts.corrupt.is_empty() => Self::Corrupt,
+            _ if !counts.short.is_empty() => Self::Short,
             _ => Self::Whole,
         }
     }
@@ -63,7 +58,7 @@ impl Verdict {
         }
     }
 
-    /// The exit code that scripts can rely on.
+    /// The exit code for scripts.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Whole => 0,
@@ -74,50 +69,51 @@ impl Verdict {
     }
 }
 
-/// What a check found.
+/// The result of a check.
 pub struct CheckReport {
-    /// Bytes of the file, if the manifest tells.
+    /// Bytes of the file, if the manifest states them.
     pub size: Option<u64>,
-    /// Copies that each chunk should have.
+    /// Copies wanted of each chunk.
     pub wanted: usize,
     /// Copies that are bad.
     pub bad_copies: Vec<BadCopy>,
-    /// Cells that are there and did not answer, or not to the end: what they hold is not counted.
-    pub unheard: Vec<CellName>,
+    /// Cells that were found and did not respond, or not to the end. Their copies do not count.
+    pub unresponsive: Vec<CellName>,
     /// Requests made.
     pub requests: u64,
     chunks: Vec<ChunkId>,
+    /// None for a file without chunks.
     survey: Option<Survey>,
-    tally: CopyCounts,
+    counts: CopyCounts,
 }
 
-/// One chunk and who has it.
+/// A chunk and its holders.
 #[derive(Debug, Clone)]
 pub struct CheckedChunk<'a> {
-    /// The number of its block.
+    /// The position of the chunk in the manifest.
     pub index: usize,
     /// The chunk.
     pub id: ChunkId,
     /// Copies on cells that will stay.
     pub copies: usize,
-    /// All cells that have a copy, also those that are being drained.
+    /// All cells that hold a copy, also those that are draining.
     pub holders: Vec<&'a KnownCell>,
 }
 
 /// The chunk with the fewest copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weakest {
-    /// The number of its block.
+pub struct WeakestChunk {
+    /// The position of the chunk in the manifest.
     pub index: usize,
     /// The chunk.
     pub id: ChunkId,
-    /// How many copies it has.
+    /// Its number of copies.
     pub copies: usize,
     /// The bytes of the file that are in it.
     pub bytes: ByteRange,
 }
 
-/// Asks every cell which of the manifest's chunks it has.
+/// Asks every cell which chunks of the manifest it holds.
 pub fn check(
     manifest: &Path,
     options: &CheckOptions,
@@ -125,98 +121,90 @@ pub fn check(
     stop: &StopSignal,
 ) -> Result<CheckReport, ClientError> {
     let manifest = manifest_file::read(manifest)?;
-    let wanted = usize::from(options.copies.unwrap_or(manifest.copies));
-    let (chunks, size) = (manifest.chunks, manifest.size);
-    let http = CheckOptions::http();
     let mut report = CheckReport {
-        size,
-        wanted,
+        size: manifest.size,
+        wanted: options.copies.unwrap_or(manifest.copies).into(),
         bad_copies: Vec::new(),
-        unheard: Vec::new(),
+        unresponsive: Vec::new(),
         requests: 0,
-        tally: CopyCounts::default(),
+        chunks: manifest.chunks,
         survey: None,
-        chunks,
+        counts: CopyCounts::default(),
     };
     if report.chunks.is_empty() {
-        // An empty file is kept by its manifest alone.
         return Ok(report);
     }
-    let mut survey = Survey::take(&http, &report.chunks, options, progress, stop)?;
-    report.tally = survey.tally(report.chunks.len(), wanted);
-    report.bad_copies = std::mem::take(&mut survey.bad);
-    report.unheard = std::mem::take(&mut survey.unheard);
+    let http = Survey::http();
+    let mut survey = Survey::take(&http, &report.chunks, &options.scope, options.deep, progress, stop)?;
+    report.counts = survey.count_copies(report.chunks.len(), report.wanted);
+    report.bad_copies = std::mem::take(&mut survey.bad_copies);
+    report.unresponsive = std::mem::take(&mut survey.unresponsive);
     report.requests = http.requests();
     report.survey = Some(survey);
     Ok(report)
 }
 
 impl CheckReport {
-    /// The answer in a word.
+    /// The result in one word.
     pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.tally)
+        Verdict::of(&self.counts)
     }
 
-    /// How many chunks the file has.
+    /// The number of chunks of the file.
     pub fn chunk_count(&self) -> usize {
         self.chunks.len()
     }
 
-    /// How many chunks have so many copies.
+    /// The number of chunks, by number of copies.
     pub fn by_copies(&self) -> &BTreeMap<usize, usize> {
-        &self.tally.by_copies
+        &self.counts.by_copies
     }
 
-    /// Chunks with fewer copies than wanted.
+    /// The number of chunks with fewer copies than wanted.
     pub fn short(&self) -> usize {
-        self.tally.short.len()
+        self.counts.short.len()
     }
 
-    /// Is each of the short chunks on all cells that there are?
+    /// Is every short chunk on all cells that will stay? Then only more cells can hold more copies.
     pub fn on_all_cells(&self) -> bool {
-        self.tally.on_all_cells
+        self.counts.on_all_cells
     }
 
-    /// How many chunks are nowhere, and the bytes in them.
+    /// The number of chunks without a copy, and the bytes in them.
     pub fn missing(&self) -> (usize, ByteRanges) {
-        (self.tally.missing.len(), ByteRanges::of_blocks(&self.tally.missing, self.size))
+        (self.counts.missing.len(), ByteRanges::of_blocks(&self.counts.missing, self.size))
     }
 
-    /// How many chunks have bad copies only, and the bytes in them.
+    /// The number of chunks with bad copies only, and the bytes in them.
     pub fn corrupt(&self) -> (usize, ByteRanges) {
-        (self.tally.corrupt.len(), ByteRanges::of_blocks(&self.tally.corrupt, self.size))
+        (self.counts.corrupt.len(), ByteRanges::of_blocks(&self.counts.corrupt, self.size))
     }
 
     /// The chunk with the fewest copies.
-    pub fn weakest(&self) -> Option<Weakest> {
-        let (index, copies) = self.tally.weakest?;
+    pub fn weakest(&self) -> Option<WeakestChunk> {
+        let (index, copies) = self.counts.weakest?;
         let id = *self.chunks.get(index)?;
-        Some(Weakest { index, id, copies, bytes: ByteRange::of_block(index, self.size) })
+        Some(WeakestChunk { index, id, copies, bytes: ByteRange::of_block(index, self.size) })
     }
 
-    /// The bytes of the file that are in this block.
-    pub fn bytes_of(&self, index: usize) -> ByteRange {
-        ByteRange::of_block(index, self.size)
-    }
-
-    /// The cells that answered.
+    /// The cells that responded.
     pub fn cells(&self) -> impl Iterator<Item = &KnownCell> {
         self.survey.iter().flat_map(|survey| survey.holders.cells())
     }
 
-    /// How many of them will stay.
-    pub fn staying(&self) -> usize {
-        self.survey.as_ref().map_or(0, |survey| survey.holders.staying())
+    /// The number of cells that responded and will stay.
+    pub fn staying_cells(&self) -> usize {
+        self.survey.as_ref().map_or(0, |survey| survey.holders.staying_cells())
     }
 
-    /// Every chunk in order.
+    /// All chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = CheckedChunk<'_>> {
         self.survey.iter().flat_map(|survey| {
             self.chunks.iter().enumerate().map(|(index, &id)| CheckedChunk {
                 index,
                 id,
-                copies: survey.holders.staying_copies(index) + usize::from(survey.beyond.contains(&index)),
-                holders: survey.holders.holding(index).map(|(_, cell)| cell).collect(),
+                copies: survey.holders.staying_copies(index) + usize::from(survey.remote.contains(&index)),
+                holders: survey.holders.holders(index).map(|(_, cell)| cell).collect(),
             })
         })
     }
@@ -227,14 +215,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_that_is_found_is_the_verdict() {
-        let mut tally = CopyCounts::default();
-        assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Whole, 0));
-        tally.short = vec![1, 2, 3];
-        assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Short, 3));
-        tally.corrupt = vec![2];
-        assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Corrupt, 5));
-        tally.missing = vec![3];
-        assert_eq!((Verdict::of(&tally), Verdict::of(&tally).exit_code()), (Verdict::Missing, 4));
+    fn the_verdict_is_the_worst_finding() {
+        let mut counts = CopyCounts::default();
+        let verdict = |counts: &CopyCounts| (Verdict::of(counts), Verdict::of(counts).exit_code());
+        assert_eq!(verdict(&counts), (Verdict::Whole, 0));
+        counts.short = vec![1, 2, 3];
+        assert_eq!(verdict(&counts), (Verdict::Short, 3));
+        counts.corrupt = vec![2];
+        assert_eq!(verdict(&counts), (Verdict::Corrupt, 5));
+        counts.missing = vec![3];
+        assert_eq!(verdict(&counts), (Verdict::Missing, 4));
     }
 }

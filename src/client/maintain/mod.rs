@@ -1,10 +1,11 @@
 //! Checking and repairing the copies of a file; draining and scrubbing cells.
 
 pub(super) mod check;
-pub(super) mod copy_counts;
+mod copy_counts;
 pub(super) mod drain;
-pub(super) mod poll;
+mod polling;
 pub(super) mod repair;
+mod repair_worker;
 pub(super) mod scrub;
-pub(super) mod survey;
-pub(super) mod verify;
+mod survey;
+mod verify;

@@ -1,79 +1,69 @@
-//! Bringing every chunk of a file back to its copies now, from one good copy each. The manifest's key is not needed:
-//! chunks are moved as they are, sealed.
+//! Repairing a file: bringing every chunk back to its number of copies now. The key is not needed: chunks are copied as
+//! they are, sealed.
 //!
 //! ```text
-//!  Survey ─▶ short chunks, weakest first ─▶ some workers, a chunk each: fetch ─▶ verify ─▶ Placer says where ─▶ send
+//!  Survey ─▶ short chunks, weakest first ─▶ workers, a chunk each: fetch ─▶ verify ─▶ Placer: which cells ─▶ send
 //! ```
 //!
-//! Each chunk is done with by itself, so that a repair may be stopped at any time, and run again.
+//! Chunks are independent of each other: a repair may be stopped at any time, and run again.
 
-// A shell: it measures how quickly cells answer.
-#![allow(clippy::disallowed_methods)]
-
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
+use crate::client::bad_copy::BadCopy;
+use crate::client::byte_ranges::{ByteRange, ByteRanges};
+use crate::client::discover::colony::CellName;
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::get::download::search;
+use crate::client::error::{ClientError, Damage};
 use crate::client::maintain::check::CheckOptions;
+use crate::client::maintain::repair_worker::{ChunkRepairer, RepairEvent};
 use crate::client::maintain::survey::Survey;
-use crate::client::maintain::verify::is_unreadable;
-use crate::client::put::placer::{Copies, Failure, Next, Placer};
-use crate::client::{
-    BadCopy, ByteRange, ByteRanges, CellAvailability, CellName, ClientError, Damage, KnownCell, Notice, Progress,
-    StopSignal, manifest_file,
-};
+use crate::client::manifest_file;
+use crate::client::notice::Notice;
+use crate::client::progress::{Progress, StopSignal};
+use crate::client::put::availability::CellAvailability;
+use crate::client::workers::STOP_CHECK_INTERVAL;
 use crate::id::ChunkId;
-use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::Manifest;
-use crate::sync::lock;
 
-/// Chunks that are worked on at the same time; each is in memory, once.
-const WORKERS: usize = 4;
-/// How often the user's wish to stop is looked at.
-const STOP_LOOK: Duration = Duration::from_millis(100);
-
-/// What a repair did, and what it could not do.
+/// The result of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepairReport {
     /// Chunks of the file.
     pub chunks: usize,
-    /// Copies that each should have.
+    /// Copies wanted of each chunk.
     pub wanted: usize,
-    /// Chunks that had fewer.
+    /// Chunks that had fewer copies.
     pub short: usize,
     /// Copies made.
     pub made_copies: u64,
-    /// Their bytes.
+    /// Bytes of these copies.
     pub made_bytes: u64,
-    /// Chunks that still have fewer copies than they should, those that have none included.
+    /// Chunks that still have fewer copies than wanted, also those without any.
     pub still_short: usize,
-    /// Chunks that were to be had nowhere.
+    /// Chunks without any copy.
     pub missing: usize,
     /// The bytes of the file that are in them.
     pub missing_bytes: ByteRanges,
-    /// Chunks of which there are only bad copies.
+    /// Chunks with bad copies only.
     pub corrupt: usize,
     /// The bytes of the file that are in them.
     pub corrupt_bytes: ByteRanges,
-    /// Copies that were found to be bad.
+    /// Copies that were found bad.
     pub bad_copies: Vec<BadCopy>,
-    /// Cells that are there and did not answer, or not to the end.
-    pub unheard: Vec<CellName>,
-    /// Cells that answered.
+    /// Cells that were found and did not respond, or not to the end. Their copies do not count.
+    pub unresponsive: Vec<CellName>,
+    /// Cells that responded.
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
-    /// The cells, by whether they accept chunks.
+    /// The cells at the end, by whether they accept chunks.
     pub availability: CellAvailability,
 }
 
 impl RepairReport {
-    /// What could not be done, with the exit code for it.
+    /// What the repair could not do, as an error with its exit code.
     pub fn failure(&self) -> Option<ClientError> {
         if self.missing > 0 {
             let (missing, chunks, cells, bytes) = (self.missing, self.chunks, self.cells, self.missing_bytes.clone());
@@ -92,7 +82,7 @@ impl RepairReport {
     }
 }
 
-/// Makes the copies that are lacking.
+/// Makes the copies that the chunks of a file lack.
 pub fn repair(
     manifest: &Path,
     options: &CheckOptions,
@@ -101,71 +91,54 @@ pub fn repair(
 ) -> Result<RepairReport, ClientError> {
     let Manifest { copies, chunks, size, .. } = manifest_file::read(manifest)?;
     let copies = options.copies.unwrap_or(copies);
-    let mut report = RepairReport { chunks: chunks.len(), wanted: copies.into(), ..RepairReport::default() };
+    let report = RepairReport { chunks: chunks.len(), wanted: copies.into(), ..RepairReport::default() };
     if chunks.is_empty() {
         return Ok(report);
     }
-    let http = CheckOptions::http();
-    let mut survey = Survey::take(&http, &chunks, options, progress, stop)?;
-    let tally = survey.tally(chunks.len(), report.wanted);
-    report.short = tally.short.len();
-    report.cells = survey.holders.answering();
-    report.unheard = std::mem::take(&mut survey.unheard);
-    let bad = std::mem::take(&mut survey.bad);
-    let mut work = Work { size, progress, report, missing: tally.missing, corrupt: tally.corrupt };
-    for copy in &bad {
-        work.tell_of(copy);
-    }
-    if !work.report.unheard.is_empty() {
-        progress.notice(&Notice::UnresponsiveCells { cells: work.report.unheard.clone() });
-    }
+    let http = Survey::http();
+    let survey = Survey::take(&http, &chunks, &options.scope, options.deep, progress, stop)?;
+    let counts = survey.count_copies(chunks.len(), report.wanted);
+    let lost: BTreeSet<usize> = counts.missing.iter().chain(&counts.corrupt).copied().collect();
+    let queue = repair_order(&counts.short, &lost, &chunks, &survey.holders);
 
-    let lost: BTreeSet<usize> = work.missing.iter().chain(&work.corrupt).copied().collect();
-    let queue = in_order(&tally.short, &lost, &chunks, &survey.holders);
+    let mut repair = Repair { size, progress, report, missing: counts.missing, corrupt: counts.corrupt };
+    repair.report.short = counts.short.len();
+    repair.report.still_short = lost.len();
+    repair.report.cells = survey.holders.cell_count();
+    for copy in survey.bad_copies {
+        repair.record_bad_copy(copy);
+    }
+    if !survey.unresponsive.is_empty() {
+        progress.notice(&Notice::UnresponsiveCells { cells: survey.unresponsive.clone() });
+    }
+    repair.report.unresponsive = survey.unresponsive;
     progress.total(Some(queue.len() as u64));
-    work.report.still_short = lost.len();
-    let cells: Vec<KnownCell> = survey.holders.cells().cloned().collect();
-    // A cell that still has a bad copy would say that it has the chunk, and keep what it has.
-    let spoilt = bad.iter().filter(|copy| copy.found.is_some());
-    let state = State {
-        placer: Placer::new(cells, copies, None, fastrand::u64(..)),
-        spoilt: spoilt.map(|copy| (copy.chunk, copy.cell.clone())).collect(),
-        holders: survey.holders,
-        queue,
-    };
-    let shared = Arc::new(Shared { http, ids: chunks, copies, state: Mutex::new(state), stop: stop.clone() });
-    work.report.bad_copies = bad;
-    work.run(&start(&shared), stop)?;
-    let mut report = work.finish();
-    report.availability = lock(&shared.state).placer.availability();
-    report.requests = shared.http.requests();
-    Ok(report)
+
+    let repairer = ChunkRepairer::new(http.clone(), copies, survey.holders, &repair.report.bad_copies);
+    repair.run(&repairer.start(queue, stop), stop)?;
+    repair.report.availability = repairer.availability();
+    repair.report.requests = http.requests();
+    Ok(repair.finish())
 }
 
-/// The weakest first: what they have left may go next. A chunk that stands in several places is one.
-fn in_order(short: &[usize], lost: &BTreeSet<usize>, ids: &[ChunkId], holders: &HolderIndex) -> VecDeque<usize> {
-    let mut queue: Vec<usize> = short.iter().copied().filter(|index| !lost.contains(index)).collect();
-    queue.sort_by_key(|&index| (holders.count(index), index));
+/// The chunks to repair, those with the fewest copies first, since they are lost most easily. A chunk that has several
+/// positions in the manifest is repaired once.
+fn repair_order(
+    short: &[usize],
+    lost: &BTreeSet<usize>,
+    ids: &[ChunkId],
+    holders: &HolderIndex,
+) -> Vec<(usize, ChunkId)> {
+    let repairable = short.iter().filter(|index| !lost.contains(index));
+    let mut queue: Vec<(usize, ChunkId)> = repairable.filter_map(|&index| Some((index, *ids.get(index)?))).collect();
+    queue.sort_by_key(|&(index, _)| (holders.copies(index), index));
     let mut seen = BTreeSet::new();
-    queue.retain(|&index| ids.get(index).is_some_and(|id| seen.insert(*id)));
-    queue.into()
+    queue.retain(|(_, id)| seen.insert(*id));
+    queue
 }
 
-/// What a worker tells.
-enum Told {
-    /// A copy was made, of so many bytes.
-    Made(u64),
-    Bad(BadCopy),
-    Notice(Notice),
-    /// A chunk is done with: how many copies it has now; `None` if no good one was found.
-    Done {
-        index: usize,
-        copies: Option<usize>,
-    },
-}
-
-/// What is known, and what has been done, in the thread that was called.
-struct Work<'a> {
+/// The state of a repair, in the caller's thread.
+struct Repair<'a> {
     size: Option<u64>,
     progress: &'a dyn Progress,
     report: RepairReport,
@@ -173,41 +146,40 @@ struct Work<'a> {
     corrupt: Vec<usize>,
 }
 
-impl Work<'_> {
-    fn run(&mut self, told: &Receiver<Told>, stop: &StopSignal) -> Result<(), ClientError> {
+impl Repair<'_> {
+    fn run(&mut self, events: &Receiver<RepairEvent>, stop: &StopSignal) -> Result<(), ClientError> {
         loop {
             if stop.is_set() {
                 return Err(ClientError::StoppedRepair { made_copies: self.report.made_copies });
             }
-            match told.recv_timeout(STOP_LOOK) {
-                Ok(Told::Made(bytes)) => {
+            match events.recv_timeout(STOP_CHECK_INTERVAL) {
+                Ok(RepairEvent::CopyMade { bytes }) => {
                     self.report.made_copies += 1;
                     self.report.made_bytes += bytes;
                 }
-                Ok(Told::Bad(copy)) => {
-                    self.tell_of(&copy);
-                    self.report.bad_copies.push(copy);
-                }
-                Ok(Told::Notice(notice)) => self.progress.notice(&notice),
-                Ok(Told::Done { index, copies }) => {
-                    self.progress.advance(1, 0);
-                    let of_it = |copy: &BadCopy| copy.index == index;
-                    match copies {
-                        Some(_) => {}
-                        None if self.report.bad_copies.iter().any(of_it) => self.corrupt.push(index),
-                        None => self.missing.push(index),
-                    }
-                    self.report.still_short += usize::from(copies.is_none_or(|copies| copies < self.report.wanted));
-                }
+                Ok(RepairEvent::BadCopy(copy)) => self.record_bad_copy(copy),
+                Ok(RepairEvent::CellSkipped(error)) => self.progress.notice(&Notice::CellSkipped { error }),
+                Ok(RepairEvent::Finished { index, copies }) => self.record_finished(index, copies),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     }
 
-    fn tell_of(&self, copy: &BadCopy) {
+    fn record_bad_copy(&mut self, copy: BadCopy) {
         let bytes = ByteRange::of_block(copy.index, self.size);
         self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
+        self.report.bad_copies.push(copy);
+    }
+
+    fn record_finished(&mut self, index: usize, copies: Option<usize>) {
+        self.progress.advance(1, 0);
+        self.report.still_short += usize::from(copies.is_none_or(|copies| copies < self.report.wanted));
+        if copies.is_none() {
+            let has_bad_copy = self.report.bad_copies.iter().any(|copy| copy.index == index);
+            let list = if has_bad_copy { &mut self.corrupt } else { &mut self.missing };
+            list.push(index);
+        }
     }
 
     fn finish(mut self) -> RepairReport {
@@ -220,166 +192,12 @@ impl Work<'_> {
     }
 }
 
-/// What the workers share.
-struct Shared {
-    http: Http,
-    ids: Vec<ChunkId>,
-    copies: u8,
-    state: Mutex<State>,
-    stop: StopSignal,
-}
-
-struct State {
-    queue: VecDeque<usize>,
-    holders: HolderIndex,
-    placer: Placer,
-    /// Bad copies that are still where they were: which chunk, and on which cell.
-    spoilt: BTreeSet<(ChunkId, CellName)>,
-}
-
-fn start(shared: &Arc<Shared>) -> Receiver<Told> {
-    let (tell, told) = channel();
-    for _ in 0..WORKERS {
-        let worker = Worker { shared: Arc::clone(shared), tell: tell.clone() };
-        thread::spawn(move || worker.run());
-    }
-    told
-}
-
-struct Worker {
-    shared: Arc<Shared>,
-    tell: Sender<Told>,
-}
-
-impl Worker {
-    fn run(self) {
-        while !self.shared.stop.is_set() {
-            // Bound by itself, or the lock would be held while the chunk is worked on.
-            let next = self.state().queue.pop_front();
-            let Some((index, &id)) = next.and_then(|index| Some((index, self.shared.ids.get(index)?))) else { return };
-            let copies = self.fetch(index, &id).map(|bytes| self.make_copies(index, &id, &bytes));
-            self.say(Told::Done { index, copies });
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
-    }
-
-    fn say(&self, told: Told) {
-        // Nobody listens any more when the user has stopped it.
-        drop(self.tell.send(told));
-    }
-
-    /// A good copy's bytes. Copies that turn out to be none are no longer counted.
-    fn fetch(&self, index: usize, id: &ChunkId) -> Option<Vec<u8>> {
-        let mut tried = Vec::new();
-        loop {
-            let chosen = self.state().holders.choose(index, &tried);
-            let Some((number, cell)) = chosen else { break };
-            tried.push(number);
-            let began = Instant::now();
-            let mut down = false;
-            match self.shared.http.get_chunk(&cell.url, id, 0, None) {
-                Ok(Some(bytes)) => {
-                    let found = ChunkId::of(&bytes);
-                    if found == *id {
-                        self.state().holders.fetched(number, began.elapsed().as_secs_f64() * 1000.0);
-                        return Some(bytes);
-                    }
-                    self.found_bad(index, id, &cell, Some(found));
-                }
-                Ok(None) => {}
-                Err(error) if is_unreadable(&error) => self.found_bad(index, id, &cell, None),
-                Err(error) => down = error.is_unreachable(),
-            }
-            let mut state = self.state();
-            state.holders.failed(number, down);
-            state.holders.lose(number, index);
-        }
-        let entries = self.state().holders.entries();
-        search(&self.shared.http, entries, id, |bytes, _| (ChunkId::of(&bytes) == *id).then_some(bytes)).flatten()
-    }
-
-    /// A cell that knows how sets its bad copy aside, and can take a good one then.
-    fn found_bad(&self, index: usize, id: &ChunkId, cell: &KnownCell, found: Option<ChunkId>) {
-        let mut says_it_is_good = false;
-        let looked = self.shared.http.verify(&cell.url, &[*id], &mut |_| says_it_is_good = true);
-        if says_it_is_good || !matches!(looked, Ok(true)) {
-            self.state().spoilt.insert((*id, cell.name()));
-        }
-        self.say(Told::Bad(BadCopy { chunk: *id, index, cell: cell.name(), found }));
-    }
-
-    /// Sends the chunk to as many cells as it lacks; others take the place of those that fail. Returns how many copies
-    /// it has then.
-    fn make_copies(&self, index: usize, id: &ChunkId, bytes: &[u8]) -> usize {
-        let mut copies = self.copies(index, id);
-        loop {
-            let (targets, hints) = {
-                let state = &mut *self.state();
-                let Next::Send(chosen) = state.placer.next(&mut copies) else { return copies.done.len() };
-                let all: Vec<usize> = copies.done.iter().chain(&copies.pending).copied().collect();
-                let hints = PutHints { copies: self.shared.copies, holders: state.placer.names(&all), owner: None };
-                let url = |number| Some((number, state.placer.cell(number)?.url.clone()));
-                (chosen.into_iter().filter_map(url).collect::<Vec<_>>(), hints)
-            };
-            for (number, result) in self.send(&targets, id, bytes, &hints) {
-                self.note(&mut copies, number, bytes.len(), result);
-            }
-        }
-    }
-
-    /// The copies that there are, in the numbers of the placer.
-    fn copies(&self, index: usize, id: &ChunkId) -> Copies {
-        let state = self.state();
-        let counting = state.holders.holding(index).filter(|(_, cell)| cell.stays());
-        let mut copies = Copies::held_by(counting.filter_map(|(_, cell)| state.placer.number_of(&cell.url)).collect());
-        for cell in state.holders.cells().filter(|cell| state.spoilt.contains(&(*id, cell.name()))) {
-            if let Some(number) = state.placer.number_of(&cell.url) {
-                copies.avoid(number);
-            }
-        }
-        copies
-    }
-
-    /// To all of them at once.
-    fn send(
-        &self,
-        targets: &[(usize, String)],
-        id: &ChunkId,
-        bytes: &[u8],
-        hints: &PutHints,
-    ) -> Vec<(usize, Result<(), CallError>)> {
-        let http = &self.shared.http;
-        thread::scope(|scope| {
-            let put = |(number, url): &(usize, String)| (*number, http.put_chunk(url, id, bytes, hints));
-            let sent: Vec<_> = targets.iter().map(|target| scope.spawn(move || put(target))).collect();
-            sent.into_iter().filter_map(|sent| sent.join().ok()).collect()
-        })
-    }
-
-    fn note(&self, copies: &mut Copies, number: usize, bytes: usize, result: Result<(), CallError>) {
-        match result {
-            Ok(()) => {
-                self.state().placer.succeeded(copies, number);
-                self.say(Told::Made(bytes as u64));
-            }
-            Err(error) => {
-                let given_up = self.state().placer.failed(copies, number, Failure::of(&error));
-                if given_up {
-                    self.say(Told::Notice(Notice::CellSkipped { error }));
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ColonyScope;
-    use crate::client::fixtures::{Quiet, status_of};
+    use crate::client::discover::colony::ColonyScope;
+    use crate::client::discover::holder_index::testing;
+    use crate::client::fixtures::{NoProgress, cell_at, status_of};
     use crate::net::test_server::TestServer;
     use crate::pipeline::{Content, Key};
     use crate::wire::id_lists::write_ids;
@@ -394,76 +212,82 @@ mod tests {
         (0..CHUNKS).map(|index| ChunkId::of(bytes(index).as_bytes())).collect()
     }
 
-    /// A server of the first version, which has all chunks, or none. What it has is what `content` says.
-    fn server(number: u8, has_all: bool, content: fn(usize) -> String) -> TestServer {
-        let have = (200, if has_all { write_ids(&ids()) } else { String::new() });
-        let mut calls = vec![
+    /// A server of the first version. If it has the chunks, it serves them with these contents.
+    fn server(number: u8, contents: Option<fn(usize) -> String>) -> TestServer {
+        let have = (200, if contents.is_some() { write_ids(&ids()) } else { String::new() });
+        let mut responses = vec![
             ("GET /status".to_owned(), (200, status_of(number, &serde_json::json!({})))),
             ("POST /chunks/have".to_owned(), have.clone()),
             ("POST /chunks/have?verify=1".to_owned(), have),
         ];
         for (index, id) in ids().iter().enumerate() {
-            calls.push((format!("PUT /chunk/{id}"), (200, String::new())));
-            if has_all {
-                calls.push((format!("GET /chunk/{id}"), (200, content(index))));
+            responses.push((format!("PUT /chunk/{id}"), (200, String::new())));
+            if let Some(contents) = contents {
+                responses.push((format!("GET /chunk/{id}"), (200, contents(index))));
             }
         }
-        let calls: Vec<_> = calls.iter().map(|(call, answer)| (call.as_str(), std::slice::from_ref(answer))).collect();
-        TestServer::scripted(&calls)
+        let responses: Vec<_> =
+            responses.iter().map(|(call, response)| (call.as_str(), std::slice::from_ref(response))).collect();
+        TestServer::scripted(&responses)
     }
 
-    fn repaired(servers: &[&TestServer], deep: bool) -> RepairReport {
+    fn rot(_: usize) -> String {
+        "rot".to_owned()
+    }
+
+    fn repair_from(servers: &[&TestServer], deep: bool) -> RepairReport {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest");
         let key = Key::generate();
         let manifest = Manifest { key, size: None, copies: 2, content: Content::File, chunks: ids() };
         manifest_file::write(&manifest, &path, false).unwrap();
         let nodes = servers.iter().map(|server| server.url.clone()).collect();
-        let options = CheckOptions { deep, copies: None, scope: ColonyScope { nodes, udp_port: 1, loopback: true } };
-        repair(&path, &options, &Quiet, &StopSignal::default()).unwrap()
+        let scope = ColonyScope { nodes, udp_port: 1, loopback: true };
+        let options = CheckOptions { deep, copies: None, scope };
+        repair(&path, &options, &NoProgress, &StopSignal::default()).unwrap()
     }
 
     fn puts(server: &TestServer) -> usize {
         server.calls().iter().filter(|call| call.starts_with("PUT")).count()
     }
 
-    /// Such a server would say that the chunk is there already, and keep its bad file.
+    /// Such a server would report that the chunk is stored, and keep its bad file.
     #[test]
-    fn a_server_that_keeps_its_bad_copies_is_no_place_for_good_ones() {
-        let (good, bad, empty) = (server(1, true, bytes), server(2, true, |_| "rot".into()), server(3, false, bytes));
-        let report = repaired(&[&good, &bad, &empty], true);
+    fn a_server_that_keeps_its_bad_copies_gets_no_good_ones() {
+        let (good, bad, empty) = (server(1, Some(bytes)), server(2, Some(rot)), server(3, None));
+        let report = repair_from(&[&good, &bad, &empty], true);
         assert_eq!((report.short, report.made_copies, report.still_short), (CHUNKS, CHUNKS as u64, 0));
         assert_eq!((puts(&good), puts(&bad), puts(&empty)), (0, 0, CHUNKS));
         assert_eq!(report.bad_copies.len(), CHUNKS);
     }
 
     #[test]
-    fn bad_bytes_that_are_only_seen_while_they_are_fetched_are_not_sent_on_either() {
-        let (bad, empty) = (server(2, true, |_| "rot".into()), server(3, false, bytes));
-        let report = repaired(&[&bad, &empty], false);
+    fn bad_bytes_that_are_fetched_are_not_sent() {
+        let (bad, empty) = (server(2, Some(rot)), server(3, None));
+        let report = repair_from(&[&bad, &empty], false);
         assert_eq!((report.corrupt, report.still_short, report.made_copies), (CHUNKS, CHUNKS, 0));
         assert_eq!((puts(&bad), puts(&empty)), (0, 0));
         assert_eq!(report.failure().unwrap().exit_code(), 5);
     }
 
     #[test]
-    fn what_cannot_be_done_has_its_exit_code_and_its_reason() {
-        let good = server(1, true, bytes);
-        let report = repaired(&[&good], false);
-        let failure = report.failure().unwrap();
+    fn a_failure_has_its_exit_code_and_reason() {
+        let good = server(1, Some(bytes));
+        let failure = repair_from(&[&good], false).failure().unwrap();
         assert_eq!(failure.exit_code(), 3);
-        assert!(failure.to_string().contains("8 of 8 chunks still have fewer than 2 copies (1 cell found)"));
-        let report = repaired(&[&server(3, false, bytes)], false);
+        assert!(
+            matches!(failure, ClientError::StillShort { short: 8, chunks: 8, wanted: 2, cells } if cells.found == 1)
+        );
+        let report = repair_from(&[&server(3, None)], false);
         assert_eq!((report.missing, report.failure().unwrap().exit_code()), (CHUNKS, 4));
     }
 
     #[test]
     fn the_weakest_chunks_come_first_and_each_once() {
         let ids: Vec<ChunkId> = [0, 1, 2, 1].map(|n| ChunkId::of(bytes(n).as_bytes())).to_vec();
-        let cell = |n: u8| crate::client::fixtures::cell_at(&format!("http://{n}"));
-        let holders =
-            crate::client::discover::holder_index::testing::holders(&ids, &[(cell(1), &[0, 1, 2]), (cell(2), &[0])]);
-        let lost = BTreeSet::from([2]);
-        assert_eq!(in_order(&[0, 1, 2, 3], &lost, &ids, &holders), [1, 0]);
+        let cell = |n: u8| cell_at(&format!("http://{n}"));
+        let holders = testing::holder_index(&ids, &[(cell(1), &[0, 1, 2]), (cell(2), &[0])]);
+        let queue = repair_order(&[0, 1, 2, 3], &BTreeSet::from([2]), &ids, &holders);
+        assert_eq!(queue, [(1, ids[1]), (0, ids[0])]);
     }
 }

@@ -1,130 +1,127 @@
-//! Having cells re-hash all of their copies now, and waiting until they have.
+//! Scrubbing cells: they re-hash all of their copies now.
 
+use crate::client::discover::colony::KnownCell;
+use crate::client::discover::query::query_cells;
 use crate::client::error::{ClientError, Operation};
-use crate::client::maintain::poll::{Missed, wait};
-use crate::client::{KnownCell, Progress, StopSignal, query_cells};
+use crate::client::maintain::polling::{PollCounter, wait};
+use crate::client::progress::{Progress, StopSignal};
 use crate::net::client::Http;
 use crate::wire::status::ScrubProgress;
 
-/// How it went on one cell.
+/// How a scrub went on one cell.
 #[derive(Debug)]
 pub struct ScrubOutcome {
-    /// Which one.
+    /// The cell.
     pub cell: KnownCell,
-    /// What it said last; or why it did not do it, or is gone.
+    /// Its last progress, or why there is none.
     pub result: Result<ScrubProgress, ClientError>,
 }
 
-struct Watched {
-    scrubbed: ScrubOutcome,
-    missed: Missed,
-    ended: bool,
+/// A cell that is polled.
+struct PolledCell {
+    outcome: ScrubOutcome,
+    polls: PollCounter,
+    has_ended: bool,
 }
 
-impl Watched {
-    fn done(&self) -> u64 {
-        self.scrubbed.result.as_ref().map_or(0, |scrub| scrub.done)
-    }
-}
-
-/// Tells the cells; with `waits`, until all have finished. In the order of the cells.
+/// Starts to scrub cells, and on request waits until all have ended. The outcomes are in the order of the cells.
 pub fn scrub(
     http: &Http,
     cells: &[KnownCell],
-    waits: bool,
+    wait_until_done: bool,
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<Vec<ScrubOutcome>, ClientError> {
-    let told = query_cells(cells, |cell| {
-        http.scrub(&cell.url).map_err(|error| ClientError::refused(cell.name(), Operation::Scrub, error))
-    });
-    let mut watched: Vec<Watched> = cells
-        .iter()
-        .zip(told)
-        .map(|(cell, result)| {
-            let ended = !waits || result.as_ref().map_or(true, |scrub| scrub.finished);
-            Watched { scrubbed: ScrubOutcome { cell: cell.clone(), result }, missed: Missed::default(), ended }
-        })
-        .collect();
-    let total = watched.iter().filter_map(|one| one.scrubbed.result.as_ref().ok()).map(|scrub| scrub.total).sum();
-    progress.total(Some(total));
-    let mut shown = 0;
+    let refused = |cell: &KnownCell, error| ClientError::refused(cell.name(), Operation::Scrub, error);
+    let started = query_cells(cells, |cell| http.scrub(&cell.url).map_err(|error| refused(cell, error)));
+    let polled_cell = |(cell, result): (&KnownCell, Result<ScrubProgress, ClientError>)| {
+        let has_ended = !wait_until_done || result.as_ref().map_or(true, |scrub| scrub.finished);
+        let outcome = ScrubOutcome { cell: cell.clone(), result };
+        PolledCell { outcome, polls: PollCounter::default(), has_ended }
+    };
+    let mut polled: Vec<PolledCell> = cells.iter().zip(started).map(polled_cell).collect();
+    let sum = |polled: &[PolledCell], amount: fn(&ScrubProgress) -> u64| {
+        polled.iter().filter_map(|cell| cell.outcome.result.as_ref().ok()).map(amount).sum::<u64>()
+    };
+    progress.total(Some(sum(&polled, |scrub| scrub.total)));
+    let mut reported = 0;
     loop {
-        let done: u64 = watched.iter().map(Watched::done).sum();
-        progress.advance(done.saturating_sub(shown), 0);
-        shown = shown.max(done);
-        if watched.iter().all(|one| one.ended) {
-            return Ok(watched.into_iter().map(|one| one.scrubbed).collect());
+        let done = sum(&polled, |scrub| scrub.done);
+        progress.advance(done.saturating_sub(reported), 0);
+        reported = reported.max(done);
+        if polled.iter().all(|cell| cell.has_ended) {
+            return Ok(polled.into_iter().map(|cell| cell.outcome).collect());
         }
         if !wait(stop) {
             return Err(ClientError::StoppedScrubWait);
         }
-        look(http, &mut watched);
+        poll(http, &mut polled);
     }
 }
 
-fn look(http: &Http, watched: &mut [Watched]) {
-    let waiting: Vec<&mut Watched> = watched.iter_mut().filter(|one| !one.ended).collect();
-    let cells: Vec<KnownCell> = waiting.iter().map(|one| one.scrubbed.cell.clone()).collect();
-    let looks = query_cells(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
-    for (one, look) in waiting.into_iter().zip(looks) {
-        let cell = one.scrubbed.cell.name();
-        let error = match look {
+/// Polls the cells that have not ended.
+fn poll(http: &Http, polled: &mut [PolledCell]) {
+    let waiting: Vec<&mut PolledCell> = polled.iter_mut().filter(|cell| !cell.has_ended).collect();
+    let cells: Vec<KnownCell> = waiting.iter().map(|cell| cell.outcome.cell.clone()).collect();
+    let responses = query_cells(&cells, |cell| http.status(&cell.url).map(|status| status.activity.scrub));
+    for (waiting, response) in waiting.into_iter().zip(responses) {
+        let cell = waiting.outcome.cell.name();
+        let error = match response {
             Ok(Some(scrub)) => {
-                one.missed.heard();
-                one.ended = scrub.finished;
-                one.scrubbed.result = Ok(scrub);
+                waiting.polls.progressed();
+                waiting.has_ended = scrub.finished;
+                waiting.outcome.result = Ok(scrub);
                 continue;
             }
-            Ok(None) if one.missed.silent() => ClientError::ScrubLost { cell },
-            Err(error) if one.missed.unheard() => ClientError::ScrubInterrupted { cell, source: Box::new(error) },
+            Ok(None) if waiting.polls.is_ended() => ClientError::ScrubLost { cell },
+            Err(error) if waiting.polls.is_gone() => ClientError::ScrubInterrupted { cell, source: Box::new(error) },
             Ok(None) | Err(_) => continue,
         };
-        one.ended = true;
-        one.scrubbed.result = Err(error);
+        waiting.has_ended = true;
+        waiting.outcome.result = Err(error);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::fixtures::{Quiet, cell_at, status};
+    use crate::client::fixtures::{NoProgress, cell_at, status};
     use crate::net::client::Timeouts;
     use crate::net::test_server::TestServer;
 
-    fn told(done: u64, bad: u64) -> serde_json::Value {
+    fn progress(done: u64, bad: u64) -> serde_json::Value {
         serde_json::json!({ "done": done, "total": 40, "bad": bad, "finished": done == 40 })
     }
 
     #[test]
-    fn every_cell_is_watched_to_its_end_and_one_that_cannot_holds_up_none() {
-        let life = |done, bad| (200, status(&serde_json::json!({ "scrub": told(done, bad) })));
+    fn every_cell_is_polled_to_its_end() {
+        let activity = |done, bad| (200, status(&serde_json::json!({ "scrub": progress(done, bad) })));
         let cells = [
             TestServer::scripted(&[
-                ("POST /scrub", &[(200, told(0, 0).to_string())]),
-                ("GET /status", &[life(10, 0), (503, String::new()), life(40, 2)]),
+                ("POST /scrub", &[(200, progress(0, 0).to_string())]),
+                ("GET /status", &[activity(10, 0), (503, String::new()), activity(40, 2)]),
             ]),
-            TestServer::scripted(&[("POST /scrub", &[(200, told(40, 0).to_string())])]),
+            TestServer::scripted(&[("POST /scrub", &[(200, progress(40, 0).to_string())])]),
             TestServer::scripted(&[]),
         ];
         let cells: Vec<KnownCell> = cells.iter().map(|server| cell_at(&server.url)).collect();
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let scrubbed = scrub(&http, &cells, true, &Quiet, &StopSignal::default()).unwrap();
-        let of = |n: usize| scrubbed[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
+        let outcomes = scrub(&http, &cells, true, &NoProgress, &StopSignal::default()).unwrap();
+        let of = |n: usize| outcomes[n].result.as_ref().map(|scrub| (scrub.done, scrub.bad));
         assert_eq!((of(0).unwrap(), of(1).unwrap()), ((40, 2), (40, 0)));
         assert!(matches!(of(2), Err(ClientError::Unsupported { operation: Operation::Scrub, .. })));
     }
 
     #[test]
-    fn a_cell_that_forgets_its_scrub_is_told_of() {
+    fn a_restarted_cell_has_lost_its_scrub() {
         let server = TestServer::scripted(&[
-            ("POST /scrub", &[(200, told(0, 0).to_string())]),
+            ("POST /scrub", &[(200, progress(0, 0).to_string())]),
             ("GET /status", &[(200, status(&serde_json::json!({})))]),
         ]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let scrubbed = scrub(&http, &[cell_at(&server.url)], true, &Quiet, &StopSignal::default()).unwrap();
-        assert!(matches!(scrubbed[0].result, Err(ClientError::ScrubLost { .. })));
-        let begun = scrub(&http, &[cell_at(&server.url)], false, &Quiet, &StopSignal::default()).unwrap();
+        let outcomes = scrub(&http, &[cell_at(&server.url)], true, &NoProgress, &StopSignal::default()).unwrap();
+        assert!(matches!(outcomes[0].result, Err(ClientError::ScrubLost { .. })));
+        let begun = scrub(&http, &[cell_at(&server.url)], false, &NoProgress, &StopSignal::default()).unwrap();
         assert_eq!(begun[0].result.as_ref().unwrap().total, 40);
     }
 }

@@ -1,83 +1,92 @@
-//! Who has which chunk of a manifest, looked at thoroughly: every cell is waited for, and on demand every copy is
-//! re-hashed where it is.
+//! A survey: which cells hold which chunks of a manifest. It waits for every cell, and on request has every copy
+//! re-hashed on its cell.
 
 use std::collections::BTreeSet;
 
+use crate::client::bad_copy::BadCopy;
+use crate::client::discover::colony::{CellName, ColonyScope};
 use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::discover::query::{Wait, ask_all};
-use crate::client::get::download::search;
-use crate::client::maintain::check::CheckOptions;
-use crate::client::maintain::copy_counts::{CopyCounts, tally};
-use crate::client::maintain::verify::verify;
-use crate::client::{BadCopy, CellName, ClientError, KnownCell, Progress, StopSignal};
+use crate::client::discover::query::{WaitFor, query_holders};
+use crate::client::discover::search_chunk::is_found_by_search;
+use crate::client::error::ClientError;
+use crate::client::maintain::copy_counts::CopyCounts;
+use crate::client::maintain::verify::verify_copies;
+use crate::client::progress::{Progress, StopSignal};
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
 
-/// When so many chunks without a holder are not found by searching either, the others are not searched for.
+/// After this many searches for missing chunks that found nothing, the others are not searched for.
 const MAX_VAIN_SEARCHES: usize = 4;
 
-/// What was found.
+/// The result of a survey.
 pub(in crate::client) struct Survey {
-    /// Who has what, without copies that are bad.
+    /// The holders. Copies that are bad or unverified are not in it.
     pub(in crate::client) holders: HolderIndex,
-    /// Chunks that only a cell has which does not answer here; others reach it.
-    pub(in crate::client) beyond: BTreeSet<usize>,
-    /// Copies that were found to be bad.
-    pub(in crate::client) bad: Vec<BadCopy>,
-    /// Cells that are there and did not answer, or not to the end.
-    pub(in crate::client) unheard: Vec<CellName>,
+    /// Chunks that only a cell holds which this client does not reach, but other cells do.
+    pub(in crate::client) remote: BTreeSet<usize>,
+    /// Copies that were found bad.
+    pub(in crate::client) bad_copies: Vec<BadCopy>,
+    /// Cells that were found and did not respond, or not to the end.
+    pub(in crate::client) unresponsive: Vec<CellName>,
 }
 
 impl Survey {
-    /// Finds the cells and asks them for these chunks.
+    /// An HTTP client for a survey and what follows it, with few connections to each of many cells.
+    pub(in crate::client) fn http() -> Http {
+        Http::new(Timeouts::STORE, 2, 64)
+    }
+
+    /// Finds the cells and asks them for these chunks. If `deep`, every copy is verified.
     pub(in crate::client) fn take(
         http: &Http,
         ids: &[ChunkId],
-        options: &CheckOptions,
+        scope: &ColonyScope,
+        deep: bool,
         progress: &dyn Progress,
         stop: &StopSignal,
     ) -> Result<Self, ClientError> {
-        let cells = find_cells(http, &options.scope, usize::MAX)?;
-        let answers = ask_all(&http.with_timeouts(Timeouts::FETCH), &cells, ids, Wait::ForAll(stop));
+        let cells = find_cells(http, scope, usize::MAX)?;
+        let responses = query_holders(&http.with_timeouts(Timeouts::FETCH), &cells, ids, WaitFor::All(stop));
         if stop.is_set() {
             return Err(ClientError::Stopped);
         }
-        let unheard = cells.iter().zip(&answers).filter(|(_, answer)| answer.as_ref().is_none_or(|it| !it.whole));
-        let mut unheard: Vec<CellName> = unheard.map(|(cell, _)| cell.name()).collect();
-        let mut holders = HolderIndex::new(&cells, answers, ids.len());
-        if holders.answering() == 0 {
-            return Err(ClientError::none_responding(&options.scope, cells.len()));
+        let is_incomplete = responses.iter().map(|response| response.as_ref().is_none_or(|it| !it.is_complete));
+        let incomplete = cells.iter().zip(is_incomplete).filter(|(_, is_incomplete)| *is_incomplete);
+        let mut unresponsive: Vec<CellName> = incomplete.map(|(cell, _)| cell.name()).collect();
+        let mut holders = HolderIndex::new(&cells, responses, ids.len());
+        if holders.cell_count() == 0 {
+            return Err(ClientError::none_responding(scope, cells.len()));
         }
-        let mut bad = Vec::new();
-        if options.deep {
-            let (found, lost) = verify(http, &mut holders, ids, progress, stop)?;
-            bad = found;
-            unheard.extend(lost);
+        let mut bad_copies = Vec::new();
+        if deep {
+            let verified = verify_copies(http, &mut holders, ids, progress, stop)?;
+            bad_copies = verified.bad_copies;
+            unresponsive.extend(verified.unresponsive);
         }
-        let beyond = search_for_missing(http, &holders, ids, stop);
-        Ok(Self { holders, beyond, bad, unheard })
+        let remote = search_for_missing(http, &holders, ids, stop);
+        Ok(Self { holders, remote, bad_copies, unresponsive })
     }
 
-    /// Counts the copies.
-    pub(in crate::client) fn tally(&self, chunks: usize, wanted: usize) -> CopyCounts {
-        let bad = self.bad.iter().map(|copy| copy.index).collect();
-        tally(&self.holders, chunks, wanted, &self.beyond, &bad)
+    /// Counts the copies of the surveyed chunks.
+    pub(in crate::client) fn count_copies(&self, chunks: usize, wanted: usize) -> CopyCounts {
+        let bad = self.bad_copies.iter().map(|copy| copy.index).collect();
+        CopyCounts::count(&self.holders, chunks, wanted, &self.remote, &bad)
     }
 }
 
-/// Cells that we do not know of may have what is missing: a get would find it.
+/// Has the cells search for the chunks that are missing. A get would find these copies too.
 fn search_for_missing(http: &Http, holders: &HolderIndex, ids: &[ChunkId], stop: &StopSignal) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
-    let mut in_vain = 0;
+    let mut vain_searches = 0;
     for index in holders.missing() {
-        let Some(id) = ids.get(index).filter(|_| in_vain < MAX_VAIN_SEARCHES && !stop.is_set()) else { break };
-        let entries: Vec<KnownCell> = holders.entries();
-        let is_good = |bytes: Vec<u8>, _| ChunkId::of(&bytes) == *id;
-        if search(http, entries, id, is_good).unwrap_or_default() {
+        if vain_searches >= MAX_VAIN_SEARCHES || stop.is_set() {
+            break;
+        }
+        if ids.get(index).is_some_and(|id| is_found_by_search(http, holders.searching_cells(), id)) {
             found.insert(index);
         } else {
-            in_vain += 1;
+            vain_searches += 1;
         }
     }
     found

@@ -1,222 +1,209 @@
-//! Having cells re-hash their copies, several cells at a time; those that do not know how are fetched from, and their
-//! bytes hashed here.
+//! Verifying copies: cells re-hash their own, several cells at a time. From cells that cannot, the copies are fetched and
+//! hashed here.
 
-// A shell: a cell that has no time now is asked again a little later.
+// A shell: it waits before it repeats a call.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::client::bad_copy::BadCopy;
+use crate::client::discover::colony::{CellName, KnownCell};
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::{BadCopy, CellName, ClientError, KnownCell, Notice, Progress, StopSignal};
+use crate::client::error::ClientError;
+use crate::client::notice::Notice;
+use crate::client::progress::{Progress, StopSignal};
+use crate::client::workers::{ReceiverGone, Results, STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
-use crate::sync::lock;
 use crate::wire::id_lists::MAX_VERIFY_IDS;
 
 /// Cells that hash at the same time.
-const AT_ONCE: usize = 16;
-/// How often a cell is asked the same before its copies are given up, and with how much time between.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(1);
-/// How often the user's wish to stop is looked at.
-const STOP_LOOK: Duration = Duration::from_millis(100);
+const MAX_PARALLEL_CELLS: usize = 16;
+/// How many times a call is made before the copies on its cell count as unverified.
+const MAX_ATTEMPTS: u32 = 3;
+/// Pause between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One copy: the number of the chunk in its manifest, and the chunk.
-type Held = (usize, ChunkId);
+/// The result of a verification.
+pub(in crate::client) struct Verified {
+    /// Bad copies, by chunk and cell.
+    pub(in crate::client) bad_copies: Vec<BadCopy>,
+    /// Cells that did not respond to the end.
+    pub(in crate::client) unresponsive: Vec<CellName>,
+}
 
-/// What was found of one copy.
+/// A copy on the cell that is verified: the position of the chunk in its manifest, and the chunk.
+type IndexedCopy = (usize, ChunkId);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Finding {
+enum CopyState {
     Good,
-    /// Bad; with what it hashes to, if that was seen here.
+    /// Bad, with the hash of its bytes if they were seen here.
     Bad(Option<ChunkId>),
-    /// It was there when the cell was asked first.
+    /// The cell has removed it since the query.
     Gone,
 }
 
-/// What a worker tells.
-enum Told {
-    Found {
+/// What a worker reports of a cell.
+enum VerifyEvent {
+    Verified {
         cell: usize,
-        findings: Vec<(usize, Finding)>,
+        copies: Vec<(usize, CopyState)>,
     },
-    /// The cell's copies from this chunk on could not be verified.
-    Unheard {
+    /// The copies of this chunk and of later ones could not be verified.
+    Failed {
         cell: usize,
         from: usize,
         error: CallError,
     },
 }
 
-/// Verifies all copies. Those that are not good, or could not be verified, `holders` loses. Returns the bad ones, and
-/// the cells that did not answer to the end.
-pub(in crate::client) fn verify(
+/// Verifies all copies in the index, and removes from it those that are bad or could not be verified.
+pub(in crate::client) fn verify_copies(
     http: &Http,
     holders: &mut HolderIndex,
     ids: &[ChunkId],
     progress: &dyn Progress,
     stop: &StopSignal,
-) -> Result<(Vec<BadCopy>, Vec<CellName>), ClientError> {
-    let cells: Vec<KnownCell> = holders.cells().cloned().collect();
-    let copies: usize = (0..ids.len()).map(|index| holders.count(index)).sum();
-    progress.total(Some(copies as u64));
-    let told = start(http, holders, &cells, ids, stop);
-    let (mut bad, mut unheard) = (Vec::new(), Vec::new());
-    let name = |cell: usize| cells.get(cell).map(KnownCell::name);
+) -> Result<Verified, ClientError> {
+    let cells: Vec<CellName> = holders.cells().map(KnownCell::name).collect();
+    progress.total(Some(holders.total_copies() as u64));
+    let events = start(http, holders, ids, stop);
+    let mut verified = Verified { bad_copies: Vec::new(), unresponsive: Vec::new() };
     loop {
         if stop.is_set() {
             return Err(ClientError::Stopped);
         }
-        match told.recv_timeout(STOP_LOOK) {
-            Ok(Told::Found { cell, findings }) => {
-                progress.advance(findings.len() as u64, 0);
-                for (index, finding) in findings {
-                    if finding != Finding::Good {
-                        holders.lose(cell, index);
+        match events.recv_timeout(STOP_CHECK_INTERVAL) {
+            Ok(VerifyEvent::Verified { cell, copies }) => {
+                progress.advance(copies.len() as u64, 0);
+                for (index, state) in copies {
+                    if state != CopyState::Good {
+                        holders.remove_copy(cell, index);
                     }
-                    if let (Finding::Bad(found), Some(&chunk), Some(cell)) = (finding, ids.get(index), name(cell)) {
-                        bad.push(BadCopy { chunk, index, cell, found });
+                    if let (CopyState::Bad(found), Some(&chunk), Some(name)) = (state, ids.get(index), cells.get(cell))
+                    {
+                        verified.bad_copies.push(BadCopy { chunk, index, cell: name.clone(), found });
                     }
                 }
             }
-            Ok(Told::Unheard { cell, from, error }) => {
-                let left: Vec<usize> = holders.held_by(cell).filter(|&index| index >= from).collect();
-                progress.advance(left.len() as u64, 0);
-                for index in left {
-                    holders.lose(cell, index);
+            Ok(VerifyEvent::Failed { cell, from, error }) => {
+                let unverified: Vec<usize> = holders.chunks_of(cell).filter(|&index| index >= from).collect();
+                progress.advance(unverified.len() as u64, 0);
+                for index in unverified {
+                    holders.remove_copy(cell, index);
                 }
                 progress.notice(&Notice::CopiesUnverified { error });
-                unheard.extend(name(cell));
+                verified.unresponsive.extend(cells.get(cell).cloned());
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    bad.sort_by(|a, b| (a.index, &a.cell).cmp(&(b.index, &b.cell)));
-    Ok((bad, unheard))
+    verified.bad_copies.sort_by(|a, b| (a.index, &a.cell).cmp(&(b.index, &b.cell)));
+    Ok(verified)
 }
 
-fn start(
-    http: &Http,
-    holders: &HolderIndex,
-    cells: &[KnownCell],
-    ids: &[ChunkId],
-    stop: &StopSignal,
-) -> std::sync::mpsc::Receiver<Told> {
-    let (tell, told) = channel();
-    let queue: VecDeque<usize> = (0..cells.len()).collect();
-    let queue = Arc::new(Mutex::new(queue));
-    let held = Arc::new(holders.clone());
-    let ids: Arc<[ChunkId]> = ids.into();
-    for _ in 0..cells.len().min(AT_ONCE) {
-        let (queue, tell, held, ids) = (Arc::clone(&queue), tell.clone(), Arc::clone(&held), Arc::clone(&ids));
-        let (http, stop) = (http.clone(), stop.clone());
-        thread::spawn(move || {
-            loop {
-                let next = lock(&queue).pop_front();
-                let Some((number, cell)) = next.and_then(|number| Some((number, held.cells().nth(number)?))) else {
-                    return;
-                };
-                let copies = held.held_by(number).filter_map(|index| Some((index, *ids.get(index)?)));
-                Worker { http: &http, url: &cell.url, number, tell: &tell, stop: &stop }.run(copies);
-            }
-        });
-    }
-    told
+fn start(http: &Http, holders: &HolderIndex, ids: &[ChunkId], stop: &StopSignal) -> Receiver<VerifyEvent> {
+    let (sender, events) = channel();
+    let cells: Vec<KnownCell> = holders.cells().cloned().collect();
+    let workers = cells.len().min(MAX_PARALLEL_CELLS);
+    let (http, holders, ids, stop) = (http.clone(), holders.clone(), ids.to_vec(), stop.clone());
+    spawn_workers(workers, cells.into_iter().enumerate(), &sender, move |(number, cell), results| {
+        let copies = holders.chunks_of(number).filter_map(|index| Some((index, *ids.get(index)?)));
+        CellVerifier { http: &http, url: &cell.url, number, results, stop: &stop }.run(copies)
+    });
+    events
 }
 
-/// Goes through the copies of one cell.
-struct Worker<'a> {
+/// Verifies the copies of one cell.
+struct CellVerifier<'a> {
     http: &'a Http,
     url: &'a str,
     number: usize,
-    tell: &'a Sender<Told>,
+    results: &'a Results<VerifyEvent>,
     stop: &'a StopSignal,
 }
 
-impl Worker<'_> {
-    fn run(&self, mut copies: impl Iterator<Item = Held>) {
-        let mut first = copies.next();
-        let Some((from, _)) = first else { return };
-        let unheard = |from, error| Told::Unheard { cell: self.number, from, error };
-        let mut verifies = match self.persist(|| self.http.supports_verify(self.url)) {
-            Ok(verifies) => verifies,
-            Err(error) => return drop(self.tell.send(unheard(from, error))),
+impl CellVerifier<'_> {
+    fn run(&self, copies: impl Iterator<Item = IndexedCopy>) -> Result<(), ReceiverGone> {
+        let mut copies = copies.peekable();
+        let Some(&(first, _)) = copies.peek() else { return Ok(()) };
+        let failed = |from, error| VerifyEvent::Failed { cell: self.number, from, error };
+        let mut can_verify = match self.retry(|| self.http.supports_verify(self.url)) {
+            Ok(can_verify) => can_verify,
+            Err(error) => return self.results.send(failed(first, error)),
         };
-        loop {
-            let batch: Vec<Held> = first.take().into_iter().chain(copies.by_ref()).take(MAX_VERIFY_IDS).collect();
-            let Some(&(from, _)) = batch.first() else { return };
-            let told = match self.look_at(&batch, &mut verifies) {
-                Ok(findings) => Told::Found { cell: self.number, findings },
-                Err(error) => unheard(from, error),
-            };
-            let last = matches!(told, Told::Unheard { .. });
-            if self.tell.send(told).is_err() || last || self.stop.is_set() {
-                return;
+        while !self.stop.is_set() {
+            let batch: Vec<IndexedCopy> = copies.by_ref().take(MAX_VERIFY_IDS).collect();
+            let Some(&(from, _)) = batch.first() else { break };
+            match self.verify(&batch, &mut can_verify) {
+                Ok(copies) => self.results.send(VerifyEvent::Verified { cell: self.number, copies })?,
+                Err(error) => return self.results.send(failed(from, error)),
             }
         }
+        Ok(())
     }
 
-    fn look_at(&self, batch: &[Held], verifies: &mut bool) -> Result<Vec<(usize, Finding)>, CallError> {
-        if *verifies && let Some(findings) = self.have_verified(batch)? {
-            return Ok(findings);
+    fn verify(&self, batch: &[IndexedCopy], can_verify: &mut bool) -> Result<Vec<(usize, CopyState)>, CallError> {
+        if *can_verify && let Some(states) = self.verify_on_cell(batch)? {
+            return Ok(states);
         }
-        *verifies = false;
-        batch.iter().map(|(index, id)| Ok((*index, self.fetched(id)?))).collect()
+        *can_verify = false;
+        batch.iter().map(|(index, id)| Ok((*index, self.fetch_and_hash(id)?))).collect()
     }
 
-    /// `None` if the cell does not know how.
-    fn have_verified(&self, batch: &[Held]) -> Result<Option<Vec<(usize, Finding)>>, CallError> {
+    /// `None` if the cell does not support this.
+    fn verify_on_cell(&self, batch: &[IndexedCopy]) -> Result<Option<Vec<(usize, CopyState)>>, CallError> {
         let ids: Vec<ChunkId> = batch.iter().map(|(_, id)| *id).collect();
         let mut good = BTreeSet::new();
-        let verified = self.persist(|| {
+        let result = self.retry(|| {
             self.http.verify(self.url, &ids, &mut |id| {
                 good.insert(id);
             })
         });
-        match verified {
+        match result {
             Ok(false) => return Ok(None),
-            // Of several, one cannot be read; each by itself tells which.
+            // One of them is unreadable. Verifying each alone shows which.
             Err(error) if is_unreadable(&error) && batch.len() > 1 => {
-                let each = batch.iter().map(|held| self.have_verified(std::slice::from_ref(held)));
-                return each.collect::<Result<Option<Vec<_>>, _>>().map(|found| Some(found?.concat()));
+                let each = batch.iter().map(|copy| self.verify_on_cell(std::slice::from_ref(copy)));
+                return each.collect::<Result<Option<Vec<_>>, _>>().map(|states| Some(states?.concat()));
             }
             Err(error) if !is_unreadable(&error) => return Err(error),
             Ok(true) | Err(_) => {}
         }
-        let finding = |id| if good.contains(id) { Finding::Good } else { Finding::Bad(None) };
-        Ok(Some(batch.iter().map(|(index, id)| (*index, finding(id))).collect()))
+        let state = |id| if good.contains(id) { CopyState::Good } else { CopyState::Bad(None) };
+        Ok(Some(batch.iter().map(|(index, id)| (*index, state(id))).collect()))
     }
 
-    fn fetched(&self, id: &ChunkId) -> Result<Finding, CallError> {
-        Ok(match self.persist(|| self.http.get_chunk(self.url, id, 0, None)) {
-            Ok(None) => Finding::Gone,
+    fn fetch_and_hash(&self, id: &ChunkId) -> Result<CopyState, CallError> {
+        Ok(match self.retry(|| self.http.get_chunk(self.url, id, 0, None)) {
+            Ok(None) => CopyState::Gone,
             Ok(Some(bytes)) => match ChunkId::of(&bytes) {
-                found if found == *id => Finding::Good,
-                found => Finding::Bad(Some(found)),
+                found if found == *id => CopyState::Good,
+                found => CopyState::Bad(Some(found)),
             },
-            Err(error) if is_unreadable(&error) => Finding::Bad(None),
+            Err(error) if is_unreadable(&error) => CopyState::Bad(None),
             Err(error) => return Err(error),
         })
     }
 
-    /// Asks again, with some time between, while there is no answer.
-    fn persist<T>(&self, mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
-        for _ in 1..TRIES {
+    /// Repeats a call that failed, unless it failed because a copy is unreadable.
+    fn retry<T>(&self, mut call: impl FnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+        for _ in 1..MAX_ATTEMPTS {
             match call() {
-                Err(error) if !is_unreadable(&error) && !self.stop.is_set() => thread::sleep(PAUSE),
-                answer => return answer,
+                Err(error) if !is_unreadable(&error) && !self.stop.is_set() => thread::sleep(RETRY_INTERVAL),
+                result => return result,
             }
         }
         call()
     }
 }
 
-/// Did the cell's disk fail? So disks tell of a copy that they have lost.
+/// Did the cell fail to read the copy from its disk?
 pub(in crate::client) fn is_unreadable(error: &CallError) -> bool {
     matches!(error, CallError::Refused { status: 500, .. })
 }
@@ -225,20 +212,21 @@ pub(in crate::client) fn is_unreadable(error: &CallError) -> bool {
 mod tests {
     use super::*;
     use crate::client::discover::holder_index::testing;
-    use crate::client::fixtures::{Quiet, cell_at};
+    use crate::client::fixtures::{NoProgress, cell_at};
     use crate::net::client::Timeouts;
     use crate::net::test_server::TestServer;
     use crate::wire::id_lists::write_ids;
 
     const VERIFY: &str = "POST /chunks/have?verify=1";
 
-    /// Verifies the copies of one cell: which chunks are bad, which are still counted, who was not heard.
-    fn verified(server: &TestServer, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
+    /// Verifies the copies of one cell. Returns the bad ones, the positions of those that still count, and the number of
+    /// unresponsive cells.
+    fn verify(server: &TestServer, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
         let all: Vec<usize> = (0..ids.len()).collect();
-        let mut holders = testing::holders(ids, &[(cell_at(&server.url), &all)]);
+        let mut holders = testing::holder_index(ids, &[(cell_at(&server.url), &all)]);
         let http = Http::new(Timeouts::PROBE, 1, 4);
-        let (bad, unheard) = verify(&http, &mut holders, ids, &Quiet, &StopSignal::default()).unwrap();
-        (bad, holders.held_by(0).collect(), unheard.len())
+        let verified = verify_copies(&http, &mut holders, ids, &NoProgress, &StopSignal::default()).unwrap();
+        (verified.bad_copies, holders.chunks_of(0).collect(), verified.unresponsive.len())
     }
 
     fn ids(count: usize) -> Vec<ChunkId> {
@@ -246,38 +234,38 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_knows_how_is_asked_in_batches_and_what_it_does_not_name_is_bad() {
+    fn copies_that_the_cell_does_not_confirm_are_bad() {
         let ids = ids(MAX_VERIFY_IDS + 4);
         let (first, second) = ids.split_at(MAX_VERIFY_IDS);
-        let answers = [(413, String::new()), (200, write_ids(&first[1..])), (200, write_ids(second))];
-        let server = TestServer::scripted(&[(VERIFY, &answers)]);
-        let (bad, counted, unheard) = verified(&server, &ids);
+        let responses = [(413, String::new()), (200, write_ids(&first[1..])), (200, write_ids(second))];
+        let server = TestServer::scripted(&[(VERIFY, &responses)]);
+        let (bad, counted, unresponsive) = verify(&server, &ids);
         assert_eq!(
             bad.iter().map(|copy| (copy.index, copy.chunk, copy.found)).collect::<Vec<_>>(),
             [(0, ids[0], None)]
         );
-        assert_eq!((counted, unheard), ((1..ids.len()).collect(), 0));
-        assert_eq!(server.calls(), [VERIFY; 3]);
+        assert_eq!((counted, unresponsive), ((1..ids.len()).collect(), 0));
+        assert_eq!(server.calls(), [VERIFY; 3], "in two batches");
     }
 
     #[test]
-    fn a_copy_that_cannot_be_read_is_bad_and_the_others_of_its_batch_are_not() {
+    fn an_unreadable_copy_does_not_make_its_batch_bad() {
         let ids = ids(3);
         let good = |n: usize| (200, write_ids(&ids[n..=n]));
         let failed = (500, String::new());
-        let answers = [(413, String::new()), failed.clone(), good(0), failed.clone(), good(2)];
-        let (bad, counted, unheard) = verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids);
+        let responses = [(413, String::new()), failed.clone(), good(0), failed.clone(), good(2)];
+        let (bad, counted, unresponsive) = verify(&TestServer::scripted(&[(VERIFY, &responses)]), &ids);
         assert_eq!(bad.iter().map(|copy| copy.index).collect::<Vec<_>>(), [1]);
-        assert_eq!((counted, unheard), (vec![0, 2], 0));
+        assert_eq!((counted, unresponsive), (vec![0, 2], 0));
         let [first, second] = [0, 1].map(|n| format!("GET /chunk/{}", ids[n]));
-        let answers = [(&*first, &[failed][..]), (&*second, &[(200, "chunk 1".into())])];
-        let (bad, counted, _) = verified(&TestServer::scripted(&answers), &ids[..2]);
+        let responses = [(&*first, &[failed][..]), (&*second, &[(200, "chunk 1".into())])];
+        let (bad, counted, _) = verify(&TestServer::scripted(&responses), &ids[..2]);
         assert_eq!((bad.len(), counted), (1, vec![1]));
     }
 
-    /// A cell of the first version answers at once what it has, whatever the bytes are.
+    /// A cell of the first version ignores the query and lists what it holds, whatever the bytes are.
     #[test]
-    fn a_cell_that_passes_over_the_question_is_not_believed_but_fetched_from() {
+    fn copies_on_a_first_version_cell_are_fetched_and_hashed() {
         let ids = ids(3);
         let gets: Vec<String> = ids.iter().map(|id| format!("GET /chunk/{id}")).collect();
         let server = TestServer::scripted(&[
@@ -285,25 +273,23 @@ mod tests {
             (&gets[0], &[(200, "chunk 0".into())]),
             (&gets[1], &[(200, "chunk x".into())]),
         ]);
-        let (bad, counted, unheard) = verified(&server, &ids);
+        let (bad, counted, unresponsive) = verify(&server, &ids);
         let found = Some(ChunkId::of(b"chunk x"));
         assert_eq!(bad.iter().map(|copy| (copy.index, copy.found)).collect::<Vec<_>>(), [(1, found)]);
-        assert_eq!((counted, unheard), (vec![0], 0), "the last one is gone meanwhile");
+        assert_eq!((counted, unresponsive), (vec![0], 0), "chunk 2 was removed in the meantime");
     }
 
     #[test]
-    fn a_cell_that_is_busy_is_asked_again_and_one_that_stays_so_is_not_counted_from_there_on() {
+    fn a_busy_cell_is_retried_and_does_not_count_if_it_stays_busy() {
         let ids = ids(MAX_VERIFY_IDS + 1);
         let (first, second) = ids.split_at(MAX_VERIFY_IDS);
         let all = (0..ids.len()).collect::<Vec<_>>();
         let busy = (503, String::new());
         let (first, second) = ((200, write_ids(first)), (200, write_ids(second)));
-        let answers = [(400, String::new()), busy.clone(), first.clone(), busy.clone(), second];
-        assert_eq!(verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids), (vec![], all.clone(), 0));
-        let answers = [(400, String::new()), first, busy];
-        assert_eq!(
-            verified(&TestServer::scripted(&[(VERIFY, &answers)]), &ids),
-            (vec![], all[..MAX_VERIFY_IDS].to_vec(), 1)
-        );
+        let responses = [(400, String::new()), busy.clone(), first.clone(), busy.clone(), second];
+        assert_eq!(verify(&TestServer::scripted(&[(VERIFY, &responses)]), &ids), (vec![], all.clone(), 0));
+        let responses = [(400, String::new()), first, busy];
+        let expected = (vec![], all[..MAX_VERIFY_IDS].to_vec(), 1);
+        assert_eq!(verify(&TestServer::scripted(&[(VERIFY, &responses)]), &ids), expected);
     }
 }

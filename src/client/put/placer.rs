@@ -1,23 +1,23 @@
-//! Who gets which copy, and when a chunk has enough of them. Pure decisions; the uploads are made by others.
+//! Which cells get the copies of each chunk, and when a chunk has enough of them. Pure; the uploads happen elsewhere.
 
 use crate::cell::placement::{Candidate, order};
-use crate::client::KnownCell;
+use crate::client::discover::colony::KnownCell;
 use crate::client::put::availability::{CellAvailability, Rejection};
 use crate::id::CellId;
 use crate::net::client::CallError;
 use crate::wire::beacon::Status;
 
-/// A cell is given up on for the rest of a run after so many failures in a row.
+/// After this many failures in a row a cell gets no further chunks.
 const MAX_FAILURES: u32 = 3;
 
-/// How an upload failed, as far as it matters here.
+/// How an upload failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::client) enum Failure {
-    /// The cell does not answer.
+    /// The cell is unreachable.
     Unreachable,
-    /// It took too long: the cell or the link is slow.
+    /// A timeout: the cell or the link is slow.
     Slow,
-    /// The cell answered that it will not have the chunk.
+    /// The cell refused the chunk.
     Refused(Rejection),
 }
 
@@ -31,92 +31,112 @@ impl Failure {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
-    Good,
-    Down,
-    Refusing(Rejection),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CellState {
+    Accepting,
+    Unreachable,
+    Rejecting(Rejection),
 }
 
 #[derive(Debug, Clone)]
 struct Cell {
     known: KnownCell,
-    standing: Standing,
+    state: CellState,
+    /// Failed uploads since the last successful one.
     failures: u32,
 }
 
-/// The copies of one chunk.
+/// The cells of one chunk's copies, by the placer's numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::client) struct Copies {
-    /// Cells that have it safe, as numbers of the placer's.
-    pub(in crate::client) done: Vec<usize>,
-    /// Cells that it is being sent to.
-    pub(in crate::client) pending: Vec<usize>,
-    /// Cells that failed it.
-    failed: Vec<usize>,
+pub(in crate::client) struct ChunkCopies {
+    stored: Vec<usize>,
+    pending: Vec<usize>,
+    excluded: Vec<usize>,
 }
 
-impl Copies {
-    /// Those that are there already.
-    pub(in crate::client) fn held_by(done: Vec<usize>) -> Self {
-        Self { done, ..Self::default() }
+impl ChunkCopies {
+    /// The copies of a chunk that these cells hold already.
+    pub(in crate::client) fn stored_on(cells: Vec<usize>) -> Self {
+        Self { stored: cells, ..Self::default() }
     }
 
-    /// This cell is not to get it.
-    pub(in crate::client) fn avoid(&mut self, number: usize) {
-        self.failed.push(number);
+    /// The number of copies that are stored.
+    pub(in crate::client) fn stored(&self) -> usize {
+        self.stored.len()
+    }
+
+    /// The cells that hold a copy or are being sent one.
+    pub(in crate::client) fn holders(&self) -> Vec<usize> {
+        self.stored.iter().chain(&self.pending).copied().collect()
+    }
+
+    /// Excludes a cell from holding this chunk.
+    pub(in crate::client) fn exclude(&mut self, cell: usize) {
+        self.excluded.push(cell);
+    }
+
+    /// Lets cells hold this chunk that failed to store it before.
+    pub(in crate::client) fn clear_exclusions(&mut self) {
+        self.excluded.clear();
+    }
+
+    fn involves(&self, cell: usize) -> bool {
+        [&self.stored, &self.pending, &self.excluded].iter().any(|cells| cells.contains(&cell))
     }
 }
 
-/// What to do next for a chunk.
+/// The next step for a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::client) enum Next {
-    /// Send it to these cells too.
+pub(in crate::client) enum NextStep {
+    /// Send it to these cells. They count as pending from now on.
     Send(Vec<usize>),
-    /// Wait for those under way.
+    /// Wait for the uploads in progress.
     Wait,
-    /// It has all its copies.
-    Whole,
-    /// It has as many copies as there can be now, and they are enough.
-    Short,
-    /// Cells failed it, or are gone, and none is left to try: only another look at the colony can help.
+    /// It has all of its copies.
+    Complete,
+    /// It has fewer copies, which are enough, and no cell is left to try.
+    Sufficient,
+    /// It has too few copies, or a cell failed, and no cell is left to try. Only another search for cells can help.
     Stuck,
 }
 
-/// Places the copies of a put.
+/// Places the copies of one run. Cells are referred to by number; a number keeps its meaning for the whole run.
 pub(in crate::client) struct Placer {
     cells: Vec<Cell>,
     copies: usize,
-    enough: usize,
+    required: usize,
     rng: fastrand::Rng,
 }
 
 impl Placer {
-    /// `min_copies` is the fewest that the user accepts. Without it a chunk may have fewer than `copies` only if
-    /// there are fewer living cells now, at the beginning: cells that are lost later make nothing less acceptable.
+    /// `copies` are wanted of each chunk. `min_copies` is the smallest number that the user accepts. Without it, fewer
+    /// than `copies` are enough only if fewer cells than that respond now: cells lost later do not lower the requirement.
     pub(in crate::client) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: Option<u8>, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        let mut placer = Self { cells: Vec::new(), copies: copies.into(), enough: 0, rng };
-        placer.found(cells);
-        placer.enough = min_copies.map_or(placer.copies.min(placer.living()), usize::from).clamp(1, placer.copies);
+        let mut placer = Self { cells: Vec::new(), copies: copies.into(), required: 0, rng };
+        placer.update_cells(cells);
+        let attainable = placer.copies.min(placer.responding());
+        placer.required = min_copies.map_or(attainable, usize::from).clamp(1, placer.copies);
         placer
     }
 
-    /// Takes in the cells of another look at the colony: new ones are added, known ones get a new chance.
-    pub(in crate::client) fn found(&mut self, cells: Vec<KnownCell>) {
+    /// Takes in the cells that a search found. New ones are added, and known ones start again without failures.
+    pub(in crate::client) fn update_cells(&mut self, cells: Vec<KnownCell>) {
         for known in cells {
-            let standing = match known.status {
-                Status::Active => Standing::Good,
-                Status::Leaving => Standing::Down,
-                other => Standing::Refusing(Rejection::Reported(other)),
+            let state = match known.status {
+                Status::Active => CellState::Accepting,
+                Status::Leaving => CellState::Unreachable,
+                Status::Full | Status::Draining | Status::Unknown => {
+                    CellState::Rejecting(Rejection::Reported(known.status))
+                }
             };
-            let cell = Cell { known, standing, failures: 0 };
-            // A cell that has moved is the same cell: it must not hold a chunk twice.
-            let same = |other: &KnownCell| match (other.id, cell.known.id) {
+            let cell = Cell { known, state, failures: 0 };
+            // A cell with a new address is the same cell. It must not hold a chunk twice.
+            let is_same = |other: &KnownCell| match (other.id, cell.known.id) {
                 (Some(other), Some(id)) => other == id,
                 _ => other.url == cell.known.url,
             };
-            match self.cells.iter_mut().find(|other| same(&other.known)) {
+            match self.cells.iter_mut().find(|other| is_same(&other.known)) {
                 Some(other) => *other = cell,
                 None => self.cells.push(cell),
             }
@@ -127,114 +147,118 @@ impl Placer {
         self.cells.get(number).map(|cell| &cell.known)
     }
 
-    /// The number of the cell with this URL.
-    pub(in crate::client) fn number_of(&self, url: &str) -> Option<usize> {
-        self.cells.iter().position(|cell| cell.known.url == url)
+    /// All cells, in the order of their numbers.
+    pub(in crate::client) fn cells(&self) -> impl Iterator<Item = &KnownCell> {
+        self.cells.iter().map(|cell| &cell.known)
     }
 
-    /// The names of these cells, those that told them.
-    pub(in crate::client) fn names(&self, numbers: &[usize]) -> Vec<CellId> {
+    /// The number of the cell with this URL.
+    pub(in crate::client) fn number_of(&self, url: &str) -> Option<usize> {
+        self.cells().position(|cell| cell.url == url)
+    }
+
+    /// The ids of these cells, as far as they are known.
+    pub(in crate::client) fn ids(&self, numbers: &[usize]) -> Vec<CellId> {
         numbers.iter().filter_map(|&number| self.cell(number)?.id).collect()
     }
 
-    /// Cells that answer.
-    pub(in crate::client) fn living(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.standing != Standing::Down).count()
+    /// The number of cells that respond.
+    pub(in crate::client) fn responding(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.state != CellState::Unreachable).count()
     }
 
-    /// Cells that take chunks.
-    pub(in crate::client) fn willing(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.standing == Standing::Good).count()
+    /// The number of cells that accept chunks.
+    pub(in crate::client) fn accepting(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.state == CellState::Accepting).count()
     }
 
-    /// The fewest copies that are accepted.
-    pub(in crate::client) fn enough(&self) -> usize {
-        self.enough
+    /// The cells, by whether they accept chunks.
+    pub(in crate::client) fn availability(&self) -> CellAvailability {
+        CellAvailability::count(self.cells.iter().map(|cell| match cell.state {
+            CellState::Accepting => None,
+            CellState::Unreachable => Some(Rejection::Unresponsive),
+            CellState::Rejecting(rejection) => Some(rejection),
+        }))
     }
 
-    /// Are these as many copies as are accepted, with no cell left that could have another?
-    pub(in crate::client) fn suffice(&self, copies: usize) -> bool {
-        copies >= self.copies || (copies >= self.enough && copies >= self.copies.min(self.willing()))
+    /// The smallest number of copies that is accepted.
+    pub(in crate::client) fn required(&self) -> usize {
+        self.required
     }
 
-    /// Decides what is next for a chunk, and notes the cells of [`Next::Send`] as under way.
-    pub(in crate::client) fn next(&mut self, copies: &mut Copies) -> Next {
-        let has = copies.done.len() + copies.pending.len();
-        let chosen = if has < self.copies { self.choose(copies, self.copies - has) } else { Vec::new() };
+    /// Is this number of copies accepted, and can no cell take another one?
+    pub(in crate::client) fn is_sufficient(&self, copies: usize) -> bool {
+        copies >= self.copies || (copies >= self.required && copies >= self.copies.min(self.accepting()))
+    }
+
+    /// Decides the next step for a chunk.
+    pub(in crate::client) fn next(&mut self, copies: &mut ChunkCopies) -> NextStep {
+        let lacking = self.copies.saturating_sub(copies.stored.len() + copies.pending.len());
+        let chosen = self.choose(copies, lacking);
         if !chosen.is_empty() {
             copies.pending.extend(&chosen);
-            return Next::Send(chosen);
+            return NextStep::Send(chosen);
         }
-        match copies.done.len() {
-            _ if !copies.pending.is_empty() => Next::Wait,
-            done if done >= self.copies => Next::Whole,
-            // Not before another look at the cells that failed it.
-            done if done >= self.enough && copies.failed.is_empty() => Next::Short,
-            _ => Next::Stuck,
+        match copies.stored() {
+            _ if !copies.pending.is_empty() => NextStep::Wait,
+            stored if stored >= self.copies => NextStep::Complete,
+            // Cells that failed are searched for first: they may accept it then.
+            stored if stored >= self.required && copies.excluded.is_empty() => NextStep::Sufficient,
+            _ => NextStep::Stuck,
         }
     }
 
-    fn choose(&mut self, copies: &Copies, wanted: usize) -> Vec<usize> {
+    fn choose(&mut self, copies: &ChunkCopies, count: usize) -> Vec<usize> {
+        if count == 0 {
+            return Vec::new();
+        }
         let (numbers, candidates): (Vec<usize>, Vec<Candidate>) = self
             .cells
             .iter()
             .enumerate()
-            .filter(|(number, cell)| {
-                let used = [&copies.done, &copies.pending, &copies.failed].iter().any(|list| list.contains(number));
-                cell.standing == Standing::Good && !used
-            })
+            .filter(|(number, cell)| cell.state == CellState::Accepting && !copies.involves(*number))
             .map(|(number, cell)| (number, Candidate { role: cell.known.role, free_bytes: cell.known.free_bytes }))
             .unzip();
-        order(&candidates, &mut self.rng)
-            .into_iter()
-            .take(wanted)
-            .filter_map(|place| numbers.get(place).copied())
-            .collect()
+        let order = order(&candidates, &mut self.rng);
+        order.into_iter().take(count).filter_map(|position| numbers.get(position).copied()).collect()
     }
 
-    /// Notes that a copy is safe.
-    pub(in crate::client) fn succeeded(&mut self, copies: &mut Copies, number: usize) {
+    /// Records that a cell has stored a copy.
+    pub(in crate::client) fn upload_succeeded(&mut self, copies: &mut ChunkCopies, number: usize) {
         copies.pending.retain(|&pending| pending != number);
-        copies.done.push(number);
+        copies.stored.push(number);
         if let Some(cell) = self.cells.get_mut(number) {
             cell.failures = 0;
         }
     }
 
-    /// Notes that a copy failed. True if the cell is given up on because of it.
-    pub(in crate::client) fn failed(&mut self, copies: &mut Copies, number: usize, failure: Failure) -> bool {
+    /// Records that an upload failed. The cell is excluded for this chunk. True if it gets no further chunks at all.
+    pub(in crate::client) fn upload_failed(
+        &mut self,
+        copies: &mut ChunkCopies,
+        number: usize,
+        failure: Failure,
+    ) -> bool {
         copies.pending.retain(|&pending| pending != number);
-        copies.failed.push(number);
+        copies.exclude(number);
         let Some(cell) = self.cells.get_mut(number) else { return false };
         cell.failures += 1;
-        let was_good = cell.standing == Standing::Good;
+        let was_accepting = cell.state == CellState::Accepting;
         match failure {
-            // Other uploads to it, under way at the same time, would fail too: each would take its time to do so.
-            Failure::Unreachable => cell.standing = Standing::Down,
-            Failure::Slow if cell.failures >= MAX_FAILURES => cell.standing = Standing::Down,
-            Failure::Refused(why) if cell.failures >= MAX_FAILURES => cell.standing = Standing::Refusing(why),
+            // Further uploads to it would fail too, each after its timeout.
+            Failure::Unreachable => cell.state = CellState::Unreachable,
+            Failure::Slow if cell.failures >= MAX_FAILURES => cell.state = CellState::Unreachable,
+            Failure::Refused(rejection) if cell.failures >= MAX_FAILURES => {
+                cell.state = CellState::Rejecting(rejection);
+            }
             Failure::Slow | Failure::Refused(_) => {}
         }
-        was_good && cell.standing != Standing::Good
+        was_accepting && cell.state != CellState::Accepting
     }
 
-    /// Gives the chunk a new chance at cells that failed it before.
-    pub(in crate::client) fn forgive(copies: &mut Copies) {
-        copies.failed.clear();
-    }
-
-    /// All looks have been taken: is what the chunk has enough?
-    pub(in crate::client) fn settle(&self, copies: &Copies) -> bool {
-        copies.pending.is_empty() && copies.done.len() >= self.enough
-    }
-
-    /// The cells, by whether they accept chunks.
-    pub(in crate::client) fn availability(&self) -> CellAvailability {
-        CellAvailability::count(self.cells.iter().map(|cell| match cell.standing {
-            Standing::Good => None,
-            Standing::Down => Some(Rejection::Unresponsive),
-            Standing::Refusing(rejection) => Some(rejection),
-        }))
+    /// Are the stored copies enough, if no other cell can be found?
+    pub(in crate::client) fn meets_requirement(&self, copies: &ChunkCopies) -> bool {
+        copies.pending.is_empty() && copies.stored() >= self.required
     }
 }
 
@@ -244,163 +268,159 @@ mod tests {
     use crate::wire::beacon::Role;
 
     fn cells(count: u8) -> Vec<KnownCell> {
-        (0..count)
-            .map(|n| KnownCell {
-                url: format!("http://10.0.0.{n}:1"),
-                id: Some(CellId::from_bytes([n; 16])),
-                role: Role::Storage,
-                status: Status::Active,
-                free_bytes: Some(1 << 30),
-            })
-            .collect()
+        let cell = |n| KnownCell {
+            id: Some(CellId::from_bytes([n; 16])),
+            role: Role::Storage,
+            free_bytes: Some(1 << 30),
+            ..KnownCell::at(&format!("http://10.0.0.{n}:1"))
+        };
+        (0..count).map(cell).collect()
     }
 
-    fn send(placer: &mut Placer, copies: &mut Copies) -> Vec<usize> {
+    fn send(placer: &mut Placer, copies: &mut ChunkCopies) -> Vec<usize> {
         match placer.next(copies) {
-            Next::Send(cells) => cells,
+            NextStep::Send(cells) => cells,
             other => panic!("{other:?}"),
         }
     }
 
+    /// Sends a chunk to five cells, of which the first fails and the others succeed.
+    fn send_with_one_failure(placer: &mut Placer, failure: Failure) -> (ChunkCopies, usize) {
+        let mut copies = ChunkCopies::default();
+        let chosen = send(placer, &mut copies);
+        placer.upload_failed(&mut copies, chosen[0], failure);
+        for &cell in &chosen[1..] {
+            placer.upload_succeeded(&mut copies, cell);
+        }
+        (copies, chosen[0])
+    }
+
     #[test]
-    fn a_chunk_goes_to_five_distinct_cells_and_is_whole_when_all_have_it() {
+    fn a_chunk_goes_to_five_distinct_cells() {
         let mut placer = Placer::new(cells(8), 5, None, 1);
-        let mut copies = Copies::default();
+        let mut copies = ChunkCopies::default();
         let mut chosen = send(&mut placer, &mut copies);
-        assert_eq!(placer.next(&mut copies), Next::Wait);
+        assert_eq!(placer.next(&mut copies), NextStep::Wait);
         for &cell in &chosen {
-            placer.succeeded(&mut copies, cell);
+            placer.upload_succeeded(&mut copies, cell);
         }
         chosen.sort_unstable();
         chosen.dedup();
         assert_eq!(chosen.len(), 5);
-        assert_eq!(placer.next(&mut copies), Next::Whole);
+        assert_eq!(placer.next(&mut copies), NextStep::Complete);
     }
 
     #[test]
-    fn storage_cells_come_first_and_others_only_make_up_the_number() {
+    fn storage_cells_come_first() {
         let mut cells = cells(9);
         let roles = [Role::Stem, Role::Storage, Role::Guard];
         cells.iter_mut().zip(roles.into_iter().cycle()).for_each(|(cell, role)| cell.role = role);
         let mut placer = Placer::new(cells, 5, None, 1);
         for _ in 0..50 {
-            let mut copies = Copies::default();
+            let mut copies = ChunkCopies::default();
             let chosen = send(&mut placer, &mut copies);
             let storage = chosen.iter().filter(|&&number| number % 3 == 1).count();
             assert_eq!((chosen.len(), storage), (5, 3), "{chosen:?}");
-            // One that fails is replaced by a storage cell only if there is one.
-            placer.failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(503)));
+            // All storage cells are in use, so that another cell replaces one that fails.
+            placer.upload_failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(503)));
             placer.cells.iter_mut().for_each(|cell| cell.failures = 0);
             assert_ne!(send(&mut placer, &mut copies)[0] % 3, 1);
         }
     }
 
     #[test]
-    fn a_failed_cell_is_replaced_by_one_that_was_not_tried() {
+    fn an_unreachable_cell_is_replaced_and_gets_no_further_chunks() {
         let mut placer = Placer::new(cells(6), 5, None, 1);
-        let mut copies = Copies::default();
+        let mut copies = ChunkCopies::default();
         let chosen = send(&mut placer, &mut copies);
-        assert!(placer.failed(&mut copies, chosen[0], Failure::Unreachable));
+        assert!(placer.upload_failed(&mut copies, chosen[0], Failure::Unreachable));
         let replacement = send(&mut placer, &mut copies);
         assert_eq!(replacement.len(), 1);
         assert!(!chosen.contains(&replacement[0]));
-        // And the next chunk does not even try it.
-        assert!(!send(&mut placer, &mut Copies::default()).contains(&chosen[0]));
+        assert!(!send(&mut placer, &mut ChunkCopies::default()).contains(&chosen[0]));
     }
 
     #[test]
-    fn with_fewer_living_cells_than_copies_all_of_them_are_enough() {
+    fn with_fewer_cells_than_copies_one_copy_on_each_is_enough() {
         let mut placer = Placer::new(cells(3), 5, None, 1);
-        let mut copies = Copies::default();
+        let mut copies = ChunkCopies::default();
         for cell in send(&mut placer, &mut copies) {
-            placer.succeeded(&mut copies, cell);
+            placer.upload_succeeded(&mut copies, cell);
         }
-        assert_eq!((copies.done.len(), placer.next(&mut copies)), (3, Next::Short));
+        assert_eq!((copies.stored(), placer.next(&mut copies)), (3, NextStep::Sufficient));
     }
 
     #[test]
-    fn cells_that_live_but_refuse_do_not_make_fewer_copies_acceptable() {
+    fn cells_that_refuse_do_not_lower_the_requirement() {
         let mut placer = Placer::new(cells(5), 5, None, 1);
-        let mut copies = Copies::default();
-        let chosen = send(&mut placer, &mut copies);
-        placer.failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(507)));
-        for &cell in &chosen[1..] {
-            placer.succeeded(&mut copies, cell);
-        }
-        assert_eq!(placer.next(&mut copies), Next::Stuck);
-        assert!(!placer.settle(&copies));
-        Placer::forgive(&mut copies);
-        assert_eq!(send(&mut placer, &mut copies), [chosen[0]], "a new chance");
+        let (mut copies, failed) = send_with_one_failure(&mut placer, Failure::Refused(Rejection::Refused(507)));
+        assert_eq!(placer.next(&mut copies), NextStep::Stuck);
+        assert!(!placer.meets_requirement(&copies));
+        copies.clear_exclusions();
+        assert_eq!(send(&mut placer, &mut copies), [failed], "another attempt");
     }
 
     #[test]
-    fn fewer_copies_are_accepted_when_the_user_says_so_but_not_before_another_look() {
+    fn fewer_copies_are_accepted_only_after_another_search() {
         let mut placer = Placer::new(cells(5), 5, Some(4), 1);
-        let mut copies = Copies::default();
-        let chosen = send(&mut placer, &mut copies);
-        placer.failed(&mut copies, chosen[0], Failure::Unreachable);
-        for &cell in &chosen[1..] {
-            placer.succeeded(&mut copies, cell);
-        }
-        assert_eq!(placer.next(&mut copies), Next::Stuck);
-        assert!(placer.settle(&copies), "in the end four are enough");
+        let (mut copies, _) = send_with_one_failure(&mut placer, Failure::Unreachable);
+        assert_eq!(placer.next(&mut copies), NextStep::Stuck);
+        assert!(placer.meets_requirement(&copies), "four are enough in the end");
     }
 
     #[test]
-    fn cells_lost_on_the_way_do_not_lower_what_is_enough() {
+    fn cells_lost_later_do_not_lower_the_requirement() {
         let mut placer = Placer::new(cells(5), 5, None, 1);
         for lost in 0..4 {
-            placer.failed(&mut Copies::default(), lost, Failure::Unreachable);
+            placer.upload_failed(&mut ChunkCopies::default(), lost, Failure::Unreachable);
         }
-        let mut copies = Copies::default();
+        let mut copies = ChunkCopies::default();
         assert_eq!(send(&mut placer, &mut copies), [4]);
-        placer.succeeded(&mut copies, 4);
-        assert_eq!((placer.next(&mut copies), placer.settle(&copies)), (Next::Stuck, false));
+        placer.upload_succeeded(&mut copies, 4);
+        assert_eq!((placer.next(&mut copies), placer.meets_requirement(&copies)), (NextStep::Stuck, false));
     }
 
     #[test]
-    fn a_slow_cell_is_not_given_up_on_at_once() {
-        let mut placer = Placer::new(cells(1), 1, None, 1);
-        assert!(!placer.failed(&mut Copies::default(), 0, Failure::Slow));
-        assert!(!placer.failed(&mut Copies::default(), 0, Failure::Slow));
-        assert!(placer.failed(&mut Copies::default(), 0, Failure::Slow));
+    fn a_cell_is_skipped_after_three_timeouts_or_refusals() {
+        for failure in [Failure::Slow, Failure::Refused(Rejection::Refused(507))] {
+            let mut placer = Placer::new(cells(1), 1, None, 1);
+            let mut fail = || placer.upload_failed(&mut ChunkCopies::default(), 0, failure);
+            assert_eq!([fail(), fail(), fail(), fail()], [false, false, true, false]);
+        }
     }
 
     #[test]
-    fn a_cell_that_has_moved_is_the_same_cell() {
+    fn a_cell_with_a_new_address_keeps_its_number() {
         let mut placer = Placer::new(cells(2), 2, None, 1);
         let mut moved = cells(1);
         moved[0].url = "http://10.9.9.9:9".into();
-        placer.found(moved);
-        assert_eq!((placer.living(), placer.number_of("http://10.9.9.9:9")), (2, Some(0)));
+        placer.update_cells(moved);
+        assert_eq!((placer.responding(), placer.number_of("http://10.9.9.9:9")), (2, Some(0)));
     }
 
     #[test]
-    fn a_cell_that_keeps_refusing_is_given_up_on_and_named_in_the_complaint() {
+    fn availability_counts_cells_by_their_rejection() {
         let mut cells = cells(4);
         cells[3].status = Status::Full;
         let mut placer = Placer::new(cells, 5, None, 1);
-        assert_eq!((placer.living(), placer.willing()), (4, 3));
-        let why = || Failure::Refused(Rejection::Refused(507));
-        assert!(!placer.failed(&mut Copies::default(), 0, why()));
-        assert!(!placer.failed(&mut Copies::default(), 0, why()));
-        assert!(placer.failed(&mut Copies::default(), 0, why()));
-        assert!(placer.failed(&mut Copies::default(), 1, Failure::Unreachable));
-        assert_eq!(
-            placer.availability().rejections,
-            [(Rejection::Refused(507), 1), (Rejection::Unresponsive, 1), (Rejection::Reported(Status::Full), 1)]
-        );
+        assert_eq!((placer.responding(), placer.accepting()), (4, 3));
+        for _ in 0..MAX_FAILURES {
+            placer.upload_failed(&mut ChunkCopies::default(), 0, Failure::Refused(Rejection::Refused(507)));
+        }
+        placer.upload_failed(&mut ChunkCopies::default(), 1, Failure::Unreachable);
+        let rejections = [Rejection::Refused(507), Rejection::Unresponsive, Rejection::Reported(Status::Full)];
+        assert_eq!(placer.availability().rejections, rejections.map(|rejection| (rejection, 1)));
     }
 
     #[test]
-    fn a_cell_that_is_found_again_gets_a_new_chance() {
+    fn a_cell_that_is_found_again_gets_chunks_again() {
         let mut placer = Placer::new(cells(1), 1, None, 1);
-        let mut copies = Copies::default();
+        let mut copies = ChunkCopies::default();
         send(&mut placer, &mut copies);
-        placer.failed(&mut copies, 0, Failure::Unreachable);
-        assert_eq!(placer.next(&mut copies), Next::Stuck);
-        placer.found(cells(1));
-        Placer::forgive(&mut copies);
+        placer.upload_failed(&mut copies, 0, Failure::Unreachable);
+        assert_eq!(placer.next(&mut copies), NextStep::Stuck);
+        placer.update_cells(cells(1));
+        copies.clear_exclusions();
         assert_eq!(send(&mut placer, &mut copies), [0]);
     }
 }

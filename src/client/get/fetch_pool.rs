@@ -1,0 +1,151 @@
+//! The worker threads of a get. Each fetches a chunk from the quickest holder, verifies and opens it, and tries the next
+//! holder if that fails.
+
+// A shell: it measures how quickly cells respond.
+#![allow(clippy::disallowed_methods)]
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::client::bad_copy::BadCopy;
+use crate::client::discover::colony::CellName;
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::discover::search_chunk::search_chunk;
+use crate::client::workers::{STOP_CHECK_INTERVAL, lock, spawn_workers};
+use crate::id::ChunkId;
+use crate::net::client::Http;
+use crate::pipeline::{Key, OpenError, open_chunk};
+
+/// A chunk to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::client) struct FetchJob {
+    /// The position of the chunk in the manifest.
+    pub(in crate::client) index: usize,
+    pub(in crate::client) id: ChunkId,
+}
+
+/// How a job ended.
+pub(in crate::client) enum FetchOutcome {
+    /// The block, and the size of its chunk in bytes.
+    Block { bytes: Vec<u8>, sealed_bytes: u64 },
+    /// No good copy was found.
+    NoGoodCopy,
+    /// The chunk is the one that was put, and cannot be opened.
+    Unopenable(OpenError),
+}
+
+/// The result of a job.
+pub(in crate::client) struct FetchResult {
+    pub(in crate::client) job: FetchJob,
+    pub(in crate::client) outcome: FetchOutcome,
+    /// Copies that were found bad on the way.
+    pub(in crate::client) bad_copies: Vec<BadCopy>,
+}
+
+/// The worker threads of one get. They end after this is dropped. The caller bounds the number of jobs, and with it the
+/// number of blocks in memory.
+pub(in crate::client) struct FetchPool {
+    jobs: Sender<FetchJob>,
+    results: Receiver<FetchResult>,
+    current: Arc<Mutex<SharedIndex>>,
+}
+
+/// The holders as one search found them. A job stays with the index that it began with, since the numbers of cells differ
+/// between two of them.
+type SharedIndex = Arc<Mutex<HolderIndex>>;
+
+impl FetchPool {
+    pub(in crate::client) fn start(http: &Http, key: &Key, holders: HolderIndex, workers: usize) -> Self {
+        let (jobs, queue) = channel();
+        let (sender, results) = channel();
+        let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
+        let fetcher = Fetcher { http: http.clone(), key: key.clone(), current: Arc::clone(&current) };
+        spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
+        Self { jobs, results, current }
+    }
+
+    pub(in crate::client) fn submit(&self, job: FetchJob) {
+        // The workers live as long as the pool.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits a moment for the next result.
+    pub(in crate::client) fn next_result(&self) -> Result<FetchResult, RecvTimeoutError> {
+        self.results.recv_timeout(STOP_CHECK_INTERVAL)
+    }
+
+    /// Has later jobs use these holders.
+    pub(in crate::client) fn replace_holders(&self, holders: HolderIndex) {
+        *lock(&self.current) = Arc::new(Mutex::new(holders));
+    }
+}
+
+struct Fetcher {
+    http: Http,
+    key: Key,
+    current: Arc<Mutex<SharedIndex>>,
+}
+
+impl Fetcher {
+    fn fetch(&self, job: FetchJob) -> FetchResult {
+        let holders = Arc::clone(&lock(&self.current));
+        let mut bad_copies = Vec::new();
+        let outcome = self
+            .fetch_from_holders(job, &holders, &mut bad_copies)
+            .or_else(|| self.fetch_by_search(job, &holders, &mut bad_copies))
+            .unwrap_or(FetchOutcome::NoGoodCopy);
+        FetchResult { job, outcome, bad_copies }
+    }
+
+    fn fetch_from_holders(
+        &self,
+        job: FetchJob,
+        holders: &Mutex<HolderIndex>,
+        bad_copies: &mut Vec<BadCopy>,
+    ) -> Option<FetchOutcome> {
+        let mut tried = Vec::new();
+        loop {
+            // A statement of its own, or the lock would be held during the fetch.
+            let chosen = lock(holders).begin_fetch(job.index, &tried);
+            let (number, cell) = chosen?;
+            tried.push(number);
+            let began = Instant::now();
+            match self.http.get_chunk(&cell.url, &job.id, 0, None) {
+                Ok(Some(bytes)) => {
+                    lock(holders).fetch_succeeded(number, began.elapsed().as_secs_f64() * 1000.0);
+                    if let Some(outcome) = self.open(job, &bytes, cell.name(), bad_copies) {
+                        return Some(outcome);
+                    }
+                }
+                Ok(None) => lock(holders).fetch_failed(number, false),
+                Err(error) => lock(holders).fetch_failed(number, error.is_unreachable()),
+            }
+        }
+    }
+
+    fn fetch_by_search(
+        &self,
+        job: FetchJob,
+        holders: &Mutex<HolderIndex>,
+        bad_copies: &mut Vec<BadCopy>,
+    ) -> Option<FetchOutcome> {
+        let cells = lock(holders).searching_cells();
+        search_chunk(&self.http, cells, &job.id, |bytes, cell| self.open(job, &bytes, cell, bad_copies)).flatten()
+    }
+
+    /// Verifies and opens a copy. `None` if it is bad, and another one may be good.
+    fn open(&self, job: FetchJob, bytes: &[u8], cell: CellName, bad_copies: &mut Vec<BadCopy>) -> Option<FetchOutcome> {
+        match open_chunk(bytes, &job.id, &self.key) {
+            Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes: bytes.len() as u64 }),
+            Err(OpenError::WrongHash { found }) => {
+                let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
+                if !bad_copies.contains(&copy) {
+                    bad_copies.push(copy);
+                }
+                None
+            }
+            Err(error) => Some(FetchOutcome::Unopenable(error)),
+        }
+    }
+}

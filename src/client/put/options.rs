@@ -1,0 +1,47 @@
+//! The options of a put, and its result.
+
+use crate::client::discover::colony::ColonyScope;
+use crate::pipeline::Level;
+
+/// Options of a put.
+#[derive(Debug, Clone)]
+pub struct PutOptions {
+    /// Copies wanted of each chunk, 1 to 32.
+    pub copies: u8,
+    /// The smallest number of copies that is accepted. Without it, a chunk may have fewer copies than wanted only if
+    /// there are fewer cells.
+    pub min_copies: Option<u8>,
+    /// Compression level.
+    pub level: Level,
+    /// Blocks compressed at the same time.
+    pub jobs: usize,
+    /// Overwrite a manifest.
+    pub force: bool,
+    /// Where to search for cells.
+    pub scope: ColonyScope,
+}
+
+/// The result of a put.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutReport {
+    /// Bytes of the source.
+    pub size: u64,
+    /// Chunks of the source.
+    pub chunks: usize,
+    /// Bytes of the chunks that this run sealed, each counted once.
+    pub sealed_bytes: u64,
+    /// Bytes of all copies that this run sent.
+    pub sent_bytes: u64,
+    /// Copies that this run sent.
+    pub sent_copies: u64,
+    /// Chunks that an interrupted run had stored.
+    pub resumed_chunks: usize,
+    /// Chunks with fewer copies than wanted.
+    pub short_chunks: usize,
+    /// The smallest number of copies of any chunk.
+    pub fewest_copies: usize,
+    /// Cells that responded.
+    pub cells: usize,
+    /// Requests made.
+    pub requests: u64,
+}

@@ -1,0 +1,98 @@
+//! Continuing an interrupted put: what the colony has of it.
+
+// A shell: it waits until the last copies are written.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::thread;
+use std::time::Duration;
+
+use crate::client::discover::colony::KnownCell;
+use crate::client::discover::holder_index::HolderIndex;
+use crate::client::discover::query::{WaitFor, query_holders};
+use crate::client::put::placer::{ChunkCopies, Placer};
+use crate::id::ChunkId;
+use crate::net::client::Http;
+use crate::pipeline::SealedChunk;
+
+/// Maximum number of times that the cells are asked again while the number of copies still grows.
+const MAX_REPEATED_QUERIES: u32 = 10;
+/// Pause before each of them.
+const QUERY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The chunks of an interrupted put that the colony holds. Chunks without a copy are not among them: their blocks are
+/// sealed again.
+pub(in crate::client) struct StoredChunks {
+    /// Chunks with enough copies.
+    pub(in crate::client) complete: Vec<StoredChunk>,
+    /// Chunks that lack copies.
+    pub(in crate::client) incomplete: VecDeque<StoredChunk>,
+}
+
+/// A chunk that the colony holds.
+pub(in crate::client) struct StoredChunk {
+    /// The position of its block.
+    pub(in crate::client) index: usize,
+    pub(in crate::client) id: ChunkId,
+    /// Its holders, by the placer's numbers.
+    pub(in crate::client) holders: Vec<usize>,
+}
+
+/// Asks the cells which of these chunks they hold. `copies` are wanted of each.
+pub(in crate::client) fn find_stored_chunks(
+    http: &Http,
+    placer: &Placer,
+    copies: u8,
+    ids: &BTreeMap<usize, ChunkId>,
+) -> StoredChunks {
+    let id_list: Vec<ChunkId> = ids.values().copied().collect();
+    let holders = settled_holders(http, placer, copies, &id_list);
+    let mut stored = StoredChunks { complete: Vec::new(), incomplete: VecDeque::new() };
+    for (position, (&index, &id)) in ids.iter().enumerate() {
+        let cells = holders.holders(position);
+        let holders: Vec<usize> = cells.filter_map(|(_, cell)| placer.number_of(&cell.url)).collect();
+        match holders.len() {
+            0 => {}
+            copies if placer.is_sufficient(copies) => stored.complete.push(StoredChunk { index, id, holders }),
+            _ => stored.incomplete.push_back(StoredChunk { index, id, holders }),
+        }
+    }
+    stored
+}
+
+/// The holders, once the number of copies has stopped growing. Cells may still be writing copies that were on their way
+/// when the put was interrupted, and those need not be sent again.
+fn settled_holders(http: &Http, placer: &Placer, copies: u8, ids: &[ChunkId]) -> HolderIndex {
+    let cells: Vec<KnownCell> = placer.cells().cloned().collect();
+    let query = || HolderIndex::new(&cells, query_holders(http, &cells, ids, WaitFor::Holders), ids.len());
+    let expected_copies = ids.len() * usize::from(copies).min(placer.accepting());
+    let mut holders = query();
+    for _ in 0..MAX_REPEATED_QUERIES {
+        let before = holders.total_copies();
+        if before >= expected_copies {
+            break;
+        }
+        thread::sleep(QUERY_INTERVAL);
+        holders = query();
+        if holders.total_copies() == before {
+            break;
+        }
+    }
+    holders
+}
+
+/// Fetches a chunk from the first of its holders whose copy is good. Copies before that one do not count; those after it
+/// are taken at the word of their cells, as in every query. `None` if no copy is good.
+pub(in crate::client) fn fetch_stored_chunk(
+    http: &Http,
+    placer: &Placer,
+    stored: StoredChunk,
+) -> Option<(ChunkCopies, SealedChunk)> {
+    let StoredChunk { id, mut holders, .. } = stored;
+    let (bad, bytes) = holders.iter().enumerate().find_map(|(position, &cell)| {
+        let bytes = http.get_chunk(&placer.cell(cell)?.url, &id, 0, None).ok()??;
+        (ChunkId::of(&bytes) == id).then_some((position, bytes))
+    })?;
+    holders.drain(..bad);
+    Some((ChunkCopies::stored_on(holders), SealedChunk { id, bytes }))
+}

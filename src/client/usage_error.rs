@@ -1,0 +1,128 @@
+//! What a user asked for and is not possible.
+
+use std::path::PathBuf;
+
+use crate::client::discover::colony::CellName;
+
+/// Candidates listed in the message about a cell id that is unknown or ambiguous. Others are only counted.
+const MAX_CANDIDATES_LISTED: usize = 8;
+
+/// What was asked for is not possible.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// The manifest exists. It may hold the only key of an earlier upload.
+    #[error("{} exists, and holds the key of an earlier upload", path.display())]
+    ManifestExists {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// The path of the manifest is a directory.
+    #[error("{} is a directory, and the manifest is a file", path.display())]
+    ManifestIsDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The manifest would overwrite the source.
+    #[error("{} is the file to store, and cannot be its own manifest", path.display())]
+    ManifestIsSource {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The manifest would be inside the directory that is stored.
+    #[error("the manifest {} would be inside the directory that is stored", path.display())]
+    ManifestInSource {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something else is where the journal must be.
+    #[error("{} exists and is not a regular file; move it away", path.display())]
+    JournalNotRegular {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The journal has a version that this program does not read.
+    #[error(
+        "{} was written by another version of cellsync-put; finish the upload with that version, or remove the file to \
+         start anew",
+        path.display()
+    )]
+    JournalVersion {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The source has more blocks than this machine can count.
+    #[error("the source is too large for this machine")]
+    SourceTooLarge,
+    /// The output would overwrite the manifest.
+    #[error("{} is the manifest itself", path.display())]
+    OutputIsManifest {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The output exists.
+    #[error("{} exists", path.display())]
+    OutputExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The output exists and is not a regular file.
+    #[error("{} exists and is not a regular file", path.display())]
+    OutputNotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path of the output names a directory, and a file is restored.
+    #[error("{} names a directory, and the manifest is of a file", path.display())]
+    OutputNamesDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory is restored, and its path exists.
+    #[error("{} exists, and a directory does not overwrite anything; move it away", path.display())]
+    OutputDirectoryExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// No cell has an id that begins so.
+    #[error("no cell has an id that begins with {prefix}; there are {}", candidates(cells))]
+    UnknownCell {
+        /// The first digits of the id.
+        prefix: String,
+        /// All cells.
+        cells: Vec<CellName>,
+    },
+    /// Several cells have ids that begin so.
+    #[error("the ids of several cells begin with {prefix}: {}; give more digits", candidates(cells))]
+    AmbiguousCell {
+        /// The first digits of the id.
+        prefix: String,
+        /// Those cells.
+        cells: Vec<CellName>,
+    },
+}
+
+/// Cells with their whole ids, from which a user can choose.
+fn candidates(cells: &[CellName]) -> String {
+    let name = |cell: &CellName| match cell.id {
+        Some(id) => format!("{id} ({})", cell.url),
+        None => cell.url.clone(),
+    };
+    let names: Vec<_> = cells.iter().take(MAX_CANDIDATES_LISTED).map(name).collect();
+    match cells.len().saturating_sub(MAX_CANDIDATES_LISTED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_lists_few_candidates_and_counts_the_others() {
+        let cells: Vec<CellName> = (0..20).map(|n| CellName { id: None, url: format!("http://{n}") }).collect();
+        let error = UsageError::UnknownCell { prefix: "ffff".into(), cells };
+        assert!(error.to_string().ends_with("http://7 and 12 more"), "{error}");
+    }
+}

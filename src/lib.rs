@@ -39,15 +39,15 @@
 //! | question | file |
 //! |---|---|
 //! | Where is a `PUT` admitted? | `node/api/put.rs`. Before it, `net/gateway/admission.rs` admits the connection |
-//! | Where do its bytes become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps and what a power cut leaves |
+//! | Where do its bytes become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps |
 //! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
 //! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`; the delays are in `cell/heal/shortage.rs` |
 //! | When is a cell dead? | `cell/membership/mod.rs` |
 //! | When is a cell isolated? | `cell/integrity/strikes.rs` |
 //! | Where does an error get its sentence? | at its type (`#[error]`); `cli/error.rs` adds advice and the exit code |
 //! | Which sentence does an HTTP error have? | `node/api/response.rs` turns errors into statuses and problems |
-//! | Where to add an endpoint? | `wire/routes.rs`; then `node/api/mod.rs` does not compile until it is handled |
-//! | Where to add a setting? | [`config`] |
+//! | Where to add an endpoint? | `wire/routes.rs`; then `node/api/mod.rs` does not compile until it handles it |
+//! | Where to add a setting? | `config/settings_table.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
 //! | What is on a cell's disk? | `store/files/mod.rs` |
@@ -62,7 +62,7 @@
 //! | [`pipeline`] | bytes of a file to sealed chunks and back; the manifest | none |
 //! | [`wire`] | the protocol: its specification, its types, reading and writing them | none |
 //! | [`cell`] | the core of a cell: inputs and the time in, decisions out | none |
-//! | [`store`] | the copies on a cell's disk | disk, threads |
+//! | [`store`] | the copies on a cell's disk | disk, clock, threads |
 //! | [`net`] | the gateway and the HTTP server behind it; the HTTP client; UDP sockets | sockets, clock, threads |
 //! | [`config`] | `node.toml` and options become one [`config::Config`]; all defaults of a cell | reads one file |
 //! | `node` | a running cell (Linux only): driver, tasks, API, searches | all |

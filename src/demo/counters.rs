@@ -28,7 +28,7 @@ impl From<&Activity> for Sums {
             alerts: life.alerts,
             seen: life.audits_bad,
             quarantined: life.bad_copies,
-            mended: life.mended_copies,
+            mended: life.refetched_copies,
             healed: life.healed_copies,
             healed_bytes: life.healed_bytes,
         }

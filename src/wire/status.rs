@@ -52,7 +52,8 @@ pub struct Activity {
     /// Their size in bytes.
     pub healed_bytes: u64,
     /// Own bad copies replaced by a good one from another cell.
-    pub mended_copies: u64,
+    #[serde(rename = "mended_copies")]
+    pub refetched_copies: u64,
     /// Own copies found bad and quarantined.
     pub bad_copies: u64,
     /// Own copies removed because the chunk was over-replicated and space was short.

@@ -45,7 +45,7 @@ fn audits_find_a_bad_copy_and_the_cell_replaces_it() {
     wait_within(Duration::from_secs(10), "the copy is good again", || cell.has_good_copy(id));
     assert_eq!(cell.quarantined(), 1, "the bad copy is kept for examination");
     let activity = || colony.http.status(&cell.url).unwrap().activity;
-    wait_within(Duration::from_secs(10), "the replacement is counted", || activity().mended_copies == 1);
+    wait_within(Duration::from_secs(10), "the replacement is counted", || activity().refetched_copies == 1);
     assert_eq!(activity().bad_copies, 1);
     assert!(activity().alerts >= 1);
     colony.assert_all_copies_good();
@@ -96,7 +96,7 @@ fn forged_alerts_change_nothing_but_counters() {
     wait_within(Duration::from_secs(30), "the alerts are checked", || alerts_false() >= 200);
     observe_for(Duration::from_secs(3));
     for CellStatus { activity, .. } in colony.statuses() {
-        let changes = (activity.healed_copies, activity.mended_copies, activity.bad_copies, activity.short);
+        let changes = (activity.healed_copies, activity.refetched_copies, activity.bad_copies, activity.short);
         assert_eq!(changes, (0, 0, 0, 0), "{activity:?}");
         assert!(activity.isolated.is_empty() && activity.alerts >= 50, "{activity:?}");
     }

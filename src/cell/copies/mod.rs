@@ -75,7 +75,7 @@ impl CopyManager {
             stuck: self.healer.stuck_shortages(),
             healed_copies: self.healer.copies_sent,
             healed_bytes: self.healer.bytes_sent,
-            mended_copies: self.refetches.fetched,
+            refetched_copies: self.refetches.fetched,
             bad_copies: self.scrub.bad,
             removed_copies: self.removed,
             audits: self.audits.done,

@@ -24,7 +24,7 @@ fn a_bad_local_copy_is_fetched_again_from_another_holder() {
     colony.input(CopyInput::FetchDone { task_id, outcome: FetchOutcome::Stored });
     assert!(colony.events().contains(&&Event::Refetched(chunk)));
     let activity = colony.activity();
-    assert_eq!((activity.bad_copies, activity.mended_copies, activity.short), (1, 1, 0));
+    assert_eq!((activity.bad_copies, activity.refetched_copies, activity.short), (1, 1, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! `cellsync demo` as a user runs it: the real program, real cells, and nothing left behind whatever happens.
+//! `cellsync demo` as a user runs it: the real program and real cells. It must show every stage and leave nothing behind,
+//! however it ends.
 //!
-//! Each test gives the demo a temporary folder of its own. What is in that folder afterwards, and which of the
-//! processes that the story names still work in it, is what was left behind.
+//! Each test gives the demo a temporary folder. Afterwards the folder must be empty, and no process may still use it.
 // These are tests, though clippy knows so only inside of a `#[test]`.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg(all(target_os = "linux", feature = "demo"))]
@@ -31,44 +31,44 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The story of a demo that ended well.
-fn story(output: &Output) -> String {
-    let (story, errors) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && errors.is_empty(), "{}\n{story}\n{errors}", output.status);
-    story
+/// The output of a demo that succeeded.
+fn successful(ran: &Output) -> String {
+    let (output, errors) = (text(&ran.stdout), text(&ran.stderr));
+    assert!(ran.status.success() && errors.is_empty(), "{}\n{output}\n{errors}", ran.status);
+    output
 }
 
-/// The cells' process ids: what stands after `pid` in Genesis.
-fn pids(story: &str) -> Vec<u32> {
-    let genesis = story.lines().take_while(|line| *line != "Upload");
+/// The process ids of the cells, from the lines of Genesis.
+fn pids(output: &str) -> Vec<u32> {
+    let genesis = output.lines().take_while(|line| *line != "Upload");
     genesis.filter_map(|line| line.split_once("pid ")?.1.trim().parse().ok()).collect()
 }
 
-/// The processes that work in this folder, whoever has started them.
-fn living(folder: &Path) -> Vec<u32> {
+/// The processes whose command line names this folder.
+fn processes_in(folder: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    processes.filter(|pid| lives(*pid, folder)).collect()
+    processes.filter(|pid| uses(*pid, folder)).collect()
 }
 
-fn lives(pid: u32, folder: &Path) -> bool {
+fn uses(pid: u32, folder: &Path) -> bool {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&words).contains(folder.to_str().unwrap())
 }
 
-/// The stages that were told, in order.
-fn stages(story: &str) -> Vec<&str> {
-    story.lines().filter(|line| STAGES.contains(line)).collect()
+/// The headings, in order.
+fn stages(output: &str) -> Vec<&str> {
+    output.lines().filter(|line| STAGES.contains(line)).collect()
 }
 
-/// What was told in one stage.
-fn told_in<'a>(story: &'a str, stage: &str) -> Vec<&'a str> {
-    let lines = story.lines().skip_while(|line| *line != stage).skip(1);
+/// The lines of one stage.
+fn lines_of<'a>(output: &'a str, stage: &str) -> Vec<&'a str> {
+    let lines = output.lines().skip_while(|line| *line != stage).skip(1);
     lines.take_while(|line| !STAGES.contains(line)).collect()
 }
 
-/// The number that stands before these words.
-fn number_before(story: &str, words: &str) -> u64 {
-    let before = story.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {story}")).0;
+/// The number before these words.
+fn number_before(output: &str, words: &str) -> u64 {
+    let before = output.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {output}")).0;
     before.split(|c: char| !c.is_ascii_digit()).next_back().unwrap().parse().unwrap()
 }
 
@@ -77,19 +77,19 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn assert_nothing_left(folder: &Path) {
-    assert_eq!(living(folder), [] as [u32; 0], "still running");
+    assert_eq!(processes_in(folder), [] as [u32; 0], "still running");
     assert_eq!(entries(folder), [] as [PathBuf; 0]);
 }
 
-fn assert_lines_fit_a_terminal(story: &str) {
-    assert!(!story.contains('\x1b'), "colours are for terminals:\n{story}");
-    assert!(story.lines().all(|line| line.chars().count() <= 80 || line.contains("cellsync-demo-")), "{story}");
+fn assert_lines_fit_a_terminal(output: &str) {
+    assert!(!output.contains('\x1b'), "colours are for terminals:\n{output}");
+    assert!(output.lines().all(|line| line.chars().count() <= 80 || line.contains("cellsync-demo-")), "{output}");
 }
 
-/// A demo under way. It dies with its guard.
+/// A running demo. It is killed when this is dropped.
 struct Running {
     child: Child,
-    story: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Drop for Running {
@@ -103,105 +103,109 @@ impl Running {
     fn start(folder: &Path) -> Self {
         let mut command = demo::<&str>(folder, &[]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let story = BufReader::new(child.stdout.take().unwrap());
-        Self { child, story }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
     }
 
-    /// What is told up to this line, which is the next stage.
+    /// The output up to the heading of this stage.
     fn read_until(&mut self, stage: &str) -> String {
-        let mut told = String::new();
-        while told.lines().last() != Some(stage) {
-            assert!(self.story.read_line(&mut told).unwrap() > 0, "it ended before {stage}:\n{told}");
+        let mut read = String::new();
+        while read.lines().last() != Some(stage) {
+            assert!(self.output.read_line(&mut read).unwrap() > 0, "it ended before {stage}:\n{read}");
         }
-        told
+        read
     }
 }
 
 #[test]
-fn a_colony_loses_four_cells_and_heals_finds_rot_and_a_liar_and_gives_the_file_back() {
+fn all_stages_succeed_and_the_file_is_restored() {
     let folder = TempDir::new().unwrap();
-    let story = story(&demo::<&str>(folder.path(), &[]).output().unwrap());
+    let output = successful(&demo::<&str>(folder.path(), &[]).output().unwrap());
 
     let all_but_chaos: Vec<_> = STAGES.iter().copied().filter(|stage| *stage != "Chaos").collect();
-    assert_eq!(stages(&story), all_but_chaos);
-    assert_lines_fit_a_terminal(&story);
-    assert_eq!(pids(&story).len(), 9, "{story}");
-    assert_eq!(told_in(&story, "Genesis").iter().filter(|line| line.contains("  stem  pid ")).count(), 9, "{story}");
+    assert_eq!(stages(&output), all_but_chaos);
+    assert_lines_fit_a_terminal(&output);
+    assert_eq!(pids(&output).len(), 9, "{output}");
+    assert_eq!(lines_of(&output, "Genesis").iter().filter(|line| line.contains("  stem  pid ")).count(), 9, "{output}");
 
-    assert_eq!(story.lines().filter(|line| line.ends_with("is dead")).count(), 4, "{story}");
-    assert!(story.contains("5 of 9 cells still answer") && story.contains("each chunk has 5 copies again"), "{story}");
-    let moved = number_before(&story, " % of what was lost");
-    assert!((99..=110).contains(&moved), "{story}");
+    assert_eq!(output.lines().filter(|line| line.ends_with("is dead")).count(), 4, "{output}");
+    assert!(
+        output.contains("5 of 9 cells still answer") && output.contains("each chunk has 5 copies again"),
+        "{output}"
+    );
+    let sent = number_before(&output, " % of what was lost");
+    assert!((99..=110).contains(&sent), "{output}");
 
-    let corruption = told_in(&story, "Corruption").join("\n");
+    let corruption = lines_of(&output, "Corruption").join("\n");
     let events = ["ALERT", "QUARANTINE", "RECOVERY"].map(|event| corruption.find(event));
-    assert!(events.is_sorted() && events[0].is_some(), "{story}");
-    let liar = told_in(&story, "Liar").join("\n");
-    assert!(liar.contains("ISOLATION") && number_before(&liar, " of 5 cells isolate it") >= 1, "{story}");
-    assert!(liar.contains("without the liar each chunk has 5 copies"), "{story}");
+    assert!(events.is_sorted() && events[0].is_some(), "{output}");
+    let liar = lines_of(&output, "Liar").join("\n");
+    assert!(liar.contains("ISOLATION") && number_before(&liar, " of 5 cells isolate it") >= 1, "{output}");
+    assert!(liar.contains("without the liar each chunk has 5 copies"), "{output}");
 
-    assert!(story.contains("equal: every byte came back, with 4 of 9 cells dead, and a liar"), "{story}");
+    assert!(output.contains("every byte was restored, with 4 of 9 cells dead and a lying cell"), "{output}");
     assert_nothing_left(folder.path());
 }
 
-/// With this seed three cells would soon lose all copies of a chunk, were it not looked before a cell is killed or a byte
-/// flips. Six have guards, and somebody to heal to.
+/// With this seed three cells would soon lose all copies of a chunk if the demo did not check before it kills a cell or
+/// damages a copy. Six cells have guards, and cells to heal to.
 #[test]
-fn chaos_never_takes_the_last_good_copy_and_ends_with_every_byte() {
+fn chaos_keeps_the_last_good_copy_of_every_chunk() {
     for (cells, seed) in [("3", "21"), ("6", "4711")] {
         let folder = TempDir::new().unwrap();
         let words = ["--cells", cells, "--chaos", "8", "--seed", seed];
-        let story = story(&demo(folder.path(), &words).output().unwrap());
+        let output = successful(&demo(folder.path(), &words).output().unwrap());
 
         let expected = ["Genesis", "Differentiation", "Upload", "Chaos", "Healing", "Restore", "Verdict"];
-        assert_eq!(stages(&story), expected);
-        assert_lines_fit_a_terminal(&story);
-        assert!(story.contains(&format!("--seed {seed}")), "{story}");
-        let chaos = told_in(&story, "Chaos");
-        assert!(!chaos.iter().any(|line| line.contains("at least 0 copies")), "{story}");
+        assert_eq!(stages(&output), expected);
+        assert_lines_fit_a_terminal(&output);
+        assert!(output.contains(&format!("--seed {seed}")), "{output}");
+        let chaos = lines_of(&output, "Chaos");
+        assert!(!chaos.iter().any(|line| line.contains("at least 0 copies")), "{output}");
         let count = |event: &str| chaos.iter().filter(|line| line.contains(&format!(" s  {event} "))).count() as u64;
-        let (kills, revivals, flips) = (count("kill"), count("revive"), count("flip"));
-        assert!(kills + flips >= 1, "{story}");
-        let needed = told_in(&story, "Healing").iter().filter(|line| line.contains("is revived")).count() as u64;
-        let verdict = told_in(&story, "Verdict").join("\n");
-        let told = [" kill", " revival", " flip"].map(|words| number_before(&verdict, words));
-        assert_eq!(told, [kills, revivals + needed, flips], "{story}");
-        assert!(story.contains("equal: every byte came back"), "{story}");
+        let (kills, restarts, damaged) = (count("kill"), count("restart"), count("damage"));
+        assert!(kills + damaged >= 1, "{output}");
+        let needed = lines_of(&output, "Healing").iter().filter(|line| line.contains("restarted cell")).count() as u64;
+        let verdict = lines_of(&output, "Verdict").join("\n");
+        let summary = [" kill", " restart", if damaged == 1 { " copy damaged" } else { " copies damaged" }];
+        let summary = summary.map(|words| number_before(&verdict, words));
+        assert_eq!(summary, [kills, restarts + needed, damaged], "{output}");
+        assert!(output.contains("every byte was restored"), "{output}");
         assert_nothing_left(folder.path());
     }
 }
 
 #[test]
-fn a_users_file_is_only_read_and_nothing_is_put_beside_it() {
+fn a_given_file_is_only_read() {
     let (folder, home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = home.path().join("thesis.txt");
     fs::write(&file, "All cells come from cells. ".repeat(100_000)).unwrap();
     let before = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
 
     let words = [file.as_os_str(), "--cells".as_ref(), "2".as_ref()];
-    let story = story(&demo(folder.path(), &words).current_dir(home.path()).output().unwrap());
+    let output = successful(&demo(folder.path(), &words).current_dir(home.path()).output().unwrap());
 
-    assert!(story.contains("thesis.txt, 2.6 MiB"), "{story}");
-    assert!(story.contains("equal: every byte came back, with 1 of 2 cells dead"), "{story}");
+    assert!(output.contains("thesis.txt, 2.6 MiB"), "{output}");
+    assert!(output.contains("every byte was restored, with 1 of 2 cells dead"), "{output}");
     assert_eq!((fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap()), before);
     assert_eq!(entries(home.path()), [file]);
     assert_nothing_left(folder.path());
 }
 
 #[test]
-fn an_empty_file_and_a_colony_of_one_have_nothing_to_lose() {
+fn an_empty_file_and_a_single_cell_succeed() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("empty");
     fs::write(&file, "").unwrap();
     let words = [file.as_os_str(), "--cells".as_ref(), "1".as_ref()];
-    let story = story(&demo(folder.path(), &words).output().unwrap());
-    assert!(story.contains("an empty file has no chunks"), "{story}");
+    let output = successful(&demo(folder.path(), &words).output().unwrap());
+    assert!(output.contains("an empty file has no chunks"), "{output}");
     fs::remove_file(file).unwrap();
     assert_nothing_left(folder.path());
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_before_anything_is_started() {
+fn invalid_arguments_fail_before_anything_starts() {
     let folder = TempDir::new().unwrap();
     let directory = folder.path().to_str().unwrap();
     for (words, expected) in [
@@ -223,7 +227,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_started() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_one_line_and_starts_nothing() {
+fn a_missing_file_fails_before_anything_starts() {
     let folder = TempDir::new().unwrap();
     let output = demo(folder.path(), &["no-such-file"]).output().unwrap();
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
@@ -232,30 +236,30 @@ fn a_file_that_is_not_there_is_one_line_and_starts_nothing() {
 }
 
 #[test]
-fn with_keep_the_folder_stays_and_the_cells_do_not() {
+fn keep_leaves_the_folder_and_stops_the_cells() {
     let folder = TempDir::new().unwrap();
-    let story = story(&demo(folder.path(), &["--cells", "2", "--keep"]).output().unwrap());
+    let output = successful(&demo(folder.path(), &["--cells", "2", "--keep"]).output().unwrap());
     let kept = entries(folder.path());
-    assert!(kept.len() == 1 && story.contains(&format!("{} is kept", kept[0].display())), "{kept:?}\n{story}");
+    assert!(kept.len() == 1 && output.contains(&format!("{} is kept", kept[0].display())), "{kept:?}\n{output}");
     for name in ["manifest", "cell-1", "cell-2"] {
         assert!(kept[0].join(name).exists(), "{name}");
     }
     assert!(fs::read(kept[0].join("sample")).unwrap() == fs::read(kept[0].join("restored")).unwrap());
-    assert_eq!(living(folder.path()), [] as [u32; 0], "{story}");
+    assert_eq!(processes_in(folder.path()), [] as [u32; 0], "{output}");
 }
 
 #[test]
-fn ctrl_c_ends_the_cells_and_removes_the_folder_wherever_it_comes() {
+fn ctrl_c_stops_the_cells_and_removes_the_folder() {
     for (stage, left) in [("Upload", 9), ("Healing", 5)] {
         let folder = TempDir::new().unwrap();
         let mut running = Running::start(folder.path());
         running.read_until(stage);
-        assert_eq!(living(folder.path()).len(), left, "{stage}");
+        assert_eq!(processes_in(folder.path()).len(), left, "{stage}");
 
         let sent = Command::new("kill").args(["-INT", &running.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         let mut rest = String::new();
-        running.story.read_to_string(&mut rest).unwrap();
+        running.output.read_to_string(&mut rest).unwrap();
         let mut errors = String::new();
         running.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
 
@@ -266,32 +270,32 @@ fn ctrl_c_ends_the_cells_and_removes_the_folder_wherever_it_comes() {
 }
 
 #[test]
-fn cells_do_not_outlive_a_demo_that_is_killed() {
+fn cells_end_when_the_demo_is_killed() {
     let folder = TempDir::new().unwrap();
     let mut running = Running::start(folder.path());
     running.read_until("Upload");
-    assert_eq!(living(folder.path()).len(), 9);
+    assert_eq!(processes_in(folder.path()).len(), 9);
 
     running.child.kill().unwrap();
     running.child.wait().unwrap();
 
-    wait_until("no cell is running", || living(folder.path()).is_empty());
+    wait_until("no cell is running", || processes_in(folder.path()).is_empty());
 }
 
 #[test]
-fn a_folder_with_a_long_path_is_no_trouble() {
+fn a_long_temporary_path_works() {
     let folder = TempDir::new().unwrap();
-    // Each cell serves on a Unix socket in its folder, and the path of one has some hundred bytes at the most.
+    // Each cell has a Unix socket in its folder, and a socket's path can have about a hundred bytes.
     let deep = folder.path().join("d".repeat(120));
     fs::create_dir(&deep).unwrap();
-    story(&demo(&deep, &["--cells", "2"]).output().unwrap());
+    successful(&demo(&deep, &["--cells", "2"]).output().unwrap());
     assert_nothing_left(&deep);
 }
 
 #[test]
-fn a_cell_that_cannot_start_is_named_with_its_reason() {
+fn a_cell_that_cannot_start_is_reported_with_a_reason() {
     let folder = TempDir::new().unwrap();
-    // Where not a byte may be written to a file, no cell can start; the demo itself has written none by then.
+    // With a file size limit of 0 no cell can start. The demo itself has written nothing by then.
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 0 && exec \"$0\" demo", env!("CARGO_BIN_EXE_cellsync")]);
     let output = command.env("TMPDIR", folder.path()).stdin(Stdio::null()).output().unwrap();

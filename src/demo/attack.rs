@@ -1,6 +1,6 @@
-//! Cells are killed, and the others heal what was lost with them.
+//! The stages attack and healing: cells are killed, and the others replace the lost copies.
 
-// A shell: it tells how long things took.
+// A shell: it measures how long things take.
 #![allow(clippy::disallowed_methods)]
 
 use console::style;
@@ -8,57 +8,56 @@ use console::style;
 use crate::demo::colony::Colony;
 use crate::demo::disks;
 use crate::demo::file::{Stored, show_map};
-use crate::demo::live::Live;
+use crate::demo::live::LiveMap;
 use crate::demo::map::{Map, show_copies};
-use crate::demo::narration::{Stage, aside, line, percent, tell, warn};
-use crate::demo::wait::{Deadline, PATIENCE, healing_of};
+use crate::demo::narration::{Stage, line, note, paragraph, percent, warn};
+use crate::demo::wait::{CELL_TIMEOUT, Deadline, healing_timeout};
 use crate::demo::{DemoError, Scene};
 use crate::human;
 use crate::id::DEFAULT_COPIES;
 use crate::wire::beacon::Role;
 use crate::wire::peers::Presence;
 
-/// One holder of the chunk is left.
+/// The attack leaves one holder of a chunk alive.
 pub(super) const MAX_KILLED: usize = DEFAULT_COPIES as usize - 1;
 
-/// After so long, in seconds, what has not been counted is not going to be.
+/// Counters are read at the latest after this time, in seconds, even if they have not reached the expected number.
 const COUNTED_AFTER_S: f64 = 5.0;
 
-/// How many copies of each chunk there can be.
+/// The number of copies that each chunk can have: at most one on each running cell.
 pub(super) fn goal(colony: &Colony) -> usize {
-    colony.living().count().min(DEFAULT_COPIES.into())
+    colony.running().count().min(DEFAULT_COPIES.into())
 }
 
-/// How many of so many cells the attack kills: what it leaves can have all copies, if that can be.
+/// The number of cells to kill: the rest can hold all copies, if there are enough cells at all.
 fn most_killed(cells: usize) -> usize {
     cells.saturating_sub(DEFAULT_COPIES.into()).clamp(1, MAX_KILLED)
 }
 
-/// How many cells the attack leaves.
-pub(super) fn left_of(cells: usize) -> usize {
+/// The number of cells that survive the attack.
+pub(super) fn survivors(cells: usize) -> usize {
     cells - most_killed(cells).min(cells)
 }
 
-/// Kills holders of one chunk: as many as leave cells enough to heal to, and one where that is none.
+/// Kills holders of one chunk: as many as leave enough cells to heal to, and at least one.
 pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Result<(), DemoError> {
     scene.stage(Stage::Attack)?;
     let mut map = stored.map(colony);
     let Some((chunk, holders)) = map.first() else {
-        line("an empty file has no chunks, so nobody holds anything worth killing for");
+        line("an empty file has no chunks, so there is nothing to attack");
         return Ok(());
     };
     if !holders.iter().any(|&cell| map.can_spare(cell)) {
-        warn("with one copy of each chunk no cell can be spared: none is killed");
+        warn("some chunk has only one copy, so no cell can be killed without losing data");
         return Ok(());
     }
     let most = most_killed(colony.cells().len());
-    tell(&format!(
-        "of the {} of chunk 0 ({}) {most} {} SIGKILL, without warning",
+    paragraph(&format!(
+        "killing {most} of the {} of chunk 0 ({}) with SIGKILL",
         human::count(holders.len(), "holder"),
         chunk.short(),
-        if most == 1 { "gets" } else { "get" },
     ));
-    // Guards last: they are the story's other half.
+    // Guards last: the stage corruption needs one.
     let roles = colony.roles();
     let (guards, others): (Vec<usize>, Vec<usize>) =
         holders.into_iter().partition(|number| roles.get(number) == Some(&Role::Guard));
@@ -66,7 +65,7 @@ pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Res
         if scene.stop.is_set() {
             return Err(DemoError::Stopped);
         }
-        // A last copy is never killed: a put into a small colony may have left some chunk with one.
+        // The last copy of a chunk is never killed: in a small colony, a put may have stored some chunk only once.
         if colony.dead().count() == most || !map.can_spare(number) {
             continue;
         }
@@ -78,74 +77,74 @@ pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Res
     }
     let (lost, all) = map.lost();
     line(format_args!(
-        "{} of {} still answer; {lost} of {all} copies are gone",
+        "{} of {} still answer; {lost} of {all} copies are lost",
         colony.statuses().len(),
         human::count(colony.cells().len(), "cell"),
     ));
-    line(format_args!("left of each chunk: at least {}", show_copies(map.fewest_copies())));
+    line(format_args!("each chunk still has at least {}", show_copies(map.fewest_copies())));
     show_map(&map);
     Ok(())
 }
 
-/// Bytes that the living cells have sent each other to heal, and copies.
+/// The bytes and copies that the running cells have sent each other to heal.
 fn healed(colony: &Colony) -> (u64, u64) {
-    let lives = colony.statuses().into_values().map(|status| status.activity);
-    lives.fold((0, 0), |(bytes, copies), life| (bytes + life.healed_bytes, copies + life.healed_copies))
+    let statuses = colony.statuses().into_values().map(|status| status.activity);
+    statuses.fold((0, 0), |(bytes, copies), one| (bytes + one.healed_bytes, copies + one.healed_copies))
 }
 
-/// Watches the colony notice its dead, and heal.
+/// Shows how the colony notices the dead cells and heals.
 pub(super) fn healing(scene: &Scene, colony: &Colony, stored: &Stored) -> Result<(), DemoError> {
     scene.stage(Stage::Healing)?;
-    let mut live = Live::new();
-    let deadline = Deadline::new(PATIENCE);
+    let mut live = LiveMap::new();
+    let deadline = Deadline::new(CELL_TIMEOUT);
     for dead in colony.dead() {
         colony.wait_until_all_see(dead.id, Presence::Dead, &deadline, scene.stop)?;
     }
-    live.tell("all others have noticed: no beacon, and nobody at the door");
+    live.event("all other cells have noticed: no beacons, and no answer to a probe");
     let goal = goal(colony);
     if stored.map(colony).has(goal) && goal < usize::from(DEFAULT_COPIES) {
-        tell(&format!(
-            "every living cell has a copy of each chunk: there is nobody left to heal to, so {} must do until cells join",
+        paragraph(&format!(
+            "every running cell has a copy of each chunk; {} are possible until more cells join",
             show_copies(goal),
         ));
         return Ok(());
     }
-    aside("nobody is asked: the fewer copies are left of a chunk, the sooner it is healed");
+    note("the fewer copies a chunk has left, the sooner it is healed");
     let bytes = stored.sealed_bytes * u64::from(DEFAULT_COPIES);
     let map = watch_healing(scene, colony, bytes, &mut live, || stored.map(colony))?;
     let (lost, _) = map.lost();
     let lost_bytes: u64 = colony.dead().map(|cell| disks::bytes(cell, &stored.ids)).sum();
-    // A copy is there a moment before its sender counts it, and is not counted if the answer was lost.
-    let counted = Deadline::of_cells(PATIENCE);
-    let (moved, copies) = counted.wait(scene.stop, "the cells have not counted what they have sent", || {
+    // A copy is on the disk a moment before its sender counts it, and is not counted if the response was lost.
+    let counted = Deadline::of_cells(CELL_TIMEOUT);
+    let (moved, copies) = counted.wait(scene.stop, "the cells do not report the copies that they sent", || {
         let (moved, copies) = healed(colony);
         Ok((copies >= lost as u64 || counted.seconds() > COUNTED_AFTER_S).then_some((moved, copies)))
     })?;
-    line(format_args!("lost   {lost:>3} copies, {}", human::bytes(lost_bytes)));
+    line(format_args!("lost  {lost:>3} copies, {}", human::bytes(lost_bytes)));
     line(format_args!(
-        "moved  {copies:>3} copies, {}, as the cells count: {} % of what was lost",
+        "sent  {copies:>3} copies, {}: {} % of what was lost",
         human::bytes(moved),
         percent(moved, lost_bytes),
     ));
     Ok(())
 }
 
-/// Watches until every chunk has all the copies that it can have, and no bad one.
+/// Waits until every chunk has all possible copies and no bad one, and shows the progress.
 pub(super) fn watch_healing(
     scene: &Scene,
     colony: &Colony,
     bytes: u64,
-    live: &mut Live,
-    mut look: impl FnMut() -> Map,
+    live: &mut LiveMap,
+    mut read_map: impl FnMut() -> Map,
 ) -> Result<Map, DemoError> {
     let goal = goal(colony);
-    let trouble = format!("not every chunk has {} again and no bad one", show_copies(goal));
-    let map = Deadline::of_cells(healing_of(bytes)).wait(scene.stop, &trouble, || {
-        let map = look();
+    let condition = format!("not every chunk has {} again and no bad one", show_copies(goal));
+    let map = Deadline::of_cells(healing_timeout(bytes)).wait(scene.stop, &condition, || {
+        let map = read_map();
         live.show(&map);
         Ok((map.has(goal) && !map.has_bad()).then_some(map))
     })?;
-    live.end(&map);
-    line(style(format!("each chunk has {} again, after {}", show_copies(goal), live.took())).green());
+    live.finish(&map);
+    line(style(format!("each chunk has {} again after {}", show_copies(goal), live.elapsed())).green());
     Ok(map)
 }

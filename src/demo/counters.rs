@@ -1,36 +1,36 @@
-//! What the cells have counted, over all of their lives: a cell that is killed takes its counters with it.
+//! Sums of the cells' counters over several runs of each cell: a killed cell loses its own counters.
 
 use std::collections::BTreeMap;
 use std::ops::{Add, AddAssign};
 
 use crate::wire::status::{Activity, CellStatus};
 
-/// Sums of the cells' counters.
+/// The counters of one cell, or their sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sums {
-    /// Alerts that were heard, each by every cell that heard it.
+    /// Alerts received; an alert counts once for each cell that received it.
     pub(super) alerts: u64,
-    /// Bad copies that others have seen.
-    pub(super) seen: u64,
-    /// Bad copies that were set aside.
+    /// Bad copies that other cells have found.
+    pub(super) found: u64,
+    /// Bad copies moved to quarantine.
     pub(super) quarantined: u64,
-    /// Good copies that were fetched for them.
-    pub(super) mended: u64,
-    /// Copies that were sent to heal.
+    /// Bad copies replaced by good ones.
+    pub(super) replaced: u64,
+    /// Copies sent to heal.
     pub(super) healed: u64,
-    /// Their bytes.
+    /// The bytes of these copies.
     pub(super) healed_bytes: u64,
 }
 
 impl From<&Activity> for Sums {
-    fn from(life: &Activity) -> Self {
+    fn from(activity: &Activity) -> Self {
         Self {
-            alerts: life.alerts,
-            seen: life.audits_bad,
-            quarantined: life.bad_copies,
-            mended: life.refetched_copies,
-            healed: life.healed_copies,
-            healed_bytes: life.healed_bytes,
+            alerts: activity.alerts,
+            found: activity.audits_bad,
+            quarantined: activity.bad_copies,
+            replaced: activity.refetched_copies,
+            healed: activity.healed_copies,
+            healed_bytes: activity.healed_bytes,
         }
     }
 }
@@ -41,9 +41,9 @@ impl Add for Sums {
     fn add(self, other: Self) -> Self {
         Self {
             alerts: self.alerts + other.alerts,
-            seen: self.seen + other.seen,
+            found: self.found + other.found,
             quarantined: self.quarantined + other.quarantined,
-            mended: self.mended + other.mended,
+            replaced: self.replaced + other.replaced,
             healed: self.healed + other.healed,
             healed_bytes: self.healed_bytes + other.healed_bytes,
         }
@@ -57,26 +57,26 @@ impl AddAssign for Sums {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct CopyCounts {
-    ended: Sums,
-    now: BTreeMap<usize, Sums>,
+pub(super) struct Counters {
+    killed: Sums,
+    running: BTreeMap<usize, Sums>,
 }
 
-impl CopyCounts {
-    /// Takes in what the living cells say.
-    pub(super) fn look(&mut self, statuses: &BTreeMap<usize, CellStatus>) {
+impl Counters {
+    /// Takes over the counters of the running cells.
+    pub(super) fn update(&mut self, statuses: &BTreeMap<usize, CellStatus>) {
         for (number, status) in statuses {
-            self.now.insert(*number, Sums::from(&status.activity));
+            self.running.insert(*number, Sums::from(&status.activity));
         }
     }
 
-    /// A cell is dead: what it last said stays, and its next life counts anew.
-    pub(super) fn ended(&mut self, number: usize) {
-        self.ended += self.now.remove(&number).unwrap_or_default();
+    /// Keeps the last counters of a killed cell; when it runs again, it counts from zero.
+    pub(super) fn cell_killed(&mut self, number: usize) {
+        self.killed += self.running.remove(&number).unwrap_or_default();
     }
 
     pub(super) fn sums(&self) -> Sums {
-        self.now.values().fold(self.ended, |sum, one| sum + *one)
+        self.running.values().fold(self.killed, |sum, one| sum + *one)
     }
 }
 
@@ -99,27 +99,19 @@ mod tests {
             cells: None,
             clean_s: None,
         };
-        let life = Activity { healed_copies, alerts, ..Activity::default() };
-        CellStatus {
-            beacon,
-            version: String::new(),
-            bytes: 0,
-            counted: true,
-            uptime_s: 0,
-            connections: 0,
-            activity: life,
-        }
+        let activity = Activity { healed_copies, alerts, ..Activity::default() };
+        CellStatus { beacon, version: String::new(), bytes: 0, counted: true, uptime_s: 0, connections: 0, activity }
     }
 
     #[test]
-    fn what_a_cell_did_before_it_died_is_counted_once() {
-        let mut tally = CopyCounts::default();
-        tally.look(&[(1, status(1, 2)), (2, status(10, 0))].into());
-        tally.look(&[(1, status(2, 3))].into());
-        tally.ended(1);
-        tally.ended(1);
-        assert_eq!(tally.sums(), Sums { alerts: 12, healed: 3, ..Sums::default() });
-        tally.look(&[(1, status(1, 0))].into());
-        assert_eq!(tally.sums(), Sums { alerts: 13, healed: 3, ..Sums::default() });
+    fn counters_of_a_killed_cell_count_once() {
+        let mut counters = Counters::default();
+        counters.update(&[(1, status(1, 2)), (2, status(10, 0))].into());
+        counters.update(&[(1, status(2, 3))].into());
+        counters.cell_killed(1);
+        counters.cell_killed(1);
+        assert_eq!(counters.sums(), Sums { alerts: 12, healed: 3, ..Sums::default() });
+        counters.update(&[(1, status(1, 0))].into());
+        assert_eq!(counters.sums(), Sums { alerts: 13, healed: 3, ..Sums::default() });
     }
 }

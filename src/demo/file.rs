@@ -1,6 +1,6 @@
-//! A file that the colony keeps: put, restored, and compared with what it was.
+//! The stages upload, restore and verdict: files are stored, restored and compared.
 
-// A shell: it tells how long things took.
+// A shell: it measures how long things take.
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::File;
@@ -15,45 +15,44 @@ use crate::client::{GetOptions, PutOptions, PutReport, Source, Target, default_j
 use crate::demo::colony::Colony;
 use crate::demo::disks::held;
 use crate::demo::map::Map;
-use crate::demo::narration::{Teller, Way, aside, line, percent};
+use crate::demo::narration::{Direction, TransferProgress, line, note, percent};
 use crate::demo::{DemoError, Scene, file_error, sample};
 use crate::human;
-use crate::id::ChunkId;
-use crate::id::DEFAULT_COPIES;
+use crate::id::{ChunkId, DEFAULT_COPIES};
 use crate::pipeline::{Level, Manifest};
 
-/// What is known of a file that was put.
+/// A stored file.
 pub(super) struct Stored {
-    /// As the story calls it.
+    /// Its file name.
     pub(super) name: String,
     manifest: PathBuf,
     digest: String,
     pub(super) ids: Vec<ChunkId>,
-    /// Bytes of its chunks, each counted once.
+    /// The bytes of its chunks, each counted once.
     pub(super) sealed_bytes: u64,
 }
 
 impl Stored {
-    /// Who holds what, as the cells' folders show it.
+    /// Which cells hold which of its chunks, from the cells' data folders.
     pub(super) fn map(&self, colony: &Colony) -> Map {
         let columns: Vec<_> = colony.cells().iter().map(|cell| held(cell, &self.ids)).collect();
         Map::new(&self.ids, &columns)
     }
 }
 
-/// Puts the user's file, or one made for it.
+/// Stores the user's file, or a generated one.
 pub(super) fn upload(file: Option<&Path>, scene: &Scene, colony: &Colony) -> Result<Stored, DemoError> {
     let path = match file {
         Some(path) => path.to_owned(),
-        None => make(scene, "sample", sample::write)?,
+        None => generate(scene, "sample", sample::write)?,
     };
     let began = Instant::now();
-    let size = path.metadata().map_err(file_error("cannot read", &path))?.len();
-    let what = if file.is_none() { " made for this, text and random bytes" } else { "" };
+    let size = path.metadata().map_err(file_error("read", &path))?.len();
+    let what = if file.is_none() { " of text and random bytes" } else { "" };
     line(format_args!("{}, {}{what}", path.file_name().unwrap_or_default().display(), human::bytes(size)));
-    let (stored, report) = put(&path, "manifest", &Teller::new(Way::In), scene, colony)?;
+    let (stored, report) = put(&path, "manifest", &TransferProgress::new(Direction::Put), scene, colony)?;
     line(format_args!(
-        "{}, {} ({} %); {} copies, {} in all, in {:.1} s",
+        "stored as {}, {} ({} %); sent {} copies, {}, in {:.1} s",
         human::count(report.chunks, "chunk"),
         human::bytes(report.sealed_bytes),
         percent(report.sealed_bytes, report.size),
@@ -61,17 +60,17 @@ pub(super) fn upload(file: Option<&Path>, scene: &Scene, colony: &Colony) -> Res
         human::bytes(report.sent_bytes),
         began.elapsed().as_secs_f64(),
     ));
-    aside("the key is in the manifest, and nowhere else: no cell can read what it holds");
+    note("only the manifest holds the key: no cell can read what it stores");
     show_map(&stored.map(colony));
     Ok(stored)
 }
 
-/// Puts a second file, with fewer words.
+/// Stores a second file.
 pub(super) fn upload_letters(letters: usize, scene: &Scene, colony: &Colony) -> Result<Stored, DemoError> {
-    let path = make(scene, "letters", |to, rng| sample::write_letters(to, letters, rng))?;
-    let (stored, report) = put(&path, "manifest-2", &Teller::quiet(), scene, colony)?;
+    let path = generate(scene, "letters", |to, rng| sample::write_letters(to, letters, rng))?;
+    let (stored, report) = put(&path, "manifest-2", &TransferProgress::notices_only(), scene, colony)?;
     line(format_args!(
-        "a second file comes, {}: {}, {} copies",
+        "stored a second file, {}: {}, {} copies",
         path.file_name().unwrap_or_default().display(),
         human::count(report.chunks, "chunk"),
         report.sent_copies,
@@ -82,7 +81,7 @@ pub(super) fn upload_letters(letters: usize, scene: &Scene, colony: &Colony) -> 
 fn put(
     path: &Path,
     manifest: &str,
-    teller: &Teller,
+    progress: &TransferProgress,
     scene: &Scene,
     colony: &Colony,
 ) -> Result<(Stored, PutReport), DemoError> {
@@ -96,14 +95,14 @@ fn put(
         force: false,
         scope: colony.scope(),
     };
-    let report = crate::client::put(&Source::File(path.to_owned()), &manifest, &options, teller, scene.stop)?;
-    let ids = Manifest::read(File::open(&manifest).map_err(file_error("cannot read", &manifest))?)?.chunks;
+    let report = crate::client::put(&Source::File(path.to_owned()), &manifest, &options, progress, scene.stop)?;
+    let ids = Manifest::read(File::open(&manifest).map_err(file_error("read", &manifest))?)?.chunks;
     let name = path.file_name().unwrap_or_default().display().to_string();
     let sealed_bytes = report.sealed_bytes;
     Ok((Stored { name, manifest, digest, ids, sealed_bytes }, report))
 }
 
-fn make(
+fn generate(
     scene: &Scene,
     name: &str,
     write: impl Fn(&mut BufWriter<File>, &mut fastrand::Rng) -> std::io::Result<()>,
@@ -114,7 +113,7 @@ fn make(
         write(&mut file, &mut fastrand::Rng::new())?;
         file.flush()
     });
-    made.map_err(file_error("cannot write", &path))?;
+    made.map_err(file_error("write", &path))?;
     Ok(path)
 }
 
@@ -124,16 +123,16 @@ pub(super) fn show_map(map: &Map) {
     }
 }
 
-/// Gets a file back. Where it is now.
+/// Restores a file and returns its path.
 pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &Colony) -> Result<PathBuf, DemoError> {
     let began = Instant::now();
     let path = scene.folder.join(if is_first { "restored" } else { "restored-2" });
     let options = GetOptions { jobs: default_jobs(), force: false, scope: colony.scope() };
     let target = Target::Path(path.clone());
-    let teller = if is_first { Teller::new(Way::Out) } else { Teller::silent() };
-    let report = crate::client::get(&stored.manifest, &target, &options, &teller, scene.stop)?;
+    let progress = if is_first { TransferProgress::new(Direction::Get) } else { TransferProgress::silent() };
+    let report = crate::client::get(&stored.manifest, &target, &options, &progress, scene.stop)?;
     line(format_args!(
-        "{}, {} back in {:.1} s from {}, by the manifest alone",
+        "restored {}, {}, in {:.1} s from {}, with the manifest alone",
         stored.name,
         human::bytes(report.size),
         began.elapsed().as_secs_f64(),
@@ -141,36 +140,36 @@ pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &C
     ));
     if !is_first && !report.bad_copies.is_empty() {
         let bad = report.bad_copies.len();
-        line(format_args!("bad copies among them, by their hash: {bad}; good ones came from others"));
+        line(format_args!("rejected bad copies: {bad}; other holders had good ones"));
     }
     Ok(path)
 }
 
-/// Says whether each is, byte for byte, what was put.
+/// Compares each restored file with what was stored, by SHA-256.
 pub(super) fn compare(files: &[(Stored, PathBuf)], circumstances: &str) -> Result<(), DemoError> {
     let mut equal = true;
     for (stored, restored) in files {
         let got = digest(restored)?;
-        line(format_args!("put       {}", stored.digest));
+        line(format_args!("stored    {}", stored.digest));
         line(format_args!("restored  {got}"));
         equal &= got == stored.digest;
     }
     if !equal {
-        line(style("not equal: this is a defect").red().bold());
+        line(style("different: this is a defect").red().bold());
         return Err(DemoError::Different);
     }
-    line(style(format!("equal: every byte came back{circumstances}")).green().bold());
+    line(style(format!("identical: every byte was restored{circumstances}")).green().bold());
     Ok(())
 }
 
-/// SHA-256 of a file.
+/// The SHA-256 of a file.
 fn digest(path: &Path) -> Result<String, DemoError> {
-    let cannot = || file_error("cannot read", path);
-    let mut file = File::open(path).map_err(cannot())?;
+    let failed = || file_error("read", path);
+    let mut file = File::open(path).map_err(failed())?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = file.read(&mut buffer).map_err(cannot())?;
+        let read = file.read(&mut buffer).map_err(failed())?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         hasher.update(bytes);
     }
@@ -182,10 +181,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_wrong_byte_is_no_good_end() {
+    fn one_wrong_byte_fails_the_comparison() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("restored");
-        std::fs::write(&path, "as it was put").unwrap();
+        std::fs::write(&path, "the stored bytes").unwrap();
         let stored = |text: &str| Stored {
             name: String::new(),
             manifest: PathBuf::new(),
@@ -193,9 +192,9 @@ mod tests {
             ids: Vec::new(),
             sealed_bytes: 0,
         };
-        let good = (stored("as it was put"), path.clone());
+        let good = (stored("the stored bytes"), path.clone());
         assert!(compare(std::slice::from_ref(&good), "").is_ok());
-        let bad = (stored("as it was pat"), path);
+        let bad = (stored("the stored bytez"), path);
         assert!(matches!(compare(&[good, bad], ""), Err(DemoError::Different)));
     }
 }

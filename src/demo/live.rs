@@ -1,6 +1,6 @@
-//! Watching the copies of a file come and go: a picture that is drawn again on a terminal, lines now and then elsewhere.
+//! The map of copies while it changes: redrawn in place on a terminal, printed as occasional lines elsewhere.
 
-// A shell: it tells how long things take.
+// A shell: it measures how long things take.
 #![allow(clippy::disallowed_methods)]
 
 use std::fmt::Display;
@@ -11,65 +11,65 @@ use console::{Term, style};
 use crate::demo::map::Map;
 use crate::demo::narration::line;
 
-/// Where nothing can be drawn again, a line is written so often at the most.
-const TELL_EVERY: Duration = Duration::from_millis(900);
+/// The shortest interval between two lines where nothing can be redrawn.
+const LINE_INTERVAL: Duration = Duration::from_millis(900);
 
-pub(super) struct Live {
+pub(super) struct LiveMap {
     began: Instant,
-    /// A terminal, if there is one.
+    /// Standard output, if it is a terminal.
     term: Option<Term>,
-    /// How many lines of the picture stand there now.
+    /// The number of lines on the terminal that the next map replaces.
     drawn: usize,
-    /// What was told or drawn last, and when.
+    /// The last summary that was shown, and when.
     last: Option<(String, Instant)>,
 }
 
-impl Live {
+impl LiveMap {
     pub(super) fn new() -> Self {
         let term = Some(Term::stdout()).filter(Term::is_term);
         Self { began: Instant::now(), term, drawn: 0, last: None }
     }
 
-    /// Says what has just happened, with the time.
-    pub(super) fn tell(&mut self, text: impl Display) {
+    /// Prints an event with the time since the start.
+    pub(super) fn event(&mut self, text: impl Display) {
         self.erase();
         line(format_args!("{} {text}", self.time()));
     }
 
-    /// Shows how it is now.
+    /// Shows the present map.
     pub(super) fn show(&mut self, map: &Map) {
         let summary = map.summary();
         let rows = map.lines();
         let fits = self.term.as_ref().is_some_and(|term| rows.len() + 2 < usize::from(term.size().0));
         let age = self.last.as_ref().map_or(Duration::MAX, |(_, then)| then.elapsed());
-        let is_news = self.last.as_ref().is_none_or(|(last, _)| *last != summary);
-        if fits && (is_news || self.drawn == 0 || age >= TELL_EVERY) {
+        let is_new = self.last.as_ref().is_none_or(|(last, _)| *last != summary);
+        if fits && (is_new || self.drawn == 0 || age >= LINE_INTERVAL) {
             self.erase();
             for row in &rows {
                 line(row);
             }
             line(style(self.time()).dim());
             self.drawn = rows.len() + 1;
-        } else if !fits && is_news && age >= TELL_EVERY {
-            self.tell(&summary);
+        } else if !fits && is_new && age >= LINE_INTERVAL {
+            self.event(&summary);
         } else {
             return;
         }
         self.last = Some((summary, Instant::now()));
     }
 
-    /// Shows how it ended, to stay.
-    pub(super) fn end(&mut self, map: &Map) {
+    /// Shows the last map, which stays on the terminal.
+    pub(super) fn finish(&mut self, map: &Map) {
         self.erase();
         if self.term.is_some() {
             map.lines().iter().for_each(line);
         } else if self.last.as_ref().is_none_or(|(last, _)| *last != map.summary()) {
-            self.tell(map.summary());
+            self.event(map.summary());
         }
     }
 
-    /// How long it took, in words.
-    pub(super) fn took(&self) -> String {
+    /// The time since the start.
+    pub(super) fn elapsed(&self) -> String {
         format!("{:.1} s", self.began.elapsed().as_secs_f64())
     }
 
@@ -77,7 +77,7 @@ impl Live {
         if let Some(term) = &self.term
             && self.drawn > 0
         {
-            // What cannot be erased stays.
+            // Lines that cannot be erased stay.
             drop(term.clear_last_lines(self.drawn));
         }
         self.drawn = 0;

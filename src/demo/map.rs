@@ -1,23 +1,23 @@
-//! Which cells hold which chunks, as a picture: a row for each chunk, a column for each cell. Pure.
+//! The map of copies: which cells hold which chunks, with a row for each chunk and a column for each cell. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use console::style;
 
-use crate::demo::narration::MAX_TOLD;
+use crate::demo::narration::MAX_LISTED_CHUNKS;
 use crate::id::ChunkId;
 
-/// With more cells than this, a column is one character wide: fifty cells then fit 80 columns.
+/// With more cells than this, a column is one character wide, so that fifty cells fit 80 columns.
 const MAX_WIDE: usize = 12;
 
-/// What one cell holds.
+/// The copies on one cell.
 pub(super) struct Column {
     pub(super) is_dead: bool,
     /// Its copies, and whether they are good.
     pub(super) copies: BTreeMap<ChunkId, bool>,
 }
 
-/// Cells are numbered from 1, as the story calls them.
+/// Cells are numbered from 1, as in the output.
 #[derive(Clone)]
 pub(super) struct Map {
     chunks: Vec<(ChunkId, BTreeMap<usize, bool>)>,
@@ -35,13 +35,13 @@ impl Map {
         Self { chunks, cells: columns.len(), dead }
     }
 
-    /// The first chunk and its holders: the chunk that is attacked. `None` for a file without any.
+    /// The first chunk and its holders: the target of the attack. `None` for a file without chunks.
     pub(super) fn first(&self) -> Option<(&ChunkId, Vec<usize>)> {
         self.chunks.first().map(|(id, holders)| (id, holders.keys().copied().collect()))
     }
 
-    /// A good copy that is not the only living one, on a cell that is none of `spared`: its cell, and the chunk with its
-    /// number. Of all these, the one that a guard comes upon soonest: guards draw an id, and look at the cell's next one.
+    /// A good copy that is not the last one, on a cell that is not in `spared`: its cell, and the chunk with its index. Of all
+    /// such copies it is the one that a guard finds soonest: guards draw a random id and audit the cell's next chunk.
     pub(super) fn soonest_found(&self, spared: &[usize]) -> Option<(usize, usize, &ChunkId)> {
         let cells = (1..=self.cells).filter(|cell| !spared.contains(cell));
         let copies = cells.flat_map(|cell| {
@@ -53,12 +53,12 @@ impl Map {
         Some((cell, number, &self.chunks.get(number)?.0))
     }
 
-    /// For each chunk on a cell, by its number, how far its id is from the one before it there.
+    /// For each chunk on a cell, by its index, the distance of its id from the id before it on that cell.
     fn gaps(&self, cell: usize) -> Vec<(usize, u64)> {
         let here = self.chunks.iter().enumerate().filter(|(_, (_, holders))| holders.contains_key(&cell));
         let mut here: Vec<(u64, usize)> = here.map(|(number, (id, _))| (leading(id), number)).collect();
         here.sort_unstable();
-        // Ids go round: before the first comes the last. A chunk that is alone is all the way from itself.
+        // Ids wrap around: the last precedes the first, and a single chunk has the full distance.
         let before = here.iter().cycle().skip(here.len().saturating_sub(1));
         let gap = |((id, number), (before, _)): (&(u64, usize), &(u64, usize))| {
             (*number, id.wrapping_sub(*before).wrapping_sub(1))
@@ -66,7 +66,7 @@ impl Map {
         here.iter().zip(before).map(gap).collect()
     }
 
-    /// The number of a chunk of which this cell and another living one have good copies; those from `from` on first.
+    /// The first chunk at or after index `from`, wrapping around, of which this cell and another running cell have good copies.
     pub(super) fn can_spare_copy(&self, cell: usize, from: usize) -> Option<(usize, &ChunkId)> {
         let count = self.chunks.len().max(1);
         let in_turn = (0..count).map(|step| (from % count + step) % count);
@@ -77,38 +77,38 @@ impl Map {
         })
     }
 
-    /// Would there still be a good living copy of every chunk without this cell?
+    /// Whether every chunk has a good copy on another running cell.
     pub(super) fn can_spare(&self, cell: usize) -> bool {
         self.chunks.iter().all(|(_, holders)| self.good(holders).any(|other| other != cell))
     }
 
-    /// A cell is gone, and with it its copies.
+    /// Marks a cell as dead.
     pub(super) fn kill(&mut self, cell: usize) {
         self.dead.insert(cell);
     }
 
-    /// Good copies on living cells, of each chunk.
+    /// The number of good copies of each chunk on running cells.
     pub(super) fn counts(&self) -> Vec<usize> {
         self.chunks.iter().map(|(_, holders)| self.good(holders).count()).collect()
     }
 
-    /// The fewest good living copies that there are of any chunk.
+    /// The fewest good copies that any chunk has on running cells.
     pub(super) fn fewest_copies(&self) -> usize {
         self.counts().into_iter().min().unwrap_or_default()
     }
 
-    /// Are there so many good living copies of each chunk?
+    /// Whether each chunk has at least this many good copies on running cells.
     pub(super) fn has(&self, copies: usize) -> bool {
         self.counts().into_iter().all(|count| count >= copies)
     }
 
-    /// Are there bad copies on living cells?
+    /// Whether a running cell has a bad copy.
     pub(super) fn has_bad(&self) -> bool {
         let is_bad = |(cell, good): (&usize, &bool)| !good && !self.dead.contains(cell);
         self.chunks.iter().any(|(_, holders)| holders.iter().any(is_bad))
     }
 
-    /// Copies that are gone with their cells, of all.
+    /// The number of copies on dead cells, and of all copies.
     pub(super) fn lost(&self) -> (usize, usize) {
         let all = self.chunks.iter().map(|(_, holders)| holders.len()).sum();
         let is_lost = |holder: &&usize| self.dead.contains(holder);
@@ -120,25 +120,25 @@ impl Map {
         holders.iter().filter(|(cell, good)| **good && !self.dead.contains(cell)).map(|(cell, _)| *cell)
     }
 
-    /// The picture, line by line.
+    /// The map, line by line.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = self.header();
-        for (number, (id, holders)) in self.chunks.iter().enumerate().take(MAX_TOLD) {
+        for (number, (id, holders)) in self.chunks.iter().enumerate().take(MAX_LISTED_CHUNKS) {
             let cells: String = (1..=self.cells).map(|cell| self.mark(cell, holders)).collect();
             let left = self.good(holders).count();
             lines.push(format!("{number:>5}  {}  {cells}  {left:>6}", id.short()));
         }
-        let untold = self.chunks.len().saturating_sub(MAX_TOLD);
-        if untold > 0 {
-            lines.push(style(format!("and {untold} more of them")).dim().to_string());
+        let unlisted = self.chunks.len().saturating_sub(MAX_LISTED_CHUNKS);
+        if unlisted > 0 {
+            lines.push(style(format!("and {unlisted} more chunks")).dim().to_string());
         }
         lines
     }
 
-    /// How many copies there are, in a line.
+    /// The numbers of copies in one line.
     pub(super) fn summary(&self) -> String {
         let counts = self.counts();
-        if counts.len() <= MAX_TOLD {
+        if counts.len() <= MAX_LISTED_CHUNKS {
             let counts: Vec<_> = counts.iter().map(ToString::to_string).collect();
             return format!("copies of each chunk: {}", counts.join(" "));
         }
@@ -147,7 +147,7 @@ impl Map {
             *chunks.entry(count).or_default() += 1;
         }
         let parts: Vec<_> = chunks.iter().map(|(copies, chunks)| format!("{copies}: {chunks}")).collect();
-        format!("chunks by their copies: {}", parts.join(", "))
+        format!("chunks by number of copies: {}", parts.join(", "))
     }
 
     fn header(&self) -> Vec<String> {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_map_shows_who_holds_what_and_what_died() {
+    fn the_map_shows_holders_and_lost_copies() {
         let held = [column([(0, true)]), column([(0, true), (1, true)]), column([(1, true)])];
         let mut map = Map::new(&[id(0), id(1)], &held);
         assert_eq!(map.first(), Some((&id(0), vec![1, 2])));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_copy_is_none_and_no_last_good_one_can_be_spared() {
+    fn bad_copies_do_not_count_and_last_copies_are_kept() {
         let held = [column([(0, true), (1, true)]), column([(0, false), (1, true)]), column([(1, true)])];
         let map = Map::new(&[id(0), id(1)], &held);
         assert_eq!(map.counts(), [1, 3]);
@@ -254,25 +254,25 @@ mod tests {
         assert_eq!(map.soonest_found(&[]), Some((3, 0, &named(10))));
         assert_eq!(map.soonest_found(&[3]), Some((2, 2, &named(200))));
         let alone = Map::new(&all, &[on(&all[..3]), on(&all[1..2])]);
-        assert_eq!(alone.soonest_found(&[]), Some((2, 1, &named(20))), "nobody else has the others");
+        assert_eq!(alone.soonest_found(&[]), Some((2, 1, &named(20))), "no other cell has the other chunks");
     }
 
     #[test]
-    fn fifty_cells_and_a_thousand_chunks_fit_a_terminal() {
+    fn fifty_cells_and_many_chunks_fit_a_terminal() {
         let ids: Vec<ChunkId> = (0..1000).map(id).collect();
         let held: Vec<Column> =
             (0..50).map(|_| Column { is_dead: false, copies: ids.iter().map(|id| (*id, true)).collect() }).collect();
         let map = Map::new(&ids, &held);
         let lines = plain(&map);
-        assert_eq!(lines.len(), 2 + MAX_TOLD + 1);
+        assert_eq!(lines.len(), 2 + MAX_LISTED_CHUNKS + 1);
         assert!(lines[0].ends_with("1         2         3         4         5"), "{}", lines[0]);
-        // Two more are the story's indent.
+        // The indent adds two columns.
         assert!(lines.iter().all(|line| line.chars().count() <= 78), "{lines:#?}");
-        assert_eq!(map.summary(), "chunks by their copies: 50: 1000");
+        assert_eq!(map.summary(), "chunks by number of copies: 50: 1000");
     }
 
     #[test]
-    fn without_chunks_there_is_nothing_to_attack() {
+    fn a_map_without_chunks_has_no_target() {
         let map = Map::new(&[], &[Column { is_dead: false, copies: BTreeMap::new() }]);
         assert_eq!((map.first(), map.fewest_copies(), map.lost()), (None, 0, (0, 0)));
         assert_eq!(map.can_spare_copy(1, 7), None);

@@ -1,5 +1,5 @@
-//! How the demo speaks: stages, lines, and a client's progress as lines. Colours only where `console` finds a terminal
-//! that wants them.
+//! What the demo prints: headings, lines, and the progress of puts and gets. Colours appear only if `console` detects a
+//! terminal that supports them.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,13 +11,13 @@ use crate::client::{Notice, Progress};
 use crate::human;
 use crate::id::BLOCK_BYTES;
 
-/// More chunks than this are not told one by one.
-pub(super) const MAX_TOLD: usize = 12;
+/// Up to this many chunks are listed one by one.
+pub(super) const MAX_LISTED_CHUNKS: usize = 12;
 
-/// Columns of a line after its indent.
+/// The width of a line after its indent.
 const MAX_COLUMNS: usize = 78;
 
-/// What the demo consists of.
+/// The stages of the demo.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stage {
     Genesis,
@@ -32,52 +32,52 @@ pub(super) enum Stage {
     Verdict,
 }
 
-/// Begins a stage.
+/// Prints the heading of a stage.
 pub(super) fn heading(stage: Stage) {
     let colour = match stage {
         Stage::Genesis | Stage::Differentiation | Stage::Upload => Style::new().cyan(),
         Stage::Attack | Stage::Chaos | Stage::Corruption | Stage::Liar => Style::new().red(),
         Stage::Healing | Stage::Restore | Stage::Verdict => Style::new().green(),
     };
-    say("");
-    say(colour.bold().apply_to(format!("{stage:?}")));
+    print("");
+    print(colour.bold().apply_to(format!("{stage:?}")));
 }
 
-/// Asks the user for a key. Gone when it was pressed, where a line can go.
-pub(super) fn prompt(ask: bool) {
+/// Shows the prompt between two stages, or removes it if this is a terminal.
+pub(super) fn prompt(show: bool) {
     let term = Term::stdout();
-    if ask {
-        say("");
-        aside("press Enter to go on");
+    if show {
+        print("");
+        note("press Enter to continue");
     } else if term.is_term() {
-        // The prompt, the line that Enter has ended, and the empty one before.
+        // The empty line, the prompt, and the line that Enter ended.
         drop(term.clear_last_lines(3));
     }
 }
 
-/// Says something within a stage.
+/// Prints a line within a stage.
 pub(super) fn line(text: impl Display) {
-    say(format_args!("  {text}"));
+    print(format_args!("  {text}"));
 }
 
-/// Says something that matters less.
-pub(super) fn aside(text: impl Display) {
+/// Prints a line of lesser importance.
+pub(super) fn note(text: impl Display) {
     line(style(text).dim());
 }
 
-/// Says something that is longer than a line; in as many lines as it takes.
-pub(super) fn tell(text: &str) {
+/// Prints a text in as many lines as it needs.
+pub(super) fn paragraph(text: &str) {
     wrapped(text).iter().for_each(line);
 }
 
-/// Says something that the user should not miss; in as many lines as it takes.
+/// Prints a warning in as many lines as it needs.
 pub(super) fn warn(text: &str) {
     for part in wrapped(text) {
         line(style(part).yellow());
     }
 }
 
-/// Breaks a text into lines that fit 80 columns with the indent, where its words allow.
+/// Breaks a text between words into lines that fit 80 columns with the indent.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -92,52 +92,52 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// A line on standard output. Where nobody reads any more, the demo still goes on to its end and cleans up.
-pub(super) fn say(text: impl Display) {
+/// Prints a line. If standard output is closed, the demo still runs to its end and cleans up.
+pub(super) fn print(text: impl Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
-/// Which way the chunks go.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// Into the colony.
-    In,
-    /// Back out of it.
-    Out,
+    Put,
+    /// Out of the colony.
+    Get,
 }
 
-/// Tells of each chunk that is done, or of each tenth of many.
-pub(super) struct Teller {
-    /// None if only what is unusual is told.
-    way: Option<Way>,
+/// Prints the progress of a put or a get: each chunk, or with many chunks each tenth of them.
+pub(super) struct TransferProgress {
+    /// `None` to print notices only.
+    direction: Option<Direction>,
     is_silent: bool,
     chunks: Cell<usize>,
     done: Cell<usize>,
 }
 
-impl Teller {
-    pub(super) fn new(way: Way) -> Self {
-        Self { way: Some(way), is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
+impl TransferProgress {
+    pub(super) fn new(direction: Direction) -> Self {
+        Self { direction: Some(direction), is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
     }
 
-    /// One that tells of nothing that goes well.
-    pub(super) fn quiet() -> Self {
-        Self { way: None, is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
+    /// Prints notices and warnings only.
+    pub(super) fn notices_only() -> Self {
+        Self { direction: None, is_silent: false, chunks: Cell::new(0), done: Cell::new(0) }
     }
 
-    /// One that tells of nothing.
+    /// Prints nothing.
     pub(super) fn silent() -> Self {
-        Self { is_silent: true, ..Self::quiet() }
+        Self { is_silent: true, ..Self::notices_only() }
     }
 
-    fn is_told(&self, done: usize) -> bool {
+    fn is_printed(&self, done: usize) -> bool {
         let chunks = self.chunks.get();
         let tenth = |number: usize| (number * 10).checked_div(chunks);
-        chunks <= MAX_TOLD || tenth(done) != tenth(done - 1)
+        chunks <= MAX_LISTED_CHUNKS || tenth(done) != tenth(done - 1)
     }
 }
 
-impl Progress for Teller {
+impl Progress for TransferProgress {
     fn total(&self, bytes: Option<u64>) {
         let blocks = bytes.unwrap_or_default().div_ceil(BLOCK_BYTES as u64);
         self.chunks.set(usize::try_from(blocks).unwrap_or(usize::MAX));
@@ -149,17 +149,19 @@ impl Progress for Teller {
         }
         let done = self.done.get() + 1;
         self.done.set(done);
-        if !self.is_told(done) {
+        if !self.is_printed(done) {
             return;
         }
         let (of, plain_bytes, sealed_bytes) = (self.chunks.get(), human::bytes(plain), human::bytes(sealed));
         let percent = percent(sealed, plain);
-        match self.way {
-            Some(Way::In) => line(format_args!(
-                "{done} of {of} compressed, sealed, copies safe: {plain_bytes} became {sealed_bytes} ({percent} %)"
+        match self.direction {
+            Some(Direction::Put) => line(format_args!(
+                "chunk {done} of {of} compressed, encrypted, stored: {plain_bytes} to {sealed_bytes} ({percent} %)"
             )),
-            Some(Way::Out) => {
-                line(format_args!("{done} of {of} fetched, hashed, opened: {sealed_bytes} became {plain_bytes}"));
+            Some(Direction::Get) => {
+                line(format_args!(
+                    "chunk {done} of {of} fetched, verified, decrypted: {sealed_bytes} to {plain_bytes}"
+                ));
             }
             None => {}
         }
@@ -172,7 +174,7 @@ impl Progress for Teller {
     }
 }
 
-/// How much of `whole` is `part`, as a whole number.
+/// `part` of `whole` in percent, rounded; 100 if `whole` is 0.
 pub(super) fn percent(part: u64, whole: u64) -> u64 {
     (part * 100 + whole / 2).checked_div(whole).unwrap_or(100)
 }
@@ -181,20 +183,20 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn told(chunks: usize) -> usize {
-        let teller = Teller::new(Way::Out);
-        teller.total(Some((chunks * BLOCK_BYTES) as u64));
-        (1..=chunks).filter(|&done| teller.is_told(done)).count()
+    fn printed(chunks: usize) -> usize {
+        let progress = TransferProgress::new(Direction::Get);
+        progress.total(Some((chunks * BLOCK_BYTES) as u64));
+        (1..=chunks).filter(|&done| progress.is_printed(done)).count()
     }
 
     #[test]
-    fn few_chunks_are_told_one_by_one_and_many_by_tenths() {
-        assert_eq!((told(1), told(MAX_TOLD)), (1, MAX_TOLD));
-        assert_eq!((told(MAX_TOLD + 1), told(25), told(3000)), (10, 10, 10));
+    fn few_chunks_print_each_and_many_print_tenths() {
+        assert_eq!((printed(1), printed(MAX_LISTED_CHUNKS)), (1, MAX_LISTED_CHUNKS));
+        assert_eq!((printed(MAX_LISTED_CHUNKS + 1), printed(25), printed(3000)), (10, 10, 10));
     }
 
     #[test]
-    fn a_long_text_is_broken_between_words() {
+    fn long_texts_break_between_words() {
         let text = "eight ch ".repeat(30);
         let lines = wrapped(&text);
         assert!(lines.len() == 4 && lines.iter().all(|line| line.len() <= MAX_COLUMNS), "{lines:#?}");
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn percents_are_rounded_and_never_divide_by_nothing() {
+    fn percent_rounds_and_never_divides_by_zero() {
         assert_eq!((percent(1, 3), percent(2, 3), percent(0, 0)), (33, 67, 100));
     }
 }

@@ -1,5 +1,4 @@
-//! The files that the demo makes: one that compresses well in some parts and not at all in others, and one that is
-//! quick to put.
+//! The generated files: one of which parts compress well and parts not at all, and one that is quick to store.
 
 use std::io::{self, Write};
 
@@ -18,10 +17,10 @@ const WORDS: [&str; 32] = [
     "again", "soon", "twice", "and", "but", "while", "until",
 ];
 
-/// Bytes of the first.
+/// The size of the first file.
 pub(super) const SAMPLE_BYTES: u64 = (TEXT_BYTES + RANDOM_BYTES + REST_BYTES) as u64;
 
-/// Writes the first.
+/// Writes the first file.
 pub(super) fn write(to: &mut impl Write, rng: &mut Rng) -> io::Result<()> {
     to.write_all(text(TEXT_BYTES, rng).as_bytes())?;
     let mut noise = vec![0; RANDOM_BYTES];
@@ -30,7 +29,7 @@ pub(super) fn write(to: &mut impl Write, rng: &mut Rng) -> io::Result<()> {
     to.write_all(text(REST_BYTES, rng).as_bytes())
 }
 
-/// Writes a file of so many blocks, which differ, and are the same few words over and over.
+/// Writes the second file: `count` different blocks, each a short text repeated.
 pub(super) fn write_letters(to: &mut impl Write, count: usize, rng: &mut Rng) -> io::Result<()> {
     for number in 1..=count {
         let line = format!("Letter {number}: {}\n", text(200, rng));
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_letter_is_a_block_of_its_own() {
+    fn each_letter_is_a_block() {
         let mut bytes = Vec::new();
         write_letters(&mut bytes, 4, &mut Rng::with_seed(1)).unwrap();
         assert_eq!(bytes.len(), 4 * BLOCK_BYTES);
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_has_its_size_and_is_half_text() {
+    fn the_sample_has_text_and_random_bytes() {
         let mut bytes = Vec::new();
         write(&mut bytes, &mut Rng::with_seed(1)).unwrap();
         assert_eq!(bytes.len(), TEXT_BYTES + RANDOM_BYTES + REST_BYTES);

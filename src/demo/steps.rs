@@ -1,4 +1,4 @@
-//! A demo that waits for its audience: the next stage begins when somebody presses Enter.
+//! Waiting for Enter between the stages (`--step`).
 
 use std::cell::Cell;
 use std::io::{self, BufRead};
@@ -10,11 +10,11 @@ use crate::client::StopSignal;
 use crate::demo::DemoError;
 use crate::demo::narration::{Stage, heading, prompt};
 
-/// How often the user's wish to stop is looked at.
-const STOP_LOOK: Duration = Duration::from_millis(100);
+/// How often the stop signal is checked.
+const STOP_POLL: Duration = Duration::from_millis(100);
 
 pub(super) struct Steps {
-    /// Each time Enter is pressed; none if nobody is waited for.
+    /// Receives each press of Enter; `None` without `--step`.
     keys: Option<Receiver<()>>,
     is_first: Cell<bool>,
 }
@@ -24,11 +24,11 @@ impl Steps {
         Self { keys: wait.then(keys), is_first: Cell::new(true) }
     }
 
-    /// Begins a stage, when the user wants it to. The first one begins by itself.
+    /// Starts a stage, after Enter with `--step`. The first stage starts at once.
     pub(super) fn stage(&self, stage: Stage, stop: &StopSignal) -> Result<(), DemoError> {
         if let Some(keys) = self.keys.as_ref().filter(|_| !self.is_first.get()) {
             prompt(true);
-            // What was pressed before was not meant for this.
+            // Ignore what was pressed before the prompt.
             while keys.try_recv().is_ok() {}
             wait(keys, stop)?;
             prompt(false);
@@ -39,27 +39,27 @@ impl Steps {
     }
 }
 
-/// Who ends the input presses nothing any more: the demo goes on without.
+/// Waits for Enter. At the end of the input the demo continues without waiting.
 fn wait(keys: &Receiver<()>, stop: &StopSignal) -> Result<(), DemoError> {
     loop {
         if stop.is_set() {
             return Err(DemoError::Stopped);
         }
-        match keys.recv_timeout(STOP_LOOK) {
+        match keys.recv_timeout(STOP_POLL) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
 }
 
-/// Reads lines for as long as there are any. Nothing else can wait for a line and for the user's wish to stop.
+/// Reads standard input on a thread of its own, so that the demo can wait for a line and for the stop signal at once.
 fn keys() -> Receiver<()> {
-    let (tell, keys) = mpsc::sync_channel(1);
+    let (sender, keys) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let lines = io::stdin().lock().lines();
         for _ in lines.map_while(Result::ok) {
-            // One too many is one too many.
-            let _ = tell.try_send(());
+            // A full channel already holds one press.
+            let _ = sender.try_send(());
         }
     });
     keys
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_goes_on_the_end_of_input_too_and_a_stop_ends_it() {
-        let (tell, keys) = mpsc::sync_channel(1);
-        tell.send(()).unwrap();
+    fn enter_and_end_of_input_continue_and_stop_ends() {
+        let (sender, keys) = mpsc::sync_channel(1);
+        sender.send(()).unwrap();
         let stop = StopSignal::default();
         assert!(wait(&keys, &stop).is_ok());
-        drop(tell);
+        drop(sender);
         assert!(wait(&keys, &stop).is_ok());
-        let (_tell, keys) = mpsc::sync_channel(1);
+        let (_sender, keys) = mpsc::sync_channel(1);
         stop.set();
         assert!(matches!(wait(&keys, &stop), Err(DemoError::Stopped)));
     }

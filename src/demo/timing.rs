@@ -1,37 +1,37 @@
-//! How the demo's cells live: quicker than real ones, by options that real cells have.
+//! The settings of the demo's cells: ordinary settings with shorter times, so that a viewer need not wait.
 
 use crate::id::DEFAULT_COPIES;
 
-/// Below so many active cells a colony has no guard, since every cell is needed for copies.
+/// A colony with fewer active cells has no guard, because every cell is needed for copies.
 pub(super) const MIN_CELLS_FOR_GUARDS: usize = 4;
-/// A guard looks at copies at random. Among more than these, one that is bad is not found while somebody watches.
-const MAX_WATCHED_COPIES: u64 = 400;
-/// What a cell that looks at all of its copies needs for each, in milliseconds, however slow the disk that all share.
+/// Guards audit random copies. Among more copies than this, a bad one is not found within the time of the demo.
+const MAX_GUARDED_COPIES: u64 = 400;
+/// The time that a scrub gets for each copy, in milliseconds: enough for a slow disk that all cells share.
 const SCRUB_COPY_MS: u64 = 50;
 
-/// Who finds a bad copy.
+/// How a bad copy is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
-    /// The guards, by their audits.
+pub(super) enum Detection {
+    /// By the audits of guards.
     Guards,
-    /// The cell that has it, by its own scrub: there are no guards, or too many copies.
+    /// By the scrub of the cell that has it: there are no guards, or too many copies for them.
     Scrub,
-    /// Both, since bytes flip wherever it pleases them, and nobody is set aside for long.
+    /// By both, with short isolations: any cell can have bad copies.
     Chaos,
 }
 
-impl Watch {
-    /// Who can, once `living` cells are left, in a colony with a file of so many blocks.
-    pub(super) fn of(living: usize, blocks: u64) -> Self {
+impl Detection {
+    /// The way that works with `running` cells and a file of `blocks` blocks.
+    pub(super) fn of(running: usize, blocks: u64) -> Self {
         let copies = blocks * u64::from(DEFAULT_COPIES);
-        if living >= MIN_CELLS_FOR_GUARDS && copies <= MAX_WATCHED_COPIES { Self::Guards } else { Self::Scrub }
+        if running >= MIN_CELLS_FOR_GUARDS && copies <= MAX_GUARDED_COPIES { Self::Guards } else { Self::Scrub }
     }
 }
 
-/// What the cells are told with `--set`. Times have the order that they have in real life, and are only shorter:
-/// silence, then the sooner the fewer copies are left, then one holder after the other.
-pub(super) fn settings(cells: usize, blocks: u64, watch: Watch) -> Vec<String> {
-    // Many cells on one machine take long to start, and shall all be stem cells at first.
+/// The settings of the cells, as `--set` takes them. The times keep the order of their defaults: first the silence, then
+/// the heal delays (fewer copies, shorter delay), then the step from one holder to the next.
+pub(super) fn settings(cells: usize, blocks: u64, detection: Detection) -> Vec<String> {
+    // Many cells on one machine take long to start, and genesis shows all of them as stem cells.
     let differentiate_after_ms = (250 * cells).max(3000);
     let mut settings = vec![
         format!("differentiate_after_ms={differentiate_after_ms}"),
@@ -43,10 +43,10 @@ pub(super) fn settings(cells: usize, blocks: u64, watch: Watch) -> Vec<String> {
         "unheard_ms=10000".to_owned(),
         "audit_rate=\"8 MiB\"".to_owned(),
     ];
-    if watch != Watch::Guards {
+    if detection != Detection::Guards {
         settings.push(format!("scrub_period_ms={}", 12_000 + SCRUB_COPY_MS * blocks));
     }
-    if watch == Watch::Chaos {
+    if detection == Detection::Chaos {
         settings.extend(["strike_window_ms=10000".to_owned(), "isolation_ms=15000".to_owned()]);
     }
     settings
@@ -57,15 +57,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guards_watch_where_there_are_guards_and_few_copies() {
-        assert_eq!((Watch::of(5, 6), Watch::of(4, 80)), (Watch::Guards, Watch::Guards));
-        assert_eq!((Watch::of(3, 6), Watch::of(5, 81)), (Watch::Scrub, Watch::Scrub));
+    fn guards_detect_if_there_are_guards_and_few_copies() {
+        assert_eq!((Detection::of(5, 6), Detection::of(4, 80)), (Detection::Guards, Detection::Guards));
+        assert_eq!((Detection::of(3, 6), Detection::of(5, 81)), (Detection::Scrub, Detection::Scrub));
     }
 
     #[test]
-    fn real_cells_take_every_setting() {
-        for (cells, blocks, watch) in [(1, 0, Watch::Scrub), (9, 6, Watch::Chaos), (50, 1 << 20, Watch::Guards)] {
-            for setting in settings(cells, blocks, watch) {
+    fn cells_accept_every_setting() {
+        for (cells, blocks, detection) in
+            [(1, 0, Detection::Scrub), (9, 6, Detection::Chaos), (50, 1 << 20, Detection::Guards)]
+        {
+            for setting in settings(cells, blocks, detection) {
                 let mut config = crate::config::Config::default();
                 config.apply(&crate::config::Overrides::parse_set(&setting).unwrap()).unwrap();
                 config.check().unwrap();

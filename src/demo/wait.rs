@@ -1,4 +1,4 @@
-//! Waiting: for a condition, up to a deadline, and no longer than the user wants.
+//! Waiting for a condition, up to a deadline, or until the user stops the demo.
 
 // A shell: it waits.
 #![allow(clippy::disallowed_methods)]
@@ -9,63 +9,63 @@ use std::time::{Duration, Instant};
 use crate::client::StopSignal;
 use crate::demo::DemoError;
 
-/// How long the cells may take to start, to know each other, or to notice anything. A small board with fifty of them
-/// is slow; a cell that cannot start says so at once.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-/// How long the colony may take to heal, besides the time that the bytes need.
-pub(super) const HEALING: Duration = Duration::from_mins(3);
-/// Bytes a second that a busy small board moves at least.
-const SLOW_BYTES: u64 = 256 << 10;
-/// How often a condition is looked at where a look costs little.
-const LOOK: Duration = Duration::from_millis(10);
-/// How often the cells are asked, or their folders looked at.
-pub(super) const LOOK_AT_CELLS: Duration = Duration::from_millis(100);
+/// Timeout for cells to start, to find each other, or to notice a change. A small board with fifty cells is slow; a cell
+/// that cannot start ends at once.
+pub(super) const CELL_TIMEOUT: Duration = Duration::from_mins(1);
+/// Timeout for healing, in addition to the time for the bytes.
+pub(super) const HEALING_TIMEOUT: Duration = Duration::from_mins(3);
+/// The speed of a busy small board, in bytes a second.
+const SLOW_BYTES_PER_S: u64 = 256 << 10;
+/// The interval between two checks of a cheap condition.
+const POLL: Duration = Duration::from_millis(10);
+/// The interval between two checks that query cells or read their folders.
+const POLL_CELLS: Duration = Duration::from_millis(100);
 
-/// How long the healing of so many bytes may take.
-pub(super) fn healing_of(bytes: u64) -> Duration {
-    HEALING + Duration::from_secs(bytes / SLOW_BYTES)
+/// Timeout for healing this many bytes.
+pub(super) fn healing_timeout(bytes: u64) -> Duration {
+    HEALING_TIMEOUT + Duration::from_secs(bytes / SLOW_BYTES_PER_S)
 }
 
-/// Until when something may take.
+/// A timeout that has started.
 pub(super) struct Deadline {
     began: Instant,
-    patience: Duration,
-    look: Duration,
+    timeout: Duration,
+    poll: Duration,
 }
 
 impl Deadline {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { began: Instant::now(), patience, look: LOOK }
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { began: Instant::now(), timeout, poll: POLL }
     }
 
-    /// The same, for conditions that are dear to look at.
-    pub(super) fn of_cells(patience: Duration) -> Self {
-        Self { look: LOOK_AT_CELLS, ..Self::new(patience) }
+    /// For conditions that are expensive to check.
+    pub(super) fn of_cells(timeout: Duration) -> Self {
+        Self { poll: POLL_CELLS, ..Self::new(timeout) }
     }
 
-    /// Seconds since the wait began.
+    /// Seconds since the start.
     pub(super) fn seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Looks again and again until `look` finds something. `trouble` is what is said if it never does.
+    /// Polls `check` until it returns a value. `condition` describes the state that a timeout reports.
     pub(super) fn wait<T>(
         &self,
         stop: &StopSignal,
-        trouble: &str,
-        mut look: impl FnMut() -> Result<Option<T>, DemoError>,
+        condition: &str,
+        mut check: impl FnMut() -> Result<Option<T>, DemoError>,
     ) -> Result<T, DemoError> {
         loop {
             if stop.is_set() {
                 return Err(DemoError::Stopped);
             }
-            if let Some(found) = look()? {
+            if let Some(found) = check()? {
                 return Ok(found);
             }
-            if self.began.elapsed() > self.patience {
-                return Err(DemoError::Late { trouble: trouble.to_owned(), seconds: self.patience.as_secs() });
+            if self.began.elapsed() > self.timeout {
+                return Err(DemoError::Timeout { condition: condition.to_owned(), seconds: self.timeout.as_secs() });
             }
-            thread::sleep(self.look);
+            thread::sleep(self.poll);
         }
     }
 }
@@ -75,19 +75,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_never_comes_is_named_and_a_user_who_stops_is_obeyed() {
+    fn a_timeout_names_the_condition_and_stop_ends_the_wait() {
         let stop = StopSignal::default();
         let none = Deadline::new(Duration::from_millis(30));
-        let late = none.wait::<()>(&stop, "no cell sang", || Ok(None)).unwrap_err();
-        assert_eq!(late.to_string(), "no cell sang, after 0 s");
-        let mut looks = 0;
+        let late = none.wait::<()>(&stop, "cell 7 is not active", || Ok(None)).unwrap_err();
+        assert_eq!(late.to_string(), "timed out after 0 s: cell 7 is not active");
+        let mut checks = 0;
         let third = none.wait(&stop, "", || {
-            looks += 1;
-            Ok((looks == 1).then_some(looks))
+            checks += 1;
+            Ok((checks == 1).then_some(checks))
         });
-        assert_eq!(third.unwrap(), 1, "what is there is found, however late it is");
+        assert_eq!(third.unwrap(), 1, "a condition that holds is reported, even after the deadline");
         stop.set();
-        let stopped = Deadline::new(PATIENCE).wait::<()>(&stop, "", || Ok(None));
+        let stopped = Deadline::new(CELL_TIMEOUT).wait::<()>(&stop, "", || Ok(None));
         assert!(matches!(stopped, Err(DemoError::Stopped)));
     }
 }

@@ -1,27 +1,26 @@
-//! A disk with the bytes left out: of each copy it knows the length and whether its bytes are still the right ones.
+//! A disk without bytes: of each copy it has the length, and whether its bytes are still the right ones.
 //!
-//! A copy is durable once it is there, as the store promises of an acknowledged put; so is what the cell asked to be
-//! kept. What it only noted may be lost in a crash.
+//! A stored copy is durable, as the store promises for an acknowledged put, and so is the saved state of the cell. The
+//! recorded holders of a chunk can be lost in a crash.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use cellsync::cell::{LocalCopy, SavedState, StoreStats};
-use cellsync::id::CellId;
-use cellsync::id::{ChunkId, MAX_CHUNK_BYTES};
+use cellsync::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
 
-/// Copies told at once to a cell that starts.
+/// Copies in one page of the listing after the start.
 const PAGE: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
     pub(crate) len: u32,
-    /// Do the bytes still hash to the chunk's name?
+    /// Do the bytes still hash to the chunk's id?
     pub(crate) good: bool,
     copies: u8,
     holders: Vec<CellId>,
-    /// Holders that were noted and may not be on the disk yet.
-    noted: Option<Vec<CellId>>,
+    /// Newer holders, which may not be on the disk yet.
+    unsynced_holders: Option<Vec<CellId>>,
 }
 
 #[derive(Debug, Clone)]
@@ -31,15 +30,15 @@ pub(crate) struct Disk {
     copies: BTreeMap<ChunkId, Copy>,
     capacity_bytes: u64,
     used_bytes: u64,
-    /// Bad copies that were set aside since the disk was made.
+    /// Bad copies that were quarantined.
     pub(crate) quarantined: u64,
 }
 
-/// What a disk says to a chunk that is brought.
+/// The result of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
-    New,
-    HereAlready,
+pub(crate) enum PutResult {
+    Stored,
+    AlreadyPresent,
     NoRoom,
 }
 
@@ -64,7 +63,7 @@ impl Disk {
         self.copies.get(id)
     }
 
-    /// The first copy after this name; after the last, the first of all.
+    /// The first chunk after this id; after the last one, the first of all.
     pub(crate) fn after(&self, id: &ChunkId) -> Option<ChunkId> {
         let mut later = self.copies.range((std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded));
         later.next().or_else(|| self.copies.first_key_value()).map(|(id, _)| *id)
@@ -78,16 +77,16 @@ impl Disk {
         self.copies.len()
     }
 
-    pub(crate) fn put(&mut self, held: &LocalCopy) -> Taken {
-        let room = self.stats();
-        match self.copies.entry(held.id) {
-            Entry::Occupied(_) => Taken::HereAlready,
-            Entry::Vacant(_) if room.full => Taken::NoRoom,
-            Entry::Vacant(place) => {
-                let holders = held.holders.clone();
-                place.insert(Copy { len: held.len, good: true, copies: held.copies, holders, noted: None });
-                self.used_bytes += u64::from(held.len);
-                Taken::New
+    pub(crate) fn put(&mut self, copy: &LocalCopy) -> PutResult {
+        let is_full = self.stats().full;
+        match self.copies.entry(copy.id) {
+            Entry::Occupied(_) => PutResult::AlreadyPresent,
+            Entry::Vacant(_) if is_full => PutResult::NoRoom,
+            Entry::Vacant(vacant) => {
+                let LocalCopy { len, copies, ref holders, .. } = *copy;
+                vacant.insert(Copy { len, good: true, copies, holders: holders.clone(), unsynced_holders: None });
+                self.used_bytes += u64::from(len);
+                PutResult::Stored
             }
         }
     }
@@ -104,35 +103,35 @@ impl Disk {
         }
     }
 
-    /// Flips a bit of this copy behind the cell's back.
-    pub(crate) fn rot(&mut self, id: &ChunkId) {
+    /// Flips a bit of this copy. The cell is not notified.
+    pub(crate) fn corrupt(&mut self, id: &ChunkId) {
         self.copies.get_mut(id).unwrap().good = false;
     }
 
-    pub(crate) fn note(&mut self, id: &ChunkId, holders: Vec<CellId>) {
+    pub(crate) fn set_holders(&mut self, id: &ChunkId, holders: Vec<CellId>) {
         if let Some(copy) = self.copies.get_mut(id) {
-            copy.noted = Some(holders);
+            copy.unsynced_holders = Some(holders);
         }
     }
 
-    /// The power fails: each note is on the disk or is not, as luck will have it.
+    /// The power fails: newer holders reach the disk or are lost, at random.
     pub(crate) fn crash(&mut self, rng: &mut fastrand::Rng) {
         for copy in self.copies.values_mut() {
-            if let Some(noted) = copy.noted.take()
+            if let Some(holders) = copy.unsynced_holders.take()
                 && rng.bool()
             {
-                copy.holders = noted;
+                copy.holders = holders;
             }
         }
     }
 
-    /// What the store lists after a start, page by page.
+    /// The listing after the start, page by page.
     pub(crate) fn pages(&self) -> Vec<Vec<LocalCopy>> {
-        let held = |(id, copy): (&ChunkId, &Copy)| {
-            let holders = copy.noted.as_ref().unwrap_or(&copy.holders).clone();
+        let local_copy = |(id, copy): (&ChunkId, &Copy)| {
+            let holders = copy.unsynced_holders.as_ref().unwrap_or(&copy.holders).clone();
             LocalCopy { id: *id, len: copy.len, copies: copy.copies, holders }
         };
-        let all: Vec<LocalCopy> = self.copies.iter().map(held).collect();
+        let all: Vec<LocalCopy> = self.copies.iter().map(local_copy).collect();
         all.chunks(PAGE).map(<[LocalCopy]>::to_vec).collect()
     }
 }
@@ -141,17 +140,17 @@ impl Disk {
 mod tests {
     use super::*;
 
-    fn held(byte: u8, len: u32) -> LocalCopy {
+    fn copy(byte: u8, len: u32) -> LocalCopy {
         LocalCopy { id: ChunkId::from_bytes([byte; 32]), len, copies: 5, holders: vec![CellId::from_bytes([1; 16])] }
     }
 
     #[test]
-    fn a_disk_takes_what_fits_once_and_lists_in_a_ring() {
+    fn a_disk_stores_what_fits_once_and_lists_it_in_a_ring() {
         let mut disk = Disk::new(CellId::from_bytes([1; 16]), (MAX_CHUNK_BYTES as u64) + 10);
-        assert_eq!(disk.put(&held(3, 8)), Taken::New);
-        assert_eq!(disk.put(&held(3, 8)), Taken::HereAlready);
-        assert_eq!(disk.put(&held(9, 8)), Taken::New);
-        assert_eq!(disk.put(&held(4, 8)), Taken::NoRoom);
+        assert_eq!(disk.put(&copy(3, 8)), PutResult::Stored);
+        assert_eq!(disk.put(&copy(3, 8)), PutResult::AlreadyPresent);
+        assert_eq!(disk.put(&copy(9, 8)), PutResult::Stored);
+        assert_eq!(disk.put(&copy(4, 8)), PutResult::NoRoom);
         let id = |byte| ChunkId::from_bytes([byte; 32]);
         assert_eq!(disk.after(&id(3)), Some(id(9)));
         assert_eq!(disk.after(&id(9)), Some(id(3)));
@@ -160,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_may_lose_notes_but_no_copy() {
+    fn a_crash_can_lose_holders_but_no_copy() {
         let (mut kept, mut lost) = (0, 0);
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..100 {
             let mut disk = Disk::new(CellId::from_bytes([1; 16]), 1 << 30);
-            disk.put(&held(3, 8));
-            disk.note(&ChunkId::from_bytes([3; 32]), vec![]);
+            disk.put(&copy(3, 8));
+            disk.set_holders(&ChunkId::from_bytes([3; 32]), vec![]);
             disk.crash(&mut rng);
             match disk.pages()[0][0].holders.len() {
                 0 => kept += 1,

@@ -1,12 +1,14 @@
-//! The colony in virtual time: the same [`cellsync::cell::Cell`] that the daemon runs, up to thousands of it, with a
-//! network, disks and neighbours that misbehave as a seed says, and a [`judge`] who knows everything and says when a
-//! promise is broken.
+//! The simulation: a colony in virtual time. It runs up to thousands of the same [`cellsync::cell::Cell`] that the
+//! daemon runs. A seed decides how network, disks and other cells misbehave, and a [`checker`] that sees the whole
+//! world panics when the colony breaks a promise.
 //!
-//! [`world`] moves time on, [`host`] does for one cell what `node::driver` does on a real board, [`calls`] is what cells
-//! say to each other, [`network`] and [`disk`] are how that goes wrong. The other modules are tests, by what they are
-//! about. A test that fails prints the line that runs it again, to the same trace. With `WATCH=` and the start of a
-//! chunk's or cell's name before that line, and `-- --nocapture` behind it, each input and output that has it in it is
-//! printed too.
+//! [`world`] advances the time, [`board`] does for one cell what `node::driver` does in the daemon, [`requests`] are
+//! the HTTP requests between cells, [`network`] and [`disk`] can fail, and [`scenario`] is what tests use. The other
+//! modules are tests, by subject.
+//!
+//! A test that fails prints the command that replays it with the same trace. To see what happens to one chunk or cell,
+//! put `WATCH=` and the beginning of its id before that command, and `-- --nocapture` after it: each input and output
+//! with that text is printed.
 //!
 //! `just traces` checks that a refactoring does not change what cells decide. It sets `TRACES=target/traces.txt`; each
 //! world then appends the line `name cells seed trace` to that file when it ends. The sorted file is the same for each
@@ -14,19 +16,23 @@
 //! tests were renamed, compare without the first column: `cut -d ' ' -f 2- traces.txt | sort`. [`trace`] describes what
 //! is hashed.
 //!
-//! Who breaks a rule of `cell` sees these fail, among others:
+//! If a rule of `cell` is broken, these tests fail, among others:
 //!
-//! | rule broken | what notices |
+//! | broken rule | test |
 //! |---|---|
-//! | silence alone is death, with no probe | `a_cell_whose_beacons_are_swallowed_but_that_answers_is_not_dead` |
-//! | all holders heal at once, with no rank | bytes moved: `after_two_deaths_…`, `the_first_in_rank_…`, all churn |
-//! | an alert is believed | `forged_alerts_change_nothing_but_counters` |
+//! | a silent cell is dead without a probe | `a_cell_that_answers_probes_is_not_dead` |
+//! | all holders heal at once, without rank | bytes moved: `after_two_deaths_…`, `the_first_in_rank_…`, all churn |
+//! | an alert is believed | `forged_alerts_change_only_counters` |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
-// Nothing here is so large that a cast loses something.
+// No number here is so large that a cast truncates it.
 #![allow(clippy::cast_possible_truncation)]
 
 #[cfg(test)]
-mod calls;
+mod attacks;
+#[cfg(test)]
+mod board;
+#[cfg(test)]
+mod checker;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
@@ -38,19 +44,15 @@ mod draining;
 #[cfg(test)]
 mod healing;
 #[cfg(test)]
-mod host;
-#[cfg(test)]
-mod judge;
-#[cfg(test)]
-mod liars;
-#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod partitions;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
-mod scene;
+mod scenario;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]

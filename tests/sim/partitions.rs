@@ -1,78 +1,78 @@
-//! The network is cut in parts, and comes together again.
+//! The network is partitioned and joined again.
 
-use crate::scene::{Scene, each};
+use crate::scenario::{Scenario, for_each_seed};
 
 const MINUTE: u64 = 60_000;
 
-impl Scene {
-    /// Cuts these boards off. Each side has to make the copies that it lacks.
-    fn cut(&mut self, off: &[usize]) {
-        let owed = self.judge.bytes_to_make(&self.world, |index| !off.contains(&index))
-            + self.judge.bytes_to_make(&self.world, |index| off.contains(&index));
-        self.judge.owed_bytes += owed;
-        self.judge.impatient = false;
-        for &index in off {
-            self.world.hosts[index].side = 1;
+impl Scenario {
+    /// Separates these boards from the others. Each side must make the copies that it lacks.
+    fn partition(&mut self, separated: &[usize]) {
+        let missing = self.checker.bytes_missing_among(&self.world, |index| !separated.contains(&index))
+            + self.checker.bytes_missing_among(&self.world, |index| separated.contains(&index));
+        self.checker.lost_bytes += missing;
+        self.checker.deadlines_apply = false;
+        for &index in separated {
+            self.world.boards[index].partition = 1;
         }
     }
 
     fn join(&mut self) {
-        self.world.hosts.iter_mut().for_each(|host| host.side = 0);
+        self.world.boards.iter_mut().for_each(|board| board.partition = 0);
     }
 }
 
 #[test]
-fn a_third_that_is_cut_off_and_comes_back_brings_no_storm_and_loses_nothing() {
-    each("a_third_that_is_cut_off", &[9, 12, 30], 4, |plan| {
-        let mut scene = Scene::settled(plan);
-        scene.store(200, 5);
-        let third = scene.world.some_up(scene.world.hosts.len() / 3);
-        scene.cut(&third);
-        scene.pass(10 * MINUTE);
-        scene.judge.moved_no_more_than_was_lost(&scene.world);
-        scene.join();
-        scene.nothing_moves_for(20 * MINUTE);
-        assert!(scene.judge.is_whole(&scene.world));
-        assert!(scene.roles_are_right());
+fn a_third_that_is_cut_off_and_returns_causes_no_transfers() {
+    for_each_seed("a_third_that_is_cut_off", &[9, 12, 30], 4, |plan| {
+        let mut scenario = Scenario::settled(plan);
+        scenario.put(200, 5);
+        let third = scenario.world.random_running(scenario.world.boards.len() / 3);
+        scenario.partition(&third);
+        scenario.pass(10 * MINUTE);
+        scenario.checker.assert_moved_at_most_lost(&scenario.world);
+        scenario.join();
+        scenario.assert_nothing_moves_for(20 * MINUTE);
+        assert!(scenario.checker.is_fully_replicated(&scenario.world));
+        assert!(scenario.has_correct_roles());
     });
 }
 
 #[test]
-fn deaths_on_both_sides_of_a_cut_are_healed_when_it_ends() {
-    each("deaths_on_both_sides", &[12], 6, |plan| {
-        let mut scene = Scene::settled(plan);
-        scene.store(100, 5);
-        let half = scene.world.some_up(6);
-        scene.cut(&half);
-        scene.pass(MINUTE);
-        let there = scene.world.up().into_iter().find(|index| !half.contains(index)).unwrap();
-        for index in [half[0], there] {
-            if scene.can_spare(index, 1) {
-                scene.world.kill(index);
+fn deaths_on_both_sides_of_a_partition_heal_when_it_ends() {
+    for_each_seed("deaths_on_both_sides", &[12], 6, |plan| {
+        let mut scenario = Scenario::settled(plan);
+        scenario.put(100, 5);
+        let half = scenario.world.random_running(6);
+        scenario.partition(&half);
+        scenario.pass(MINUTE);
+        let other = scenario.world.running().into_iter().find(|index| !half.contains(index)).unwrap();
+        for index in [half[0], other] {
+            if scenario.can_spare(index, 1) {
+                scenario.world.destroy(index);
             }
         }
-        scene.pass(5 * MINUTE);
-        scene.join();
-        scene.judge.impatient = true;
-        scene.until_whole();
-        scene.nothing_moves_for(15 * MINUTE);
+        scenario.pass(5 * MINUTE);
+        scenario.join();
+        scenario.checker.deadlines_apply = true;
+        scenario.until_fully_replicated();
+        scenario.assert_nothing_moves_for(15 * MINUTE);
     });
 }
 
 #[test]
-fn a_cell_on_a_bad_cable_moves_nothing() {
-    each("a_cell_on_a_bad_cable", &[6, 12], 4, |plan| {
-        let mut scene = Scene::settled(plan);
-        scene.store(100, 5);
-        let one = scene.world.some_up(1);
+fn a_cell_on_a_bad_cable_moves_no_byte() {
+    for_each_seed("a_cell_on_a_bad_cable", &[6, 12], 4, |plan| {
+        let mut scenario = Scenario::settled(plan);
+        scenario.put(100, 5);
+        let one = scenario.world.random_running(1);
         for _ in 0..8 {
-            let ms = scene.world.rng.u64(3_000..70_000);
-            scene.cut(&one);
-            scene.nothing_moves_for(ms);
-            scene.join();
-            let ms = scene.world.rng.u64(10_000..40_000);
-            scene.nothing_moves_for(ms);
+            let ms = scenario.world.rng.u64(3_000..70_000);
+            scenario.partition(&one);
+            scenario.assert_nothing_moves_for(ms);
+            scenario.join();
+            let ms = scenario.world.rng.u64(10_000..40_000);
+            scenario.assert_nothing_moves_for(ms);
         }
-        scene.nothing_moves_for(15 * MINUTE);
+        scenario.assert_nothing_moves_for(15 * MINUTE);
     });
 }

@@ -1,55 +1,54 @@
-//! Roles are taken by need, with no vote, and stay.
+//! Roles follow from need, without a vote, and are stable.
 
 use cellsync::cell::Event;
 use cellsync::wire::beacon::Role;
 
 use crate::network::Link;
-use crate::scene::{Scene, each};
+use crate::scenario::{Scenario, for_each_seed};
 use crate::world::Plan;
 
-fn roles_taken(scene: &Scene) -> usize {
-    scene.world.events().filter(|(_, _, event)| matches!(event, Event::Role(_))).count()
+fn role_changes(scenario: &Scenario) -> usize {
+    scenario.world.events().filter(|(_, _, event)| matches!(event, Event::Role(_))).count()
 }
 
 #[test]
-fn roles_settle_as_the_rule_says_and_stay() {
-    each("roles_settle", &[3, 4, 8, 15, 16, 60], 2, |plan| {
-        for link in [Link::WIRE, Link::WIFI] {
-            let mut scene = Scene::settled(Plan { link, ..plan.clone() });
-            assert!(scene.roles_are_right(), "{} guards", scene.world.with_role(Role::Guard).len());
-            let taken = roles_taken(&scene);
-            assert_eq!(taken, plan.cells, "each cell takes one role");
-            scene.pass(600_000);
-            assert_eq!(roles_taken(&scene), taken, "and keeps it");
+fn each_cell_takes_one_role_and_keeps_it() {
+    for_each_seed("each_cell_takes_one_role", &[3, 4, 8, 15, 16, 60], 2, |plan| {
+        for link in [Link::WIRED, Link::WIFI] {
+            let mut scenario = Scenario::settled(Plan { link, ..plan.clone() });
+            assert!(scenario.has_correct_roles(), "{} guards", scenario.world.with_role(Role::Guard).len());
+            assert_eq!(role_changes(&scenario), plan.cells);
+            scenario.pass(600_000);
+            assert_eq!(role_changes(&scenario), plan.cells);
         }
     });
 }
 
 #[test]
 fn a_dead_guard_is_replaced() {
-    each("a_dead_guard", &[5, 12, 40], 3, |plan| {
-        let mut scene = Scene::settled(plan);
-        for guard in scene.world.with_role(Role::Guard) {
-            scene.kill(guard);
+    for_each_seed("a_dead_guard", &[5, 12, 40], 3, |plan| {
+        let mut scenario = Scenario::settled(plan);
+        for guard in scenario.world.with_role(Role::Guard) {
+            scenario.destroy(guard);
         }
-        assert!(!scene.roles_are_right());
-        let settling_ms = scene.settling_ms();
-        scene.until(settling_ms + 10_000, "roles are right again", Scene::roles_are_right);
+        assert!(!scenario.has_correct_roles());
+        let settling_ms = scenario.settling_ms();
+        scenario.until(settling_ms + 10_000, "the roles are correct again", Scenario::has_correct_roles);
     });
 }
 
 #[test]
-fn roles_follow_a_colony_that_shrinks_from_twelve_to_three_and_grows_again() {
-    each("roles_follow", &[12], 3, |plan| {
-        let mut scene = Scene::settled(plan);
-        let settling_ms = scene.settling_ms();
-        for index in scene.world.some_up(9) {
-            scene.kill(index);
+fn roles_follow_a_colony_that_shrinks_and_grows() {
+    for_each_seed("roles_follow", &[12], 3, |plan| {
+        let mut scenario = Scenario::settled(plan);
+        let settling_ms = scenario.settling_ms();
+        for index in scenario.world.random_running(9) {
+            scenario.destroy(index);
         }
-        scene.until(settling_ms + 10_000, "three cells need no guard", Scene::roles_are_right);
+        scenario.until(settling_ms + 10_000, "three cells have no guard", Scenario::has_correct_roles);
         for _ in 0..9 {
-            scene.world.add(0);
+            scenario.world.add(0);
         }
-        scene.until(settling_ms + 10_000, "twelve cells have their guard", Scene::roles_are_right);
+        scenario.until(settling_ms + 10_000, "twelve cells have a guard", Scenario::has_correct_roles);
     });
 }

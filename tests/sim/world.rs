@@ -1,31 +1,30 @@
-//! The world: boards on one network, and virtual time.
+//! The world: boards, one network, and virtual time.
 //!
 //! ```text
-//!   quantum:  every cell lives through it by itself      (any number of threads)
-//!             then all that they sent is put on its way, in the order of the cells      (one)
+//!   quantum:  each board runs alone                                         (any number of threads)
+//!             then all messages are transmitted, in the order of the boards (one thread)
 //! ```
 //!
-//! Nothing sent in a quantum arrives before the next one. So the cells of a quantum do not depend on each other, and
-//! the trace not on the number of threads.
+//! A message that is sent in a quantum arrives in a later one. So the boards do not depend on each other within a
+//! quantum, and the trace does not depend on the number of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cellsync::cell::{CopyInput, Event, Input, LocalCopy, MemberInput, Settings};
-use cellsync::id::CellId;
-use cellsync::id::ChunkId;
+use cellsync::id::{CellId, ChunkId};
 use cellsync::time::Time;
 use cellsync::wire::beacon::Role;
 
-use crate::calls::{CallId, Nature, Purpose, Reply, Request};
-use crate::disk::{Disk, Taken};
-use crate::host::{Host, Mail, Parcel};
-use crate::network::{self, Air, CONNECT_MS, Link, STALL_MS, Wave, Wire, mix};
+use crate::board::{Board, Message, Packet};
+use crate::disk::{Disk, PutResult};
+use crate::network::{self, Broadcast, Broadcasts, CONNECT_MS, Channel, Link, STALL_MS, mix};
+use crate::requests::{Behavior, Purpose, Request, RequestId, Response};
 use crate::trace::{self, Sink as _, Trace};
 
-/// What a world is made of.
+/// The parameters of a world.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Of the test, for the line that replays it.
+    /// The name of the test, or its beginning, for the command that replays it.
     pub(crate) name: &'static str,
     pub(crate) seed: u64,
     pub(crate) cells: usize,
@@ -33,9 +32,9 @@ pub(crate) struct Plan {
     pub(crate) link: Link,
     pub(crate) quantum_ms: u64,
     pub(crate) threads: usize,
-    /// Room on each disk.
-    pub(crate) room_bytes: u64,
-    /// Cells start within so long of each other.
+    /// Capacity of each disk.
+    pub(crate) disk_bytes: u64,
+    /// The cells start within this time.
     pub(crate) start_within_ms: u64,
 }
 
@@ -46,40 +45,47 @@ impl Plan {
             seed,
             cells,
             settings: Settings::default(),
-            link: Link::WIRE,
+            link: Link::WIRED,
             quantum_ms: 50,
             threads: 1,
-            room_bytes: 64 << 30,
+            disk_bytes: 64 << 30,
             start_within_ms: 2_000,
         }
     }
 }
 
-/// Bytes of chunks that crossed the network, by what for; and how many copies were sent to heal.
+/// Bytes of chunks that were transferred, by purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Moved {
     pub(crate) healed: u64,
-    pub(crate) mended: u64,
+    pub(crate) refetched: u64,
     pub(crate) audited: u64,
+    /// Number of copies sent to heal.
     pub(crate) copies: u64,
 }
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
-    pub(crate) hosts: Vec<Host>,
+    pub(crate) boards: Vec<Board>,
     pub(crate) now: Time,
     pub(crate) rng: fastrand::Rng,
     pub(crate) moved: Moved,
-    air: Air,
+    broadcasts: Broadcasts,
     starts: BTreeSet<(Time, usize)>,
 }
 
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
         let rng = fastrand::Rng::with_seed(mix(plan.seed));
-        let air = Air::default();
-        let starts = BTreeSet::new();
-        let mut world = Self { plan, hosts: Vec::new(), now: Time(1_000), rng, moved: Moved::default(), air, starts };
+        let mut world = Self {
+            plan,
+            boards: Vec::new(),
+            now: Time(1_000),
+            rng,
+            moved: Moved::default(),
+            broadcasts: Broadcasts::default(),
+            starts: BTreeSet::new(),
+        };
         for _ in 0..world.plan.cells {
             let wait_ms = world.rng.u64(0..=world.plan.start_within_ms);
             world.add(wait_ms);
@@ -87,195 +93,200 @@ impl World {
         world
     }
 
-    /// A new board, switched on in so many milliseconds.
+    /// Adds a board with an empty disk, which is switched on after `wait_ms`. Returns its index.
     pub(crate) fn add(&mut self, wait_ms: u64) -> usize {
         let mut bytes = [0; 16];
         self.rng.fill(&mut bytes);
-        let disk = Disk::new(CellId::from_random(bytes), self.plan.room_bytes);
-        self.add_with(disk, wait_ms)
+        let disk = Disk::new(CellId::from_random(bytes), self.plan.disk_bytes);
+        self.add_with_disk(disk, wait_ms)
     }
 
-    /// A new board with this disk in it.
-    pub(crate) fn add_with(&mut self, disk: Disk, wait_ms: u64) -> usize {
-        let index = self.hosts.len();
+    /// Adds a board with this disk.
+    pub(crate) fn add_with_disk(&mut self, disk: Disk, wait_ms: u64) -> usize {
+        let index = self.boards.len();
         let seed = self.rng.u64(..);
-        self.hosts.push(Host::new(index, disk, self.plan.settings, self.plan.link, seed));
+        self.boards.push(Board::new(index, disk, self.plan.settings, self.plan.link, seed));
         self.starts.insert((self.now.plus_ms(wait_ms), index));
         index
     }
 
-    /// The power of this board fails, and comes back after so long.
+    /// The power of this board fails, and returns after `down_ms`.
     pub(crate) fn reboot(&mut self, index: usize, down_ms: u64) {
         self.crash(index);
         self.starts.insert((self.now.plus_ms(down_ms), index));
     }
 
-    /// This board dies for ever, with its disk.
-    pub(crate) fn kill(&mut self, index: usize) {
+    /// Destroys this board and its disk.
+    pub(crate) fn destroy(&mut self, index: usize) {
         self.crash(index);
-        self.hosts[index].gone = true;
+        self.boards[index].destroyed = true;
         self.starts.retain(|(_, starting)| *starting != index);
     }
 
     fn crash(&mut self, index: usize) {
         let later = self.now.plus_ms(STALL_MS);
-        for (caller, id) in self.hosts[index].crash(self.now) {
-            self.hosts[caller].post(later, Mail::Reply { id, reply: Reply::Nobody });
+        for (sender, id) in self.boards[index].crash(self.now) {
+            self.boards[sender].deliver(later, Message::Response { id, response: Response::TimedOut });
         }
     }
 
-    /// Gives this to a cell now.
-    pub(crate) fn give(&mut self, index: usize, input: Input) {
-        self.hosts[index].post(self.now, Mail::Input(input));
+    /// Gives an input to a cell.
+    pub(crate) fn input(&mut self, index: usize, input: Input) {
+        self.boards[index].deliver(self.now, Message::Input(input));
     }
 
-    pub(crate) fn give_all(&mut self, input: &Input) {
-        for index in self.up() {
-            self.give(index, input.clone());
+    /// Gives an input to all running cells.
+    pub(crate) fn input_all(&mut self, input: &Input) {
+        for index in self.running() {
+            self.input(index, input.clone());
         }
     }
 
-    /// A client puts a chunk on these cells, which all acknowledge it. Those without room refuse; the others are given.
+    /// A client puts a chunk on these cells, which all acknowledge it. Returns those that had room for it.
     pub(crate) fn put(&mut self, id: ChunkId, len: u32, copies: u8, on: &[usize]) -> Vec<usize> {
-        let holders: Vec<CellId> = on.iter().map(|&index| self.hosts[index].id()).collect();
-        let held = LocalCopy { id, len, copies, holders };
-        let mut took = on.to_vec();
-        took.retain(|&index| {
-            let taken = self.hosts[index].disk.put(&held);
-            if taken == Taken::New {
-                self.hosts[index].post(self.now, Mail::Input(Input::Copy(CopyInput::Present(vec![held.clone()]))));
+        let holders: Vec<CellId> = on.iter().map(|&index| self.boards[index].id()).collect();
+        let copy = LocalCopy { id, len, copies, holders };
+        let mut acknowledged = on.to_vec();
+        acknowledged.retain(|&index| {
+            let result = self.boards[index].disk.put(&copy);
+            if result == PutResult::Stored {
+                let input = Input::Copy(CopyInput::Present(vec![copy.clone()]));
+                self.boards[index].deliver(self.now, Message::Input(input));
             }
-            taken != Taken::NoRoom
+            result != PutResult::NoRoom
         });
-        took
+        acknowledged
     }
 
-    pub(crate) fn up(&self) -> Vec<usize> {
-        self.hosts.iter().filter(|host| host.is_up()).map(|host| host.index).collect()
+    /// The boards that are running.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        self.boards.iter().filter(|board| board.is_running()).map(|board| board.index).collect()
     }
 
-    /// So many different running cells, at random.
-    pub(crate) fn some_up(&mut self, count: usize) -> Vec<usize> {
-        let up = self.up();
-        self.rng.choose_multiple(up, count)
+    /// This many different running boards, chosen at random.
+    pub(crate) fn random_running(&mut self, count: usize) -> Vec<usize> {
+        let running = self.running();
+        self.rng.choose_multiple(running, count)
     }
 
     pub(crate) fn with_role(&self, role: Role) -> Vec<usize> {
-        self.up().into_iter().filter(|&index| self.hosts[index].role(self.now) == Some(role)).collect()
+        self.running().into_iter().filter(|&index| self.boards[index].role(self.now) == Some(role)).collect()
     }
 
-    /// The boards that hold a whole copy of each chunk: those that run or will run again, and do not lie.
+    /// The boards that hold a good copy of each chunk, and are neither destroyed nor lying.
     pub(crate) fn holders(&self) -> BTreeMap<ChunkId, Vec<usize>> {
-        self.holders_among(|host| !host.gone)
+        self.holders_among(|board| !board.destroyed)
     }
 
-    /// The same, of those boards for which this is true.
-    pub(crate) fn holders_among(&self, there: impl Fn(&Host) -> bool) -> BTreeMap<ChunkId, Vec<usize>> {
+    /// The same among the boards that `includes` accepts.
+    pub(crate) fn holders_among(&self, includes: impl Fn(&Board) -> bool) -> BTreeMap<ChunkId, Vec<usize>> {
         let mut copies: Vec<(ChunkId, usize)> = Vec::new();
-        for host in self.hosts.iter().filter(|host| there(host) && host.nature == Nature::Honest) {
-            copies.extend(host.disk.copies().filter(|(_, copy)| copy.good).map(|(id, _)| (*id, host.index)));
+        for board in self.boards.iter().filter(|board| includes(board) && board.behavior == Behavior::Honest) {
+            copies.extend(board.disk.copies().filter(|(_, copy)| copy.good).map(|(id, _)| (*id, board.index)));
         }
-        // Sorted first: entries found one by one would make the judge slower than the judged.
+        // Sorted first. With a lookup for each copy, checking would take longer than the simulation itself.
         copies.sort_unstable();
         let of_each = copies.chunk_by(|(one, _), (next, _)| one == next);
         of_each.map(|copies| (copies[0].0, copies.iter().map(|(_, index)| *index).collect())).collect()
     }
 
-    /// All that happened since the start that people are told, but for who became active.
+    /// The events of all cells, except [`Event::Active`].
     pub(crate) fn events(&self) -> impl Iterator<Item = (usize, Time, &Event)> {
-        self.hosts.iter().flat_map(|host| host.events.iter().map(|(at, event)| (host.index, *at, event)))
+        self.boards.iter().flat_map(|board| board.events.iter().map(|(at, event)| (board.index, *at, event)))
     }
 
-    /// One number for all that all cells decided.
+    /// One number for everything that all cells have put out.
     pub(crate) fn trace(&self) -> u64 {
         let mut all = Trace::default();
-        for host in &self.hosts {
-            all.number(host.trace.value());
+        for board in &self.boards {
+            all.number(board.trace.value());
         }
         all.value()
     }
 
-    /// Lets one quantum pass.
+    /// Runs one quantum.
     pub(crate) fn step(&mut self) {
         while let Some(&(at, index)) = self.starts.first()
             && at <= self.now
         {
             self.starts.pop_first();
-            self.hosts[index].start(self.now);
+            self.boards[index].start(self.now);
         }
         let (from, until) = (self.now, self.now.plus_ms(self.plan.quantum_ms));
-        let each = self.hosts.len().div_ceil(self.plan.threads).max(1);
-        let air = &self.air;
-        let live = |hosts: &mut [Host]| hosts.iter_mut().for_each(|host| host.live(air, from, until));
+        let boards_per_thread = self.boards.len().div_ceil(self.plan.threads).max(1);
+        let broadcasts = &self.broadcasts;
+        let run = |boards: &mut [Board]| boards.iter_mut().for_each(|board| board.run_quantum(broadcasts, from, until));
         std::thread::scope(|scope| {
-            let mut parts = self.hosts.chunks_mut(each);
+            let mut parts = self.boards.chunks_mut(boards_per_thread);
             let own = parts.next();
-            parts.for_each(|part| drop(scope.spawn(move || live(part))));
-            own.map(live);
+            parts.for_each(|part| drop(scope.spawn(move || run(part))));
+            own.map(run);
         });
         self.now = until;
-        self.put_on_its_way();
+        self.transmit();
     }
 
-    fn put_on_its_way(&mut self) {
-        self.air.salt = self.rng.u64(..);
-        self.air.waves.clear();
-        for index in 0..self.hosts.len() {
-            let host = &mut self.hosts[index];
-            let (from, side) = (host.address(), host.side);
-            self.air.waves.extend(host.waves.drain(..).map(|beacon| Wave::new(from, side, beacon)));
-            for (at, parcel) in host.take_parcels() {
-                self.carry(index, at, parcel);
+    /// Transmits all messages that were sent in the quantum.
+    fn transmit(&mut self) {
+        self.broadcasts.salt = self.rng.u64(..);
+        self.broadcasts.list.clear();
+        for index in 0..self.boards.len() {
+            let board = &mut self.boards[index];
+            let (from, partition) = (board.ip(), board.partition);
+            let beacons = board.beacons.drain(..);
+            self.broadcasts.list.extend(beacons.map(|beacon| Broadcast::new(from, partition, beacon)));
+            for (at, packet) in std::mem::take(&mut board.outbox) {
+                self.transmit_packet(index, at, packet);
             }
         }
-        // In the order in which cells keep their members: the next record is near the one before. With a thousand
-        // cells it makes the simulation several times as fast.
-        self.air.waves.sort_by_key(|wave| wave.by);
+        // In the order of the member tables: the next member is near the one before. With a thousand cells that makes
+        // the simulation several times as fast.
+        self.broadcasts.list.sort_by_key(|broadcast| broadcast.from);
     }
 
-    fn carry(&mut self, from: usize, at: Time, parcel: Parcel) {
-        match parcel {
-            Parcel::Beacon { to, beacon } => {
-                let to = network::index(to);
+    fn transmit_packet(&mut self, from: usize, at: Time, packet: Packet) {
+        match packet {
+            Packet::Beacon { to, beacon } => {
+                let to = network::index_of(to);
                 if self.reaches(from, to) {
-                    let input = Input::Member(MemberInput::Beacon { from: network::address(from), beacon });
-                    self.hosts[to].post(at.max(self.now), Mail::Input(input));
+                    let input = Input::Member(MemberInput::Beacon { from: network::ip(from), beacon });
+                    self.boards[to].deliver(at.max(self.now), Message::Input(input));
                 }
             }
-            Parcel::Alert(alert) => {
-                for to in self.up() {
+            Packet::Alert(alert) => {
+                for to in self.running() {
                     if self.reaches(from, to) && self.rng.u16(..1000) >= self.plan.link.lost {
-                        self.hosts[to].post(self.now, Mail::Input(Input::Copy(CopyInput::Alert(alert))));
+                        self.boards[to].deliver(self.now, Message::Input(Input::Copy(CopyInput::Alert(alert))));
                     }
                 }
             }
-            Parcel::Call { to, id, request } => {
-                let here = network::index(to.ip());
-                if to.port() != network::PORT || !self.reaches(from, here) {
-                    return self.fail(from, id, at.plus_ms(CONNECT_MS));
+            Packet::Request { to, id, request } => {
+                let receiver = network::index_of(to.ip());
+                if to.port() != network::PORT || !self.reaches(from, receiver) {
+                    return self.time_out(from, id, at.plus_ms(CONNECT_MS));
                 }
-                if self.breaks() {
-                    return self.fail(from, id, at.plus_ms(STALL_MS));
+                if self.is_broken() {
+                    return self.time_out(from, id, at.plus_ms(STALL_MS));
                 }
                 let bytes = match &request {
-                    Request::Put { held, .. } => held.len,
+                    Request::Put { copy, .. } => copy.len,
                     _ => 0,
                 };
                 if bytes > 0 {
                     self.moved.healed += u64::from(bytes);
                     self.moved.copies += 1;
                 }
-                let arrives = self.transfer(from, here, at, bytes);
-                self.hosts[here].post(arrives, Mail::Call { from, id, request });
+                let arrives = self.transfer(from, receiver, at, bytes);
+                self.boards[receiver].deliver(arrives, Message::Request { from, id, request });
             }
-            Parcel::Reply { to, id, reply } => {
-                if !self.reaches(from, to) || self.breaks() {
-                    return self.fail(to, id, at.plus_ms(STALL_MS));
+            Packet::Response { to, id, response } => {
+                if !self.reaches(from, to) || self.is_broken() {
+                    return self.time_out(to, id, at.plus_ms(STALL_MS));
                 }
-                let bytes = match &reply {
-                    Reply::Bytes { len, purpose, .. } => {
+                let bytes = match &response {
+                    Response::Chunk { len, purpose, .. } => {
                         match purpose {
-                            Purpose::Refetch => self.moved.mended += u64::from(*len),
+                            Purpose::Refetch => self.moved.refetched += u64::from(*len),
                             Purpose::Audit => self.moved.audited += u64::from(*len),
                         }
                         *len
@@ -283,38 +294,40 @@ impl World {
                     _ => 0,
                 };
                 let arrives = self.transfer(from, to, at, bytes);
-                self.hosts[to].post(arrives, Mail::Reply { id, reply });
+                self.boards[to].deliver(arrives, Message::Response { id, response });
             }
         }
     }
 
-    /// When this many bytes arrive, not before the next quantum.
+    /// When this many bytes arrive; not before the next quantum.
     fn transfer(&mut self, from: usize, to: usize, at: Time, bytes: u32) -> Time {
         let sent = at.plus_ms(self.rng.u64(1..=self.plan.link.latency_ms));
-        let passed = if bytes == 0 || from == to {
+        let arrives = if bytes == 0 || from == to {
             sent
         } else {
-            let mut outgoing = self.hosts[from].outgoing;
-            let into = &mut self.hosts[to].incoming;
-            let passed = Wire::transfer(&mut outgoing, into, sent, u64::from(bytes), &self.plan.link);
-            self.hosts[from].outgoing = outgoing;
-            passed
+            let mut outgoing = self.boards[from].outgoing;
+            let into = &mut self.boards[to].incoming;
+            let arrives = Channel::transfer(&mut outgoing, into, sent, u64::from(bytes), &self.plan.link);
+            self.boards[from].outgoing = outgoing;
+            arrives
         };
-        passed.max(self.now)
+        arrives.max(self.now)
     }
 
-    fn fail(&mut self, caller: usize, id: CallId, at: Time) {
-        if self.hosts[caller].is_up() {
-            self.hosts[caller].post(at.max(self.now), Mail::Reply { id, reply: Reply::Nobody });
+    fn time_out(&mut self, sender: usize, id: RequestId, at: Time) {
+        if self.boards[sender].is_running() {
+            let response = Message::Response { id, response: Response::TimedOut };
+            self.boards[sender].deliver(at.max(self.now), response);
         }
     }
 
     fn reaches(&self, from: usize, to: usize) -> bool {
-        let Some(there) = self.hosts.get(to) else { return false };
-        there.is_up() && there.side == self.hosts[from].side
+        let Some(receiver) = self.boards.get(to) else { return false };
+        receiver.is_running() && receiver.partition == self.boards[from].partition
     }
 
-    fn breaks(&mut self) -> bool {
+    /// Is this request or response lost?
+    fn is_broken(&mut self) -> bool {
         self.plan.link.broken > 0 && self.rng.u16(..1000) < self.plan.link.broken
     }
 }
@@ -323,7 +336,7 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Plan { name, seed, cells, .. } = self.plan;
-            eprintln!("at {} ms of the simulation; to see it again:", self.now.0);
+            eprintln!("failed at {} ms of virtual time; replay it with:", self.now.0);
             eprintln!("SEED={seed} CELLS={cells} cargo test --test sim {name}");
         } else {
             trace::append_to_file(&self.plan, self.trace());

@@ -46,9 +46,9 @@ pub struct Cell {
 impl Cell {
     /// A cell that is about to start. The first input must be [`Input::Wake`].
     ///
-    /// `boot` differs at each start, and a later start has a higher one. `port` is the port of the cell's HTTP interface,
-    /// `peers` are its configured static peers as `HOST:PORT`, `state` is what it last saved. All random choices derive
-    /// from `seed`.
+    /// `boot` differs at each start, and a later start has a higher one. `port` is the port of the cell's HTTP
+    /// interface, `peers` are its configured static peers as `HOST:PORT`, `state` is what it last saved. All random
+    /// choices derive from `seed`.
     pub fn new(
         id: CellId,
         boot: Boot,
@@ -86,8 +86,8 @@ impl Cell {
         }
     }
 
-    /// Handles what happened at the time `now` and appends what must be done. `now` must not be earlier than in the call
-    /// before.
+    /// Handles what happened at the time `now` and appends what must be done. `now` must not be earlier than in the
+    /// call before.
     pub fn handle(&mut self, now: Time, input: &Input, out: &mut Vec<Output>) {
         self.context.now = now;
         match input {

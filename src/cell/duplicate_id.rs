@@ -4,8 +4,8 @@
 //! cell's previous run is no clone, so several beacons must arrive before it counts. Of the two cells the one that
 //! started later (with the higher boot number) takes a new id.
 //!
-//! A cell takes a new id at most once after each start, which is enough for a cloned card. Otherwise forged beacons could
-//! make it change its id, and write to its disk, without end.
+//! A cell takes a new id at most once after each start, which is enough for a cloned card. Otherwise forged beacons
+//! could make it change its id, and write to its disk, without end.
 
 use crate::time::Time;
 use crate::wire::beacon::Boot;

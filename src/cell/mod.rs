@@ -5,10 +5,10 @@
 //!
 //! # Interface
 //!
-//! [`Cell::handle`] is the only entry point. It takes the present time and one [`Input`], and appends [`Output`]s that the
-//! caller must perform. The outcome of an output returns as another input. So the same code runs in the daemon, which
-//! performs outputs on real sockets and disks (`node::driver`), and in the simulation, which performs them in virtual time
-//! (`tests/sim`).
+//! [`Cell::handle`] is the only entry point. It takes the present time and one [`Input`], and appends [`Output`]s that
+//! the caller must perform. The outcome of an output returns as another input. So the same code runs in the daemon,
+//! which performs outputs on real sockets and disks (`node::driver`), and in the simulation, which performs them in
+//! virtual time (`tests/sim`).
 //!
 //! ```text
 //!                 ┌──────────────────────── Cell ────────────────────────┐
@@ -23,21 +23,21 @@
 //!                 └──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The module is pure: it has no clock, socket, disk or thread. Time is an argument, and all randomness comes from a seed.
-//! Chunk bytes never pass through it; it handles ids, lengths and holders.
+//! The module is pure: it has no clock, socket, disk or thread. Time is an argument, and all randomness comes from a
+//! seed. Chunk bytes never pass through it; it handles ids, lengths and holders.
 //!
 //! # How a colony works
 //!
 //! - Every second each cell broadcasts a *beacon*. A *member* whose beacons stop is silent, and dead when an HTTP probe
-//!   fails too ([`membership`]).
-//! - The client stores a chunk on several cells, five by default. Each of these *holders* is told about the others. A
-//!   cell keeps in its *replica map* who else holds its chunks, and corrects it by queries ([`replicas`]).
+//!   fails too (`membership`).
+//! - The client stores a chunk on several cells, five by default. Each of these *holders* receives the ids of the
+//!   others. A cell keeps in its *replica map* who else holds its chunks, and corrects it by queries (`replicas`).
 //! - When a holder dies, the chunk is *under-replicated*. All other holders see that, and the first one by *rank* heals
-//!   it: it asks the other cells who has the chunk, and sends the missing copies ([`heal`]). The rank of a cell for a chunk
-//!   is a hash of both ids ([`rank`]).
+//!   it: it asks the other cells who has the chunk, and sends the missing copies (`heal`). The rank of a cell for a
+//!   chunk is a hash of both ids (`rank`).
 //! - Copies rot, and cells lie. Each cell hashes its own copies (*scrub*) and fetches copies of others to hash them
-//!   (*audit*). Three bad copies isolate a cell: its copies do not count any more ([`integrity`]).
-//! - [`copies`] passes inputs and results between these rules. All of them read one [`context`]: the time, this cell, and
+//!   (*audit*). Three bad copies isolate a cell: its copies do not count any more (`integrity`).
+//! - `copies` passes inputs and results between these rules. All of them read one `context`: the time, this cell, and
 //!   what it knows about the other cells.
 //!
 //! Nothing that another cell reports is believed without a check: a beacon that announces a departure is confirmed by a

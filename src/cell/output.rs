@@ -1,7 +1,8 @@
 //! The outputs of a cell: what its driver must do.
 //!
 //! An [`Output`] is nested by who performs it. All of them must be performed in order, with one exception: while a
-//! [`Persist::State`] is pending, outputs that do not wait for it may overtake those that do ([`Output::waits_for_state`]).
+//! [`Persist::State`] is pending, outputs that do not wait for it may overtake those that do
+//! ([`Output::waits_for_state`]).
 
 use std::net::{IpAddr, SocketAddr};
 

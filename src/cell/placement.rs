@@ -1,7 +1,7 @@
 //! Placement: which cells a chunk goes to. Distinct cells at random, weighted by free space, storage cells first.
 //!
-//! A random choice needs no table, and no rebalancing when cells come and go. It also spreads chunks so that the loss of
-//! several cells at once hits all copies of as few chunks as possible.
+//! A random choice needs no table, and no rebalancing when cells come and go. It also spreads chunks so that the loss
+//! of several cells at once hits all copies of as few chunks as possible.
 
 use crate::cell::rank;
 use crate::id::{CellId, ChunkId};
@@ -34,8 +34,8 @@ pub fn order(candidates: &[Candidate], rng: &mut fastrand::Rng) -> Vec<usize> {
     sorted(keys)
 }
 
-/// The same order without chance, so that every cell computes it alike: each candidate draws its number from the chunk's
-/// id and its own. Free space is rounded down to a power of two, so that small changes do not change the order.
+/// The same order without chance, so that every cell computes it alike: each candidate draws its number from the
+/// chunk's id and its own. Free space is rounded down to a power of two, so that small changes do not change the order.
 pub(super) fn order_for_chunk(chunk: &ChunkId, candidates: &[(CellId, Candidate)]) -> Vec<CellId> {
     let drawn = |cell: &CellId| (rank::draw(chunk, cell) >> 11) as f64 / (1_u64 << 53) as f64;
     let keys = candidates
@@ -45,8 +45,8 @@ pub(super) fn order_for_chunk(chunk: &ChunkId, candidates: &[(CellId, Candidate)
     sorted(keys).into_iter().filter_map(|index| candidates.get(index)).map(|(cell, _)| *cell).collect()
 }
 
-/// Weighted sampling without replacement: each candidate draws `-ln(u) / weight`, and the smallest come first (Efraimidis
-/// and Spirakis, "Weighted random sampling with a reservoir", 2006).
+/// Weighted sampling without replacement: each candidate draws `-ln(u) / weight`, and the smallest come first
+/// (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
 fn key(candidate: &Candidate, weight: u64, drawn: f64) -> (bool, f64) {
     // 1 - u is in (0, 1], so the logarithm is finite.
     (candidate.role != Role::Storage, -(1.0 - drawn).ln() / weight as f64)

@@ -1,8 +1,8 @@
 //! The rank of cells for a chunk, which all cells compute alike.
 //!
-//! Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): each cell draws
-//! a number from the chunk's id and its own, and the highest number ranks first. Cells that know the same members agree
-//! on the order without a message, and one cell more or less does not change the order of the others.
+//! Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): each cell
+//! draws a number from the chunk's id and its own, and the highest number ranks first. Cells that know the same members
+//! agree on the order without a message, and one cell more or less does not change the order of the others.
 
 use crate::id::{CellId, ChunkId};
 

@@ -6,8 +6,8 @@ use crate::id::{CellId, ChunkId};
 
 /// The state. The store keeps it as a small JSON file and writes it durably ([`Persist::State`]).
 ///
-/// Times are durations, not points in time, because a board without a real-time clock must be able to read them. They do
-/// not advance while the cell is off.
+/// Times are durations, not points in time, because a board without a real-time clock must be able to read them. They
+/// do not advance while the cell is off.
 ///
 /// [`Persist::State`]: crate::cell::Persist::State
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,9 +57,9 @@ mod tests {
             strikes: vec![Strike { culprit: cell, chunk, ago_ms: 3 }],
             isolated: vec![Isolation { cell, left_ms: 4 }],
         };
-        let text = format!(
-            r#"{{"draining":true,"scrubbed":"{chunk}","strikes":[{{"culprit":"{cell}","chunk":"{chunk}","ago_ms":3}}],"isolated":[{{"cell":"{cell}","left_ms":4}}]}}"#
-        );
+        let strikes = format!(r#"[{{"culprit":"{cell}","chunk":"{chunk}","ago_ms":3}}]"#);
+        let isolated = format!(r#"[{{"cell":"{cell}","left_ms":4}}]"#);
+        let text = format!(r#"{{"draining":true,"scrubbed":"{chunk}","strikes":{strikes},"isolated":{isolated}}}"#);
         assert_eq!(serde_json::to_string(&state).unwrap(), text);
         assert_eq!(serde_json::from_str::<SavedState>(&text).unwrap(), state);
         assert_eq!(serde_json::from_str::<SavedState>("{}").unwrap(), SavedState::default());

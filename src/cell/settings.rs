@@ -16,20 +16,20 @@ pub struct Settings {
     /// A member is silent when no beacon has arrived for longer than this, in milliseconds. At least three times
     /// `beacon_ms`, at most 3600000.
     ///
-    /// A silent member gets no new chunks, and is probed over HTTP. With a shorter time, lost datagrams look like silence
-    /// and cause probes. With a longer time, puts and healing choose dead cells as targets for longer.
+    /// A silent member gets no new chunks, and is probed over HTTP. With a shorter time, lost datagrams look like
+    /// silence and cause probes. With a longer time, puts and healing choose dead cells as targets for longer.
     ///
     /// Default: 5 s, so that four beacons in a row can be lost on a poor Wi-Fi network.
     pub silent_after_ms: u64,
 
-    /// Interval between two probes of a silent member, and of a static peer whose beacons do not arrive, in milliseconds.
-    /// Always half of `silent_after_ms`, so that a static peer stays active by probes alone.
+    /// Interval between two probes of a silent member, and of a static peer whose beacons do not arrive, in
+    /// milliseconds. Always half of `silent_after_ms`, so that a static peer stays active by probes alone.
     pub probe_ms: u64,
 
     /// A dead or departed member is forgotten after this time, in milliseconds. From `silent_after_ms` to a year.
     ///
-    /// A forgotten cell that returns is a new one: it is not queried about the copies that it should hold. A longer time
-    /// costs one record of 80 bytes for each dead cell, and at most 4096 records are kept.
+    /// A forgotten cell that returns is a new one: it is not queried about the copies that it should hold. A longer
+    /// time costs one record of 80 bytes for each dead cell, and at most 4096 records are kept.
     ///
     /// Default: 1 h, which is longer than a reboot with a check of the file system.
     pub forget_ms: u64,
@@ -49,40 +49,41 @@ pub struct Settings {
     /// Default: 5 s, the time after which a dead cell is noticed.
     pub role_stable_ms: u64,
 
-    /// How long a chunk is under-replicated before it is healed, in milliseconds: with one copy left, two, three, and four
-    /// or more. Ascending, each at most 86400000.
+    /// How long a chunk is under-replicated before it is healed, in milliseconds: with one copy left, two, three, and
+    /// four or more. Ascending, each at most 86400000.
     ///
     /// The more copies are left, the longer a board may take to reboot before bytes are moved on its account. Too short
     /// delays move bytes at each reboot. Too long ones risk the last copies.
     ///
-    /// Two delays have a second use. After a holder has returned, healing waits for the second delay, because others may
-    /// follow. After a copy has arrived, it waits for the third delay, because its put may still be sending the others.
+    /// Two delays have a second use. After a holder has returned, healing waits for the second delay, because others
+    /// may follow. After a copy has arrived, it waits for the third delay, because its put may still be sending the
+    /// others.
     ///
     /// Default: 0, 10 s, 30 s and 120 s. A board that reboots is usually back within two minutes.
     pub heal_delay_ms: [u64; 4],
 
     /// Additional delay for each holder that ranks before this cell, in milliseconds. From 100 to 3600000.
     ///
-    /// The holder that ranks first heals a chunk, the next one only if it does not. With a shorter step, two holders heal
-    /// the same chunk at once and send too many copies. With a longer step, a chunk waits longer when the first holder
-    /// hangs.
+    /// The holder that ranks first heals a chunk, the next one only if it does not. With a shorter step, two holders
+    /// heal the same chunk at once and send too many copies. With a longer step, a chunk waits longer when the first
+    /// holder hangs.
     ///
     /// Default: 20 s, the timeout for answers in a healing round.
     pub heal_step_ms: u64,
 
-    /// Rate at which this cell sends copies to heal, in bytes per second, and at which it fetches lost copies again. From
-    /// 64 KiB to 1 TiB.
+    /// Rate at which this cell sends copies to heal, in bytes per second, and at which it fetches lost copies again.
+    /// From 64 KiB to 1 TiB.
     ///
-    /// Choose what the network can spare. A low rate makes healing slow: a full cell of 64 GiB takes 2.3 h at the default,
-    /// divided by the number of cells that heal. A high rate slows down puts and gets.
+    /// Choose what the network can spare. A low rate makes healing slow: a full cell of 64 GiB takes 2.3 h at the
+    /// default, divided by the number of cells that heal. A high rate slows down puts and gets.
     ///
     /// Default: 8 MiB, two thirds of what a network of 100 Mbit/s carries.
     pub heal_rate: u64,
 
     /// Time in which this cell queries all other holders of its chunks once, in milliseconds. From 1000 to 30 days.
     ///
-    /// A shorter time finds lost copies sooner and costs more traffic: a query has 65 bytes per chunk and holder. With a
-    /// longer time, a copy that was lost silently stays unnoticed for longer.
+    /// A shorter time finds lost copies sooner and costs more traffic: a query has 65 bytes per chunk and holder. With
+    /// a longer time, a copy that was lost silently stays unnoticed for longer.
     ///
     /// Default: 10 min.
     pub belief_audit_ms: u64,
@@ -91,8 +92,8 @@ pub struct Settings {
     /// milliseconds. From 0 to 86400000.
     ///
     /// It must be longer than the boards of a colony differ in their start after a power cut. With a shorter time, the
-    /// first cells heal chunks whose other holders are still booting. With a longer time, cells that died while this one
-    /// was off are replaced later.
+    /// first cells heal chunks whose other holders are still booting. With a longer time, cells that died while this
+    /// one was off are replaced later.
     ///
     /// Default: 120 s, the longest heal delay.
     pub unheard_ms: u64,
@@ -114,8 +115,8 @@ pub struct Settings {
     /// Default: 30 days.
     pub scrub_period_ms: u64,
 
-    /// A cell stays isolated for this time, in milliseconds, unless a full scrub finds its copies good earlier. From 1000
-    /// to a year.
+    /// A cell stays isolated for this time, in milliseconds, unless a full scrub finds its copies good earlier. From
+    /// 1000 to a year.
     ///
     /// The copies of an isolated cell do not count, so its chunks are healed elsewhere. With a shorter time, a bad cell
     /// gets new chunks again soon.
@@ -126,8 +127,8 @@ pub struct Settings {
     /// Bad copies of a cell are counted together within this time, in milliseconds: three isolate it. From 1000 to 30
     /// days.
     ///
-    /// With a shorter time, a cell that often sends bad bytes is not isolated. With a longer time, a few bits that flipped
-    /// independently isolate an honest cell.
+    /// With a shorter time, a cell that often sends bad bytes is not isolated. With a longer time, a few bits that
+    /// flipped independently isolate an honest cell.
     ///
     /// Default: 1 h.
     pub strike_window_ms: u64,

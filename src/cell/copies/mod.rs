@@ -39,7 +39,7 @@ pub(super) struct CopyManager {
     task_ids: TaskIds,
     /// Are all copies known that were in the store at the start? Before that, only the replica map is filled.
     listed: bool,
-    /// Has the log been told that draining is complete?
+    /// Has it been reported that draining is complete?
     drained_reported: bool,
     /// Has a cell returned from the dead since the last wake-up?
     returned: bool,

@@ -6,9 +6,9 @@
 //!   lost what it took ─▶ unreliable, twice as long each time ────── time passes ─────────▶ tried again
 //! ```
 //!
-//! A refusal is about the moment: the cell may have space, or work, as soon as anything changes. A lost copy is about the
-//! cell, and nothing that it reports about itself ends the pause. Only copies that this cell has sent itself count as
-//! lost; of others it cannot know whether they ever existed. Counts are kept for some time after a pause has ended.
+//! A refusal is about the moment: the cell may have space, or work, as soon as anything changes. A lost copy is about
+//! the cell, and nothing that it reports about itself ends the pause. Only copies that this cell has sent itself count
+//! as lost; of others it cannot know whether they ever existed. Counts are kept for some time after a pause has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,23 +1,23 @@
 //! Healing: an under-replicated chunk gets its missing copies.
 //!
 //! ```text
-//!              copies fall               delay by urgency and rank        copies really missing?
-//!   healthy ───────────────▶ shortage ───────────────────────────▶ round: query ─────▶ send ──▶ hints to holders ──▶ healthy
-//!     ▲                        │ a holder returns                       │ enough copies found
-//!     └────────────────────────┴────────────────────────────────────────┘
+//!             copies fall             delay by urgency and rank        copies really missing?
+//!   healthy ─────────────▶ shortage ──────────────────────────▶ round: query ─────▶ send ─▶ hints to holders
+//!      ▲                      │ a holder returns                      │ enough found              │
+//!      └──────────────────────┴───────────────────────────────────────┴───────────────────────────┘
 //! ```
 //!
-//! Every holder sees the shortage, and they do not coordinate by messages. The holder that ranks first for the chunk acts
-//! first; each of the others waits one step longer, and finds the chunk healed when its turn comes. The replica map alone
-//! never moves a byte: it only decides which cells to query.
+//! Every holder sees the shortage, and they do not coordinate by messages. The holder that ranks first for the chunk
+//! acts first; each of the others waits one step longer, and finds the chunk healed when its turn comes. The replica
+//! map alone never moves a byte: it only decides which cells to query.
 //!
 //! [`Healer`] keeps the shortages and chooses the chunks of the next round. [`shortage`] computes when one is due,
 //! [`round`] queries, sends and reports, [`backoff`] excludes targets for a while, and [`holdoff`] delays new rounds.
 //!
-//! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders must
-//!   be queried because this cell is draining.
-//! - One round runs at a time, with as many chunks as the rate allows in a few seconds, so that the answers are fresh when
-//!   they are used. The chunks with the fewest copies come first.
+//! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders
+//!   must be queried because this cell is draining.
+//! - One round runs at a time, with as many chunks as the rate allows in a few seconds, so that the answers are fresh
+//!   when they are used. The chunks with the fewest copies come first.
 //! - A chunk that no cell can store costs next to nothing until the colony changes, or its copies fall again.
 
 mod backoff;
@@ -238,8 +238,8 @@ impl Healer {
         self.backoff.chunks_absent(now, cell, absent);
     }
 
-    /// Records a cell's answer to its query for the round with this number: which of the chunks it has, and which not. An
-    /// answer for an earlier round is ignored; each round queries anew.
+    /// Records a cell's answer to its query for the round with this number: which of the chunks it has, and which not.
+    /// An answer for an earlier round is ignored; each round queries anew.
     pub(super) fn query_done(
         &mut self,
         context: &Context,

@@ -1,4 +1,5 @@
-//! A healing round: for some chunks it queries the other cells, sends the missing copies, and tells all holders.
+//! A healing round: for some chunks it queries the other cells, sends the missing copies, and sends hints to
+//! all holders.
 //!
 //! ```text
 //!   querying ── all have answered, or timeout ──▶ plan ──▶ sending ── nothing queued or under way ──▶ end: send hints
@@ -7,10 +8,10 @@
 //! Invariants:
 //!
 //! - No byte is sent before the plan is made, and the plan counts all copies that are recorded or reported.
-//! - The plan does not grow. What is learned later saves a copy or moves it to the next target: a holder returns, a target
-//!   refuses.
-//! - A copy goes only to a cell that was queried and does not have the chunk. Targets are chosen by rendezvous hashing, so
-//!   that two cells that heal a chunk at the same time choose the same targets, and the second finds the copy there.
+//! - The plan does not grow. What is learned later saves a copy or moves it to the next target: a holder returns, a
+//!   target refuses.
+//! - A copy goes only to a cell that was queried and does not have the chunk. Targets are chosen by rendezvous hashing,
+//!   so that two cells that heal a chunk at the same time choose the same targets, and the second finds the copy there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -106,7 +107,8 @@ impl Round {
         }
     }
 
-    /// Makes the plan when all cells have answered, and sends the copies that may be sent now. True if the round is over.
+    /// Makes the plan when all cells have answered, and sends the copies that may be sent now. True if the round is
+    /// over.
     pub(super) fn advance(
         &mut self,
         context: &Context,
@@ -183,7 +185,8 @@ impl Round {
         Some(Output::Task(Task::Send { task_id, chunk: id, to, copies: chunk.copies, holders }))
     }
 
-    /// Records the outcome of sending a copy. Returns the chunk and the target; `None` if the copy is not of this round.
+    /// Records the outcome of sending a copy. Returns the chunk and the target; `None` if the copy is not of this
+    /// round.
     pub(super) fn send_done(
         &mut self,
         replicas: &mut ReplicaMap,
@@ -208,8 +211,8 @@ impl Round {
         Some((id, target))
     }
 
-    /// Ends the round: sends all holders hints about the new copies. Returns the chunks of the round, each with the number
-    /// of cells that reported that they have it, or have stored it.
+    /// Ends the round: sends all holders hints about the new copies. Returns the chunks of the round, each with the
+    /// number of cells that reported that they have it, or have stored it.
     pub(super) fn end(self, context: &Context, replicas: &ReplicaMap, out: &mut Vec<Output>) -> Vec<(ChunkId, usize)> {
         let mut present = Vec::with_capacity(self.chunks.len());
         let mut hints: BTreeMap<CellId, Vec<HolderHint>> = BTreeMap::new();
@@ -220,7 +223,7 @@ impl Round {
             }
             let mut holders: Vec<CellId> = replicas.holders(&id).collect();
             for cell in &holders {
-                // A new holder was told only about the holders before it.
+                // Its copy came with the holders at that time; later ones are unknown to it.
                 let others: Vec<CellId> = plan.new_holders.iter().copied().filter(|new| new != cell).collect();
                 if !others.is_empty() {
                     hints.entry(*cell).or_default().push(HolderHint { id, holders: others });

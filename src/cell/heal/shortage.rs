@@ -12,8 +12,8 @@
 //!   holder that comes and goes does not postpone healing.
 //! - When the number falls further, the shorter delay applies, and earlier rounds without success are forgotten.
 //! - A stuck shortage is tried only rarely. The cell is not notified when another cell has space again, or keeps copies
-//!   again. When the colony changes, the holders wait for their turns by rank once more; otherwise all of them would start
-//!   when a cell with space appears.
+//!   again. When the colony changes, the holders wait for their turns by rank once more; otherwise all of them would
+//!   start when a cell with space appears.
 
 use crate::cell::context::Context;
 use crate::cell::rank;

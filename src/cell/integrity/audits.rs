@@ -5,11 +5,11 @@
 //!  other cells:  random local chunk, random holder ─▶ fetch, hash ─┬─ bad ──▶ strike, alert to all
 //!                (at an eighth of a guard's rate)                  └─ missing, twice ─▶ no holder any more
 //!  alert:        about a local copy ─▶ hash it       about a copy of a local chunk ─▶ fetch, hash ── bad ─▶ strike
-//!  extra copy:   the store is full ─▶ fetch and hash the copies of all that rank before us ── all good ─▶ remove ours
+//!  extra copy:   the store is full ─▶ fetch, hash copies that rank before the local one ── all good ─▶ remove it
 //! ```
 //!
-//! An alert is a hint and not an order: a forged one costs a fetch and moves nothing. Only a copy that this cell has hashed
-//! itself counts.
+//! An alert is a hint and not an order: a forged one costs a fetch and moves nothing. Only a copy that this cell has
+//! hashed itself counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -3,12 +3,13 @@
 //! ```text
 //!   random position in the local chunks ─▶ one of the next chunks, one holder ─▶ audit ─┬─ good, bad ─▶ spend
 //!             ▲                                                                         ├─ failed ────▶ pause
-//!             └──────────────────────────────────── dropped: not a holder any more      └─ missing ───▶ wait, audit again
+//!             └─────────────────────────────────── dropped: not a holder any more       └─ missing ───▶ audit again
 //! ```
 //!
-//! Guards are few, and one of them can be the lying cell. So each cell also audits copies of its own chunks, at a fraction
-//! of a guard's rate. One missing copy proves nothing: the put that named the holder may still be sending to it, or the
-//! holder may be fetching the chunk again. The same copy is audited again after a while, and counts as missing then.
+//! Guards are few, and one of them can be the lying cell. So each cell also audits copies of its own chunks, at a
+//! fraction of a guard's rate. One missing copy proves nothing: the put that named the holder may still be sending to
+//! it, or the holder may be fetching the chunk again. The same copy is audited again after a while, and counts as
+//! missing then.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ use crate::time::Time;
 
 /// A cell that is not a guard audits at a guard's rate divided by this.
 const RATE_DIVISOR: u64 = 8;
-/// One of this many chunks is chosen. If only the next one were, a chunk whose id closely follows another's would hardly
-/// ever be chosen.
+/// One of this many chunks is chosen. If only the next one were, a chunk whose id closely follows another's would
+/// hardly ever be chosen.
 const CANDIDATES: usize = 16;
 /// Maximum number of missing copies that wait for their second audit.
 const MAX_MISSING: usize = 64;

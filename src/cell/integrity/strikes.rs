@@ -2,9 +2,9 @@
 //!
 //! A strike is a chunk that was fetched completely from a cell and did not hash to its id. After strikes for three
 //! different chunks within an hour (`strike_window_ms`) this cell isolates the other one: it is sent no copies, and its
-//! copies do not count. Isolation ends after `isolation_ms`, or when the cell reports that a full scrub after the start of
-//! its isolation found all its copies good. Such a report counts once per `isolation_ms`, because a lying cell could repeat
-//! it. Reports about other cells change nothing here.
+//! copies do not count. Isolation ends after `isolation_ms`, or when the cell reports that a full scrub after the start
+//! of its isolation found all its copies good. Such a report counts once per `isolation_ms`, because a lying cell could
+//! repeat it. Reports about other cells change nothing here.
 
 use std::collections::BTreeMap;
 
@@ -135,7 +135,8 @@ impl Strikes {
         StrikeEffect::Isolated
     }
 
-    /// A cell reports that a full scrub found all its copies good `clean_s` seconds ago. True if that ends its isolation.
+    /// A cell reports that a full scrub found all its copies good `clean_s` seconds ago. True if that ends its
+    /// isolation.
     pub(in crate::cell) fn clean_reported(
         &mut self,
         now: Time,

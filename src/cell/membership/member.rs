@@ -40,8 +40,8 @@ pub(super) enum Liveness {
 
 /// Whether a member's departure (leaving or draining) is certain.
 ///
-/// A beacon is easily forged. If it were enough, one datagram for each cell would make the colony copy everything. So the
-/// member's copies count until a probe confirms its departure. New chunks go elsewhere at once.
+/// A beacon is easily forged. If it were enough, one datagram for each cell would make the colony copy everything. So
+/// the member's copies count until a probe confirms its departure. New chunks go elsewhere at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Departure {
     None,

@@ -7,9 +7,9 @@
 //!                      └──────────── beacon ──────────────────┴──────────────────────┘
 //! ```
 //!
-//! Silence alone is not death: a Wi-Fi access point that drops broadcasts for a while would otherwise make the colony heal
-//! everything. A probe fails when nothing responds, or a cell with another id does. The 503 of a busy cell, or the 404 of
-//! an old version that has no such path, is a response: a server is running there.
+//! Silence alone is not death: a Wi-Fi access point that drops broadcasts for a while would otherwise make the colony
+//! heal everything. A probe fails when nothing responds, or a cell with another id does. The 503 of a busy cell, or the
+//! 404 of an old version that has no such path, is a response: a server is running there.
 
 pub(super) mod member;
 pub(super) mod probes;
@@ -51,7 +51,7 @@ pub(super) enum Source {
 pub(super) struct Membership {
     settings: Settings,
     members: MemberTable,
-    /// Has the log been told that the table is full?
+    /// Has it been reported that the table is full?
     full_reported: bool,
     /// Number of active members.
     active: usize,
@@ -201,8 +201,8 @@ impl Membership {
         }
     }
 
-    /// Handles the outcome of a probe of this address, for all silent or departing members there; forged beacons can give
-    /// many members one address. A silent member is dead if nothing responds, or another cell does.
+    /// Handles the outcome of a probe of this address, for all silent or departing members there; forged beacons can
+    /// give many members one address. A silent member is dead if nothing responds, or another cell does.
     pub(super) fn probe_done(&mut self, now: Time, address: SocketAddr, outcome: &ProbeOutcome, out: &mut Vec<Output>) {
         let next_probe = now.plus_ms(self.settings.probe_ms);
         for (id, member) in self.members.iter_mut() {
@@ -283,7 +283,8 @@ impl Membership {
         }
     }
 
-    /// Makes room for one more member. If the table is full, the gone member that was heard longest ago is removed.
+    /// Makes room for one more member. If the table is full, it removes the gone member whose last
+    /// beacon is the oldest.
     fn make_room(&mut self, out: &mut Vec<Output>) -> bool {
         if self.members.len() < MAX_MEMBERS {
             self.full_reported = false;

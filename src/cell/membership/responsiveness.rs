@@ -1,7 +1,7 @@
 //! Which cells answer queries.
 //!
-//! A cell may send beacons and answer nothing: its SD card hangs while the process runs, or another device has its address
-//! by now. Such a cell is unresponsive, and its copies do not count until it answers again.
+//! A cell may send beacons and answer nothing: its SD card hangs while the process runs, or another device has its
+//! address by now. Such a cell is unresponsive, and its copies do not count until it answers again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

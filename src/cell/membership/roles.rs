@@ -1,8 +1,9 @@
 //! Roles: a stem cell becomes a storage cell or a guard, by what it knows and without a vote.
 //!
-//! Each cell draws a number from its id, and the highest are guards: one cell in eight, and none in a colony so small that
-//! every cell is needed for copies. Cells that know the same members choose the same guards. While they do not, there can
-//! be a guard more or less for a moment, which is harmless: a role decides what a cell does, not what it may do.
+//! Each cell draws a number from its id, and the highest are guards: one cell in eight, and none in a colony so small
+//! that every cell is needed for copies. Cells that know the same members choose the same guards. While they do not,
+//! there can be a guard more or less for a moment, which is harmless: a role decides what a cell does, not what it may
+//! do.
 
 use crate::cell::rank;
 use crate::cell::settings::Settings;

@@ -64,8 +64,8 @@ impl StaticPeers {
         self.peers.values().filter_map(|peer| peer.cell.map(|(_, address)| address))
     }
 
-    /// Starts the probes that are due: of peers whose beacons do not arrive, and of those that must be asked again to add
-    /// this cell.
+    /// Starts the probes that are due: of peers whose beacons do not arrive, and of those that must be asked again to
+    /// add this cell.
     pub(in crate::cell) fn start_probes(
         &mut self,
         now: Time,

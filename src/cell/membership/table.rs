@@ -1,8 +1,8 @@
 //! The member table: a sorted list of members in contiguous memory.
 //!
-//! A thousand beacons per second are a thousand lookups, and their cost is memory access. Measured with the thousand cells
-//! of the simulation, everything around the lookup included: 80 ns per beacon with a `BTreeMap`, 33 ns with a sorted list,
-//! 24 ns with records of half the size. Members come and go far more rarely than their beacons arrive.
+//! A thousand beacons per second are a thousand lookups, and their cost is memory access. Measured with the thousand
+//! cells of the simulation, everything around the lookup included: 80 ns per beacon with a `BTreeMap`, 33 ns with a
+//! sorted list, 24 ns with records of half the size. Members come and go far more rarely than their beacons arrive.
 
 use crate::cell::membership::member::Member;
 use crate::id::CellId;

@@ -1,9 +1,10 @@
 //! The replica map: the local chunks, and which other cells hold each.
 //!
-//! Its size does not depend on the size of the colony: only local chunks are in it, each with its few holders. A holder is
-//! stored as a number of two bytes, so that a hundred thousand chunks fit a small board.
+//! Its size does not depend on the size of the colony: only local chunks are in it, each with its few holders. A holder
+//! is stored as a number of two bytes, so that a hundred thousand chunks fit a small board.
 //!
-//! The holders are what this cell has been told. They can be wrong in both directions; [`super::queries`] corrects them.
+//! The holders are those that other cells have reported. They can be wrong in both directions; [`super::queries`]
+//! corrects them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

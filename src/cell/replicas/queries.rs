@@ -1,9 +1,9 @@
 //! Holder queries: they keep the holders in the replica map correct by asking the cells themselves.
 //!
-//! The holders of every chunk are queried once per `belief_audit_ms`, a slice of the chunks at a time. A cell that returns
-//! from the dead is queried about the chunks that it should hold, and a hint from another cell is checked by a query
-//! before it is believed. An answer changes the map; a missing answer changes nothing, because silence is judged elsewhere
-//! ([`crate::cell::membership`]).
+//! The holders of every chunk are queried once per `belief_audit_ms`, a slice of the chunks at a time. A cell that
+//! returns from the dead is queried about the chunks that it should hold, and a hint from another cell is checked by a
+//! query before it is believed. An answer changes the map; a missing answer changes nothing, because silence is judged
+//! elsewhere ([`crate::cell::membership`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ use crate::wire::id_lists::MAX_HAVE_IDS;
 
 /// Chunks in one slice.
 const SLICE: usize = 2000;
-/// Maximum number of queries under way because of hints. Hints of an attacker must not cause queries without end; what is
-/// skipped, a later slice finds.
+/// Maximum number of queries under way because of hints. Hints of an attacker must not cause queries without end; what
+/// is skipped, a later slice finds.
 const MAX_HINT_QUERIES: usize = 64;
 /// Minimum interval between two queries of a cell because it returned, in milliseconds.
 const RETURN_INTERVAL_MS: u64 = 60_000;
@@ -193,8 +193,8 @@ impl HolderQueries {
         }
     }
 
-    /// Handles the end of a query: `has` are the chunks that the cell has, `None` if it did not answer. Returns `None` if
-    /// there is no such query.
+    /// Handles the end of a query: `has` are the chunks that the cell has, `None` if it did not answer. Returns `None`
+    /// if there is no such query.
     pub(in crate::cell) fn query_done(
         &mut self,
         replicas: &mut ReplicaMap,

@@ -1,8 +1,8 @@
 //! Refetching: a local copy that was lost is replaced by a good one from another holder.
 //!
-//! Until then the chunk is not in the local store, and queries about it are answered accordingly. If no holder can send a
-//! good copy now, it is tried again several times. Meanwhile the other holders find that this copy is missing, and heal the
-//! chunk elsewhere.
+//! Until then the chunk is not in the local store, and queries about it are answered accordingly. If no holder can send
+//! a good copy now, it is tried again several times. Meanwhile the other holders find that this copy is missing, and
+//! heal the chunk elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -160,7 +160,8 @@ fn a_cell_that_was_cut_off_waits_for_the_others_before_it_heals() {
     assert_eq!(colony.activity().short, 0);
 }
 
-/// A switch was off for a minute, and the holders returned some seconds after another cell, to which all chunks were sent.
+/// A switch was off for a minute, and the holders returned some seconds after another cell, to which all chunks were
+/// sent.
 #[test]
 fn a_network_that_returns_step_by_step_moves_no_byte() {
     let mut colony = TestColony::new(&[2, 3, 4, 5, 6]);

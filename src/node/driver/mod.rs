@@ -1,7 +1,7 @@
 //! The driver: the loop that owns the core. It receives inputs, lets the core handle them, and performs the outputs.
 //!
-//! Whatever takes time runs elsewhere, and its outcome returns through the mailbox: tasks in the [`TaskRunner`], saving the
-//! state on a thread. The loop waits only for its queue and its timers, so no other part of the node can block it.
+//! Whatever takes time runs elsewhere, and its outcome returns through the mailbox: tasks in the [`TaskRunner`], saving
+//! the state on a thread. The loop waits only for its queue and its timers, so no other part of the node can block it.
 
 // Reads the clock: it is the time of the core.
 #![allow(clippy::disallowed_methods)]

@@ -1,7 +1,7 @@
 //! The output queue: outputs that wait until the state of the core is saved.
 //!
-//! While a [`Persist::State`] is pending, all later outputs that wait for it ([`Output::waits_for_state`]) are queued in
-//! order. The others pass.
+//! While a [`Persist::State`] is pending, all later outputs that wait for it ([`Output::waits_for_state`]) are queued
+//! in order. The others pass.
 
 use std::collections::VecDeque;
 

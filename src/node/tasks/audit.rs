@@ -1,4 +1,4 @@
-//! Looking at another cell's copy: it is fetched, hashed, and thrown away.
+//! An audit: a copy of another cell is fetched, hashed and discarded.
 
 use std::net::SocketAddr;
 
@@ -6,40 +6,41 @@ use crate::cell::{AuditOutcome, AuditTarget};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
 
-/// Fetches the copy that is picked, from that cell alone, and hashes it.
-pub(in crate::node) fn audit(http: &Http, of: SocketAddr, pick: AuditTarget) -> AuditOutcome {
-    let url = format!("http://{of}");
-    let audited = match pick {
-        AuditTarget::Chunk(chunk) => look_at(http, &url, chunk),
-        AuditTarget::After(after) => match next(http, &url, after) {
-            Ok(Some(chunk)) => look_at(http, &url, chunk),
+/// Audits a copy of the cell at this address, which must not forward the request. Blocks.
+pub(super) fn audit(http: &Http, from: SocketAddr, target: AuditTarget) -> AuditOutcome {
+    let url = format!("http://{from}");
+    let outcome = match target {
+        AuditTarget::Chunk(chunk) => audit_chunk(http, &url, chunk),
+        AuditTarget::After(after) => match first_after(http, &url, after) {
+            Ok(Some(chunk)) => audit_chunk(http, &url, chunk),
             Ok(None) => Ok(AuditOutcome::Missing),
             Err(error) => Err(error),
         },
     };
-    audited.unwrap_or_else(|error| {
-        log::debug!("auditing: {error}");
+    outcome.unwrap_or_else(|error| {
+        log::debug!("cannot audit {from}: {error}");
         AuditOutcome::Failed
     })
 }
 
-/// The first chunk of a cell after this id; after the last, its first.
-fn next(http: &Http, url: &str, after: ChunkId) -> Result<Option<ChunkId>, CallError> {
+/// The cell's first chunk after this id; after its last one, its first.
+fn first_after(http: &Http, url: &str, after: ChunkId) -> Result<Option<ChunkId>, CallError> {
     let page = http.list_chunks(url, Some(&after), 1)?;
     let page = if page.is_empty() { http.list_chunks(url, None, 1)? } else { page };
     Ok(page.first().copied())
 }
 
-fn look_at(http: &Http, url: &str, chunk: ChunkId) -> Result<AuditOutcome, CallError> {
+fn audit_chunk(http: &Http, url: &str, chunk: ChunkId) -> Result<AuditOutcome, CallError> {
     let Some(copy) = http.get_local_copy(url, &chunk)? else { return Ok(AuditOutcome::Missing) };
     let found = ChunkId::of(&copy.bytes);
-    // A chunk is never longer than the client reads.
+    // The client reads no more than the maximum size of a chunk.
     let len = u32::try_from(copy.bytes.len()).unwrap_or(u32::MAX);
     Ok(if found == chunk {
         AuditOutcome::Good { chunk, len }
     } else if copy.length_declared {
         AuditOutcome::Bad { chunk, found, len }
     } else {
+        // The end of the response may be missing.
         AuditOutcome::Failed
     })
 }
@@ -53,10 +54,10 @@ mod tests {
         Request, TestServer, response, response_without_length, truncated_response, unreachable_address,
     };
 
-    const CHUNK: &[u8] = b"a chunk that a guard looks at";
+    const CHUNK: &[u8] = b"a chunk that is audited";
 
-    fn looks_at(of: SocketAddr, pick: AuditTarget) -> AuditOutcome {
-        audit(&Http::new(Timeouts::PROBE, 1, 1), of, pick)
+    fn audit_of(from: SocketAddr, target: AuditTarget) -> AuditOutcome {
+        audit(&Http::new(Timeouts::PROBE, 1, 1), from, target)
     }
 
     fn good(bytes: &[u8]) -> AuditOutcome {
@@ -64,13 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_good_or_bad_only_if_all_of_it_came() {
+    fn a_copy_is_good_or_bad_only_if_it_is_complete() {
         let chunk = ChunkId::of(CHUNK);
         let bad = |bytes: &[u8]| {
             let (found, len) = (ChunkId::of(bytes), u32::try_from(bytes.len()).unwrap());
             AuditOutcome::Bad { chunk, found, len }
         };
-        for (says, expected) in [
+        for (response, expected) in [
             (response(200, CHUNK), good(CHUNK)),
             (response_without_length(CHUNK), good(CHUNK)),
             (response(200, b"another"), bad(b"another")),
@@ -84,12 +85,12 @@ mod tests {
             (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), AuditOutcome::Failed),
             (b"nonsense".to_vec(), AuditOutcome::Failed),
         ] {
-            let peer = TestServer::always(says);
-            assert_eq!(looks_at(peer.address, AuditTarget::Chunk(chunk)), expected);
+            let peer = TestServer::always(response);
+            assert_eq!(audit_of(peer.address, AuditTarget::Chunk(chunk)), expected);
             let request = &peer.requests()[0];
             assert_eq!((request.line(), request.field("X-Hops")), (&*format!("GET /chunk/{chunk}"), Some("0")));
         }
-        assert_eq!(looks_at(unreachable_address(), AuditTarget::Chunk(chunk)), AuditOutcome::Failed);
+        assert_eq!(audit_of(unreachable_address(), AuditTarget::Chunk(chunk)), AuditOutcome::Failed);
     }
 
     /// A cell that has these chunks.
@@ -110,30 +111,30 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_picked_by_the_id_before_it_and_after_the_last_comes_the_first() {
+    fn a_target_after_the_last_chunk_is_the_first_one() {
         let chunks: &[&[u8]] = &[b"one", b"two", b"three"];
         let mut ordered = chunks.to_vec();
         ordered.sort_unstable_by_key(|bytes| ChunkId::of(bytes));
         let peer = holder(&[b"one", b"two", b"three"]);
-        let after = |bytes: &[u8]| looks_at(peer.address, AuditTarget::After(ChunkId::of(bytes)));
+        let after = |bytes: &[u8]| audit_of(peer.address, AuditTarget::After(ChunkId::of(bytes)));
         assert_eq!(after(ordered[0]), good(ordered[1]));
         assert_eq!(after(ordered[1]), good(ordered[2]));
         assert_eq!(after(ordered[2]), good(ordered[0]));
-        assert_eq!(looks_at(peer.address, AuditTarget::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
-        assert_eq!(looks_at(holder(&[]).address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Missing);
+        assert_eq!(audit_of(peer.address, AuditTarget::After(ChunkId::from_bytes([0; 32]))), good(ordered[0]));
+        assert_eq!(audit_of(holder(&[]).address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Missing);
     }
 
     #[test]
-    fn a_list_that_makes_no_sense_is_no_reason_to_blame_anybody() {
+    fn an_invalid_listing_is_a_failure_and_not_a_bad_copy() {
         let two = format!("{}\n{}\n", ChunkId::of(b"a"), ChunkId::of(b"b"));
-        for says in [
+        for response in [
             response(200, b"x\n"),
             response(200, two.as_bytes()),
             response(404, b""),
             truncated_response(&two.as_bytes()[..40], 25),
         ] {
-            let peer = TestServer::always(says);
-            assert_eq!(looks_at(peer.address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Failed);
+            let peer = TestServer::always(response);
+            assert_eq!(audit_of(peer.address, AuditTarget::After(ChunkId::of(b""))), AuditOutcome::Failed);
         }
     }
 }

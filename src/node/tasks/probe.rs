@@ -1,4 +1,4 @@
-//! A probe of another cell over HTTP: is it alive, and what is its status?
+//! A probe of another cell over HTTP: whether it is alive, and its status.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
@@ -8,14 +8,17 @@ use crate::net::udp::own_address_towards;
 use crate::wire::peers::Peers;
 
 pub(super) struct Probe {
+    /// The address, as `HOST:PORT`.
     pub(super) address: String,
+    /// Ask that cell to add this one to its static peers?
     pub(super) announce: bool,
+    /// Where other cells reach this one.
     pub(super) own_address: SocketAddr,
     pub(super) http: Http,
 }
 
 impl Probe {
-    /// Blocks until it ends.
+    /// Blocks.
     pub(super) fn perform(&self) -> ProbeOutcome {
         let Some(address) = self.address.to_socket_addrs().ok().and_then(|mut all| all.next()) else {
             return ProbeOutcome::Unreachable;
@@ -36,6 +39,7 @@ impl Probe {
         ProbeOutcome::Cell(address, status.beacon)
     }
 
+    /// If this cell listens on all addresses, it announces the one from which it reaches the other cell.
     fn announce_to(&self, url: &str, address: SocketAddr) -> Result<Peers, CallError> {
         let own = self.own_address.ip();
         let own: IpAddr = if own.is_unspecified() { own_address_towards(address).unwrap_or(own) } else { own };

@@ -1,6 +1,6 @@
-//! A chunk's way between two cells: hashed where it leaves, and where it arrives.
+//! A transfer of a chunk between two cells. It is hashed before it is sent, and when it arrives.
 
-// A shell: chunks are stamped with the time at which they came.
+// Reads the clock: chunks are stored with the time of their arrival.
 #![allow(clippy::disallowed_methods)]
 
 use std::io::Read;
@@ -8,38 +8,39 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::cell::{FetchOutcome, SendOutcome};
-use crate::id::CellId;
-use crate::id::{ChunkId, MAX_CHUNK_BYTES};
+use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, UnverifiedCopy};
 use crate::store::{CopyState, PutMetadata, Store, StoreError};
 use crate::unix_time;
 
-/// One chunk, and the cell that it goes to or comes from. The whole of it is in memory meanwhile.
-pub(in crate::node) struct Transfer {
-    pub(in crate::node) store: Arc<dyn Store>,
-    pub(in crate::node) http: Http,
-    pub(in crate::node) chunk: ChunkId,
-    pub(in crate::node) with: SocketAddr,
-    pub(in crate::node) copies: u8,
-    pub(in crate::node) holders: Vec<CellId>,
+/// A chunk and the other cell. The whole chunk is in memory during the transfer.
+pub(super) struct Transfer {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) http: Http,
+    pub(super) chunk: ChunkId,
+    /// The address of the other cell.
+    pub(super) peer: SocketAddr,
+    /// Number of copies that the colony must keep.
+    pub(super) copies: u8,
+    pub(super) holders: Vec<CellId>,
 }
 
 impl Transfer {
-    /// Sends our copy, if it is good.
-    pub(in crate::node) fn send(self) -> SendOutcome {
-        let bytes = match self.own_copy() {
+    /// Sends the local copy, if it is good. Blocks.
+    pub(super) fn send(self) -> SendOutcome {
+        let bytes = match self.read_local_copy() {
             Ok(bytes) => bytes,
-            Err(no_copy) => return no_copy,
+            Err(outcome) => return outcome,
         };
-        // Without its record the chunk is a copy all the same.
+        // The record has the owner. A copy without a record is sent too.
         let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
         let hints = PutHints { copies: self.copies, holders: self.holders, owner };
-        match self.http.put_chunk(&format!("http://{}", self.with), &self.chunk, &bytes, &hints) {
+        match self.http.put_chunk(&format!("http://{}", self.peer), &self.chunk, &bytes, &hints) {
             Ok(()) => SendOutcome::Stored,
             Err(error) => {
-                log::debug!("sending chunk {}: {error}", self.chunk.short());
+                log::debug!("cannot send chunk {} to {}: {error}", self.chunk.short(), self.peer);
                 match error {
-                    // No room, does not want it, or not from us.
+                    // It has no space, accepts no chunks, or none from this cell.
                     CallError::Refused { status: 401 | 403 | 413 | 429 | 503 | 507, .. } => SendOutcome::Refused,
                     _ => SendOutcome::Failed,
                 }
@@ -47,47 +48,47 @@ impl Transfer {
         }
     }
 
-    /// The bytes of our copy, or why there are none to send.
-    fn own_copy(&self) -> Result<Vec<u8>, SendOutcome> {
-        let failed = |error: StoreError| {
+    /// The bytes of the local copy, or why there are none to send.
+    fn read_local_copy(&self) -> Result<Vec<u8>, SendOutcome> {
+        let unreadable = |error: StoreError| {
             log::warn!("cannot read the copy of chunk {}: {error}", self.chunk.short());
             SendOutcome::OwnCopyUnreadable
         };
-        let copy = self.store.open(&self.chunk).map_err(failed)?.ok_or(SendOutcome::OwnCopyGone)?;
+        let copy = self.store.open(&self.chunk).map_err(unreadable)?.ok_or(SendOutcome::OwnCopyGone)?;
         let mut bytes = Vec::new();
-        // No file that is longer is a chunk, whatever its name is.
-        let whole = copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes).is_ok();
-        if whole && ChunkId::of(&bytes) == self.chunk {
+        // A longer file is not a chunk, and must not fill the memory.
+        let is_read = copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes).is_ok();
+        if is_read && ChunkId::of(&bytes) == self.chunk {
             return Ok(bytes);
         }
         drop(bytes);
-        match self.store.verify(&self.chunk).map_err(failed)? {
+        match self.store.verify(&self.chunk).map_err(unreadable)? {
             CopyState::Bad => Err(SendOutcome::OwnCopyBad),
             CopyState::Missing => Err(SendOutcome::OwnCopyGone),
-            // It was mended meanwhile, or read badly this once.
+            // It was replaced meanwhile, or the first read failed.
             CopyState::Good => Err(SendOutcome::OwnCopyUnreadable),
         }
     }
 
-    /// Gets a chunk, and keeps it if it is good.
-    pub(in crate::node) fn fetch(self) -> FetchOutcome {
-        let UnverifiedCopy { bytes, length_declared } =
-            match self.http.get_local_copy(&format!("http://{}", self.with), &self.chunk) {
-                Ok(Some(sample)) => sample,
-                Ok(None) => return FetchOutcome::Missing,
-                Err(error) => {
-                    log::debug!("fetching chunk {}: {error}", self.chunk.short());
-                    return FetchOutcome::Failed;
-                }
-            };
+    /// Fetches the chunk and stores it, if it is good. Blocks.
+    pub(super) fn fetch(self) -> FetchOutcome {
+        let copy = match self.http.get_local_copy(&format!("http://{}", self.peer), &self.chunk) {
+            Ok(copy) => copy,
+            Err(error) => {
+                log::debug!("cannot fetch chunk {} from {}: {error}", self.chunk.short(), self.peer);
+                return FetchOutcome::Failed;
+            }
+        };
+        let Some(UnverifiedCopy { bytes, length_declared }) = copy else { return FetchOutcome::Missing };
         let stored_at_s = unix_time::now_s();
         let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
         match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => FetchOutcome::Stored,
             Err(StoreError::WrongHash { found, .. }) if length_declared => FetchOutcome::Bad { found },
+            // The end of the response may be missing.
             Err(StoreError::WrongHash { .. }) => FetchOutcome::Failed,
             Err(error) => {
-                log::warn!("cannot keep chunk {}: {error}", self.chunk.short());
+                log::warn!("cannot store chunk {}: {error}", self.chunk.short());
                 FetchOutcome::NoRoom
             }
         }
@@ -103,15 +104,15 @@ mod tests {
     };
     use crate::store::{FileStore, MemoryStore, StoreOptions};
 
-    const CHUNK: &[u8] = b"a chunk that wants to be elsewhere";
+    const CHUNK: &[u8] = b"a chunk that is transferred";
 
     fn cell(n: u8) -> CellId {
         CellId::from_bytes([n; 16])
     }
 
-    fn transfer(store: Arc<dyn Store>, with: SocketAddr) -> Transfer {
+    fn transfer(store: Arc<dyn Store>, peer: SocketAddr) -> Transfer {
         let http = Http::new(Timeouts::PROBE, 1, 1);
-        Transfer { store, http, chunk: ChunkId::of(CHUNK), with, copies: 3, holders: vec![cell(1), cell(2)] }
+        Transfer { store, http, chunk: ChunkId::of(CHUNK), peer, copies: 3, holders: vec![cell(1), cell(2)] }
     }
 
     fn store_with_chunk(owner: Option<[u8; 32]>) -> Arc<dyn Store> {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_sent_with_all_that_is_known_about_it() {
+    fn a_copy_is_sent_with_its_metadata() {
         let peer = TestServer::always(response(200, b""));
         let owner = *ChunkId::of(b"the owner's token").as_bytes();
         assert_eq!(transfer(store_with_chunk(Some(owner)), peer.address).send(), SendOutcome::Stored);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_does_not_want_the_chunk_is_told_from_one_that_failed() {
+    fn a_refusal_differs_from_a_failure() {
         for (status, expected) in [
             (507, SendOutcome::Refused),
             (503, SendOutcome::Refused),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_copy_is_never_sent_and_goes_into_quarantine() {
+    fn a_bad_copy_is_quarantined_and_not_sent() {
         let folder = tempfile::tempdir().unwrap();
         let id = ChunkId::of(CHUNK);
         FileStore::init(folder.path(), cell(0)).unwrap();
@@ -163,8 +164,8 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(FileStore::open(folder.path(), &options).unwrap());
         let metadata = PutMetadata { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
-        // Another byte, none at all, and far too many.
-        for bad in [&b"a chunk that wants to be elsewherf"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
+        // A flipped bit, no bytes, too many bytes.
+        for bad in [&b"a chunk that is transferrfd"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {
             store.put(Some(&id), CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
             std::fs::write(&file, bad).unwrap();
             let peer = TestServer::always(response(200, b""));
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_fetched_from_one_cell_alone_and_kept_if_it_is_good() {
+    fn a_good_copy_is_fetched_from_one_cell_and_stored() {
         let peer = TestServer::always(response(200, CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
         assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), FetchOutcome::Stored);
@@ -187,11 +188,11 @@ mod tests {
         assert_eq!((metadata.copies, metadata.holders), (3, vec![cell(1), cell(2)]));
     }
 
-    /// A link that breaks must not look like a cell that lies.
+    /// A broken connection must not look like a lying cell.
     #[test]
-    fn what_is_fetched_and_not_good_is_not_kept_and_bad_only_if_it_is_whole() {
+    fn an_incomplete_fetch_is_a_failure_and_not_a_bad_copy() {
         let wrong = b"something else";
-        for (says, expected) in [
+        for (response, expected) in [
             (response(200, wrong), FetchOutcome::Bad { found: ChunkId::of(wrong) }),
             (response(200, b""), FetchOutcome::Bad { found: ChunkId::of(b"") }),
             (response(200, &vec![0; MAX_CHUNK_BYTES + 1]), FetchOutcome::Failed),
@@ -202,20 +203,24 @@ mod tests {
             (response_without_length(&CHUNK[..10]), FetchOutcome::Failed),
             (b"hello".to_vec(), FetchOutcome::Failed),
         ] {
-            let peer = TestServer::always(says);
+            let peer = TestServer::always(response);
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(4 << 20));
             assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), expected);
             assert_eq!(store.usage().chunks, 0);
         }
-        let none: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(none, unreachable_address()).fetch(), FetchOutcome::Failed);
-        let unmeasured = TestServer::always(response_without_length(CHUNK));
+        let empty: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
+        assert_eq!(transfer(empty, unreachable_address()).fetch(), FetchOutcome::Failed);
+        let without_length = TestServer::always(response_without_length(CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(store, unmeasured.address).fetch(), FetchOutcome::Stored, "the hash is proof enough");
+        assert_eq!(
+            transfer(store, without_length.address).fetch(),
+            FetchOutcome::Stored,
+            "the hash proves that it is complete"
+        );
     }
 
     #[test]
-    fn a_good_copy_for_which_there_is_no_room_is_no_fault_of_the_other_cell() {
+    fn a_full_local_store_is_not_the_other_cells_fault() {
         let peer = TestServer::always(response(200, CHUNK));
         assert_eq!(transfer(Arc::new(MemoryStore::new(10)), peer.address).fetch(), FetchOutcome::NoRoom);
     }

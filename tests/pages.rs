@@ -1,5 +1,6 @@
-//! Goal: the manual pages and shell completions tell what the programs understand: all of it, and nothing else.
-//! Method: the programs' own `--help`, held against the pages as text and against the completions as the shells run them.
+//! Goal: the manual pages, shell completions and `node.toml` describe all options and settings of the programs, and no
+//! others. Method: the output of `--help` is compared with the pages as text, and with the completions as the shells run
+//! them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
@@ -37,8 +38,8 @@ fn names<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Names {
     names.into_iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
-/// What `--help` shows under a heading: the first words of its lines, several for one with a short name.
-fn shown(words: &[&str], heading: &str) -> Names {
+/// The names that `--help` lists under a heading, with short ones.
+fn listed(words: &[&str], heading: &str) -> Names {
     let path = PROGRAMS.iter().find(|(name, _)| *name == words[0]).unwrap().1;
     let help = text(&Command::new(path).args(&words[1..]).arg("--help").output().unwrap().stdout);
     let section = help.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
@@ -47,36 +48,36 @@ fn shown(words: &[&str], heading: &str) -> Names {
 }
 
 fn options(words: &[&str]) -> Names {
-    let mut options = shown(words, "Options:");
+    let mut options = listed(words, "Options:");
     assert!(options.remove("help") && options.contains("--help"), "{words:?} --help: {options:?}");
     options
 }
 
 fn commands() -> Names {
-    let commands = shown(&["cellsync"], "Commands:");
+    let commands = listed(&["cellsync"], "Commands:");
     assert!(commands.contains("drain"), "{commands:?}");
     commands
 }
 
-/// Every program, and every command of one: the words that call it.
-fn callable() -> Vec<Vec<String>> {
+/// All programs and subcommands, each as the words to type.
+fn all_commands() -> Vec<Vec<String>> {
     let programs = PROGRAMS.map(|(name, _)| vec![name.to_owned()]);
     programs.into_iter().chain(commands().into_iter().map(|command| vec!["cellsync".to_owned(), command])).collect()
 }
 
-fn for_each_callable(check: impl Fn(&[&str])) {
-    for words in callable() {
+fn for_each_command(check: impl Fn(&[&str])) {
+    for words in all_commands() {
         check(&words.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 
-/// Is the program here? The tests that want it say so, and pass, if it is not.
-fn is_here(program: &str) -> bool {
-    let is_here = Command::new(program).arg("--version").output().is_ok();
-    if !is_here {
-        eprintln!("no {program} here: not run");
+/// Is the program installed? Checks that need it are skipped, with a message, if it is not.
+fn is_installed(program: &str) -> bool {
+    let is_installed = Command::new(program).arg("--version").output().is_ok();
+    if !is_installed {
+        eprintln!("skipped: {program} is not installed");
     }
-    is_here
+    is_installed
 }
 
 fn plain(roff: &str) -> String {
@@ -91,7 +92,7 @@ fn page<'a>(files: &'a BTreeMap<String, String>, program: &str) -> &'a str {
     files.iter().find(|(name, _)| name.starts_with(&format!("man/{program}.")) && !name.ends_with(".5")).unwrap().1
 }
 
-/// What follows each `.TP` from the line `heading` to the next heading of its kind or a higher one.
+/// The line after each `.TP` in the section that begins with `heading`.
 fn tags(page: &str, heading: &str) -> Vec<String> {
     let lines: Vec<&str> = page.lines().collect();
     let start = 1 + lines.iter().position(|line| plain(line) == heading).unwrap_or_else(|| panic!("no {heading}"));
@@ -100,9 +101,9 @@ fn tags(page: &str, heading: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_pages_show_the_options_and_commands_that_help_shows() {
+fn pages_have_the_options_and_commands_of_help() {
     let files = files();
-    for_each_callable(|words| {
+    for_each_command(|words| {
         let heading = match words {
             [_] => ".SH OPTIONS".to_owned(),
             words => format!(".SS {}", words.join(" ")),
@@ -114,7 +115,7 @@ fn the_pages_show_the_options_and_commands_that_help_shows() {
     let headings = page(&files, "cellsync").lines().map(plain);
     assert_eq!(names(headings.filter_map(|line| Some(line.strip_prefix(".SS cellsync ")?.to_owned()))), commands());
     for (name, text) in &files {
-        assert!(!plain(text).contains("--parent"), "{name} shows what --help hides");
+        assert!(!plain(text).contains("--parent"), "{name} shows a hidden option");
     }
 }
 
@@ -126,7 +127,7 @@ fn demo_is_mentioned_only_if_it_is_built_in() {
 
 /// The settings that `cellsync-node --help` lists.
 fn settings() -> Names {
-    let settings = shown(&["cellsync-node"], "Settings (--set KEY=VALUE, or in the file):");
+    let settings = listed(&["cellsync-node"], "Settings (--set KEY=VALUE, or in the file):");
     assert!(settings.contains("listen") && settings.len() > 20, "{settings:?}");
     settings
 }
@@ -154,7 +155,7 @@ fn shipped_node_toml_changes_nothing_and_shows_every_setting() {
 }
 
 #[test]
-fn the_page_about_settings_shows_all_that_the_node_knows() {
+fn the_page_of_settings_has_all_settings() {
     let page = &files()["man/cellsync-node.toml.5"];
     let section = page.split_once(".SH SETTINGS\n").unwrap().1.split_once(".SH ").unwrap().0;
     let tags = section.split(".TP\n").skip(1).map(|entry| plain(entry.split(' ').next().unwrap()));
@@ -162,10 +163,10 @@ fn the_page_about_settings_shows_all_that_the_node_knows() {
 }
 
 #[test]
-fn pages_are_good_roff() {
+fn pages_pass_the_linters() {
     let folder = tempfile::tempdir().unwrap();
     let linters = [&["mandoc", "-T", "lint", "-W", "warning"][..], &["groff", "-man", "-ww", "-z", "-Tutf8"]];
-    let linters: Vec<_> = linters.into_iter().filter(|linter| is_here(linter[0])).collect();
+    let linters: Vec<_> = linters.into_iter().filter(|linter| is_installed(linter[0])).collect();
     for (name, page) in files().iter().filter(|(name, _)| name.starts_with("man/")) {
         assert!(page.is_ascii(), "{name}");
         let path = folder.path().join("page");
@@ -177,9 +178,9 @@ fn pages_are_good_roff() {
     }
 }
 
-/// Goal: nobody learns from an example what is not so. Method: the programs read them, and are asked for help behind.
+/// The programs parse each example, with `--help` appended.
 #[test]
-fn the_examples_are_understood() {
+fn examples_are_valid() {
     let folder = Path::new(PROGRAMS[0].1).parent().unwrap();
     let mut tried = 0;
     for (name, page) in files().iter().filter(|(name, _)| name.starts_with("man/")) {
@@ -205,7 +206,7 @@ fn the_examples_are_understood() {
 }
 
 #[test]
-fn the_same_day_gives_the_same_bytes() {
+fn files_depend_on_the_day_only() {
     assert_eq!(tree::files("2026-11-21"), tree::files("2026-11-21"));
     assert_ne!(tree::files("2026-11-21"), tree::files("2026-11-22"));
     for (epoch_s, day) in [
@@ -220,35 +221,35 @@ fn the_same_day_gives_the_same_bytes() {
     }
 }
 
-/// The completions of a shell, each in a file, and a folder to complete names in.
+/// The completion scripts of a shell, and a folder with names to complete.
 struct Shell {
     scripts: TempDir,
-    here: TempDir,
+    folder: TempDir,
 }
 
 impl Shell {
     fn new(shell: &str) -> Self {
-        let (scripts, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (scripts, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for (name, text) in files() {
             if let Some(name) = name.strip_prefix(&format!("completions/{shell}/")) {
                 fs::write(scripts.path().join(name), text).unwrap();
             }
         }
         for name in ["album.tar", "album.tar.manifest", "with space.manifest"] {
-            fs::write(here.path().join(name), "").unwrap();
+            fs::write(folder.path().join(name), "").unwrap();
         }
-        fs::create_dir(here.path().join("folder")).unwrap();
-        Self { scripts, here }
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        Self { scripts, folder }
     }
 
-    /// The lines that a command of the shell gives.
+    /// The lines that a command prints.
     fn run(&self, command: &mut Command) -> Vec<String> {
-        let output = command.current_dir(self.here.path()).env("HOME", self.here.path()).output().unwrap();
+        let output = command.current_dir(self.folder.path()).env("HOME", self.folder.path()).output().unwrap();
         assert_eq!(text(&output.stderr), "", "{command:?}");
         text(&output.stdout).lines().filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
     }
 
-    /// What bash has after the last of the words, which it has split already.
+    /// The completions of bash for the last word. The words are as bash splits them.
     fn bash(&self, words: &[&str]) -> Names {
         const DRIVE: &str = r#"
             source "$0"
@@ -262,7 +263,7 @@ impl Shell {
         names(self.run(&mut bash))
     }
 
-    /// What fish has at the end of a line, without what it says about it.
+    /// The completions of fish at the end of a line, without their descriptions.
     fn fish(&self, line: &str) -> Names {
         let program = line.split(' ').next().unwrap();
         let mut fish = Command::new("fish");
@@ -277,12 +278,12 @@ fn with(words: &[&str], last: &str) -> Vec<String> {
 }
 
 #[test]
-fn bash_offers_what_help_shows() {
-    if !is_here("bash") {
+fn bash_completes_options_and_commands() {
+    if !is_installed("bash") {
         return;
     }
     let shell = Shell::new("bash");
-    for_each_callable(|words| {
+    for_each_command(|words| {
         let line = with(words, "-");
         assert_eq!(shell.bash(&line.iter().map(String::as_str).collect::<Vec<_>>()), options(words), "{words:?}");
     });
@@ -292,10 +293,9 @@ fn bash_offers_what_help_shows() {
     assert_eq!(shell.bash(&["cellsync-node", "--set", ""]), names(settings));
 }
 
-/// Goal: a value is completed as what it is. Method: words as bash splits them, at blanks, `:` and `=`.
 #[test]
-fn bash_offers_values_and_file_names_where_they_belong() {
-    if !is_here("bash") {
+fn bash_completes_values_by_their_kind() {
+    if !is_installed("bash") {
         return;
     }
     let shell = Shell::new("bash");
@@ -307,7 +307,7 @@ fn bash_offers_values_and_file_names_where_they_belong() {
         (&["cellsync-node", "--log", "w"], &names(["warn"])),
         (&["cellsync-put", "--compress", "9"], &names(["9", "9e"])),
         (&["cellsync", "node", "--set", "heal_r"], &names(["heal_rate="])),
-        // Nothing to guess, or for readline, which knows files.
+        // Nothing to offer, or file names, which readline completes.
         (&["cellsync-put", ""], &Names::new()),
         (&["cellsync-put", "-o", ""], &Names::new()),
         (&["cellsync-node", "--data", ""], &Names::new()),
@@ -316,7 +316,7 @@ fn bash_offers_values_and_file_names_where_they_belong() {
         (&["cellsync-node", "--set", "log", "=", "he"], &Names::new()),
         (&["cellsync-put", "--", "-"], &Names::new()),
         (&["cellsync", "dance", ""], &Names::new()),
-        // What had a colon is behind.
+        // The word with a colon is complete.
         (&["cellsync", "drain", "10.0.0.1", ":", "8080", "--un"], &names(["--undo"])),
     ] {
         assert_eq!(&shell.bash(words), expected, "{words:?}");
@@ -327,12 +327,12 @@ fn bash_offers_values_and_file_names_where_they_belong() {
 }
 
 #[test]
-fn fish_offers_what_help_shows() {
+fn fish_completes_options_and_commands() {
     let shell = Shell::new("fish");
-    let is_here = is_here("fish");
+    let has_fish = is_installed("fish");
     let files = files();
-    for_each_callable(|words| {
-        // As it is written, for where there is no fish.
+    for_each_command(|words| {
+        // The text of the script, which needs no fish.
         let script = &files[&format!("completions/fish/{}.fish", words[0])];
         let start = match words {
             ["cellsync"] => "complete -c cellsync -n __fish_cellsync_is_at -l ".to_owned(),
@@ -347,11 +347,11 @@ fn fish_offers_what_help_shows() {
             _ => None,
         });
         assert_eq!(names(written), options(words), "{words:?}");
-        if is_here {
+        if has_fish {
             assert_eq!(shell.fish(&with(words, "-").join(" ")), options(words), "{words:?}");
         }
     });
-    if is_here {
+    if has_fish {
         assert_eq!(shell.fish("cellsync "), commands());
         assert_eq!(shell.fish("cellsync-node --set "), names(settings().into_iter().map(|key| key + "=")));
         assert_eq!(shell.fish("cellsync node --data "), names(["folder/"]));
@@ -360,13 +360,13 @@ fn fish_offers_what_help_shows() {
 }
 
 #[test]
-fn zsh_offers_what_help_shows() {
+fn zsh_completes_options_and_commands() {
     let files = files();
-    for_each_callable(|words| {
+    for_each_command(|words| {
         let script = &files[&format!("completions/zsh/_{}", words[0])];
         let start = format!("\n_{}() {{\n", words.join("_"));
         let function = script.split_once(&start).unwrap().1.split("\n}\n").next().unwrap();
-        // '(what goes not with it)'{-o,--output}'[what it does]:what it takes:how'
+        // '(excluded options)'{-o,--output}'[description]:value:action'
         let specs = function.lines().filter(|line| line.contains("'[")).map(|line| line.split('\'').nth(2).unwrap());
         let written = specs.flat_map(|names| names.trim_matches(['{', '}']).split(','));
         assert_eq!(names(written), options(words), "{words:?}");
@@ -374,7 +374,7 @@ fn zsh_offers_what_help_shows() {
     let (_, table) = files["completions/zsh/_cellsync"].split_once("local -a commands=(\n").unwrap();
     let lines = table.lines().take_while(|line| line.trim() != ")");
     assert_eq!(names(lines.map(|line| line.trim().trim_start_matches('\'').split(':').next().unwrap())), commands());
-    if is_here("zsh") {
+    if is_installed("zsh") {
         let shell = Shell::new("zsh");
         for (program, _) in PROGRAMS {
             shell.run(Command::new("zsh").arg("-n").arg(shell.scripts.path().join(format!("_{program}"))));

@@ -59,6 +59,7 @@ mod tests {
     use crate::config::{Config, DEFAULT_UDP_PORT};
     use crate::id::DEFAULT_COPIES;
     use crate::id::MAX_HOLDERS;
+    use crate::pipeline::Level;
 
     /// Descriptions of an option, of all commands that have it.
     fn descriptions(option: &str) -> Vec<&'static str> {
@@ -79,6 +80,7 @@ mod tests {
             ("--udp-port", format!("(default {DEFAULT_UDP_PORT})")),
             ("--copies", format!("1 to {MAX_HOLDERS}")),
             ("--jobs", format!("1 to {MAX_JOBS}")),
+            ("--compress", format!("(default {})", Level::default())),
             ("--data", format!("(default {})", Config::default().data.display())),
             ("--listen", format!("(default {default_listen})")),
             ("--log", format!("(default {})", Config::default().log.as_str().to_lowercase())),

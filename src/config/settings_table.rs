@@ -102,40 +102,45 @@ pub const GROUPS: &[Group] = &[
                 name: "beacon_ms",
                 kind: Kind::Milliseconds(50..=MINUTE_MS, |config| &mut config.settings.beacon_ms),
                 summary: "Interval between beacons",
-                details: "Every cell receives the beacons of all others, so traffic grows with the square of the number of \
-                          cells. A longer interval saves traffic and requires a longer `silent_after_ms`.",
+                details: "Each cell sends one datagram to all others in this time. A shorter interval detects dead \
+                          cells sooner and costs more traffic. Use the same value in all cells: a cell whose interval \
+                          is longer than a third of the `silent_after_ms` of another cell looks silent to it.",
                 ..Setting::BASE
             },
             Setting {
                 name: "silent_after_ms",
                 kind: Kind::Milliseconds(150..=HOUR_MS, |config| &mut config.settings.silent_after_ms),
                 summary: "Time without beacons after which a cell is silent",
-                details: "A silent cell gets no new chunks, and is probed over HTTP; it is dead if it does not respond \
-                          either. At least three times `beacon_ms`, so that one lost datagram does not matter. If it is too \
-                          short, a busy radio network makes cells silent; if it is too long, dead cells are noticed late.",
+                details: "A silent cell gets no new chunks and is probed over HTTP; it is dead if it does not respond \
+                          either. At least three times `beacon_ms`. If it is too short, lost datagrams cause probes; \
+                          if it is too long, puts and healing choose dead cells as targets. With the default, four \
+                          beacons in a row can be lost on a poor Wi-Fi network.",
                 adjust: Some(|config| config.settings.probe_ms = config.settings.silent_after_ms / 2),
                 ..Setting::BASE
             },
             Setting {
                 name: "forget_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=365 * DAY_MS, |config| &mut config.settings.forget_ms),
-                summary: "Time for which a cell that died or left stays in the list of members",
-                details: "At least `silent_after_ms`.",
+                summary: "Time for which a dead or departed cell is remembered",
+                details: "At least `silent_after_ms`. A forgotten cell that returns is a new one: it is not queried \
+                          about the copies that it should hold. The default is longer than a reboot with a check of \
+                          the file system.",
                 ..Setting::BASE
             },
             Setting {
                 name: "differentiate_after_ms",
                 kind: Kind::Milliseconds(0..=HOUR_MS, |config| &mut config.settings.differentiate_after_ms),
                 summary: "Time after its start before the cell takes a role",
-                details: "Long enough to receive the beacons of the whole colony. A cell that knows only a part of it may \
-                          take a role that is not needed.",
+                details: "Long enough for the beacons of most cells to arrive. If it is too short, cells become guards \
+                          because they do not know each other yet, and change their role soon after.",
                 ..Setting::BASE
             },
             Setting {
                 name: "role_stable_ms",
                 kind: Kind::Milliseconds(0..=HOUR_MS, |config| &mut config.settings.role_stable_ms),
                 summary: "Time for which another role must be needed before the cell takes it",
-                details: "With too short a time, roles change whenever a cell is silent for a moment.",
+                details: "If it is too short, roles change when a cell reboots; if it is too long, a dead guard is \
+                          replaced late.",
                 ..Setting::BASE
             },
         ],
@@ -147,40 +152,46 @@ pub const GROUPS: &[Group] = &[
             Setting {
                 name: "heal_delay_ms",
                 kind: Kind::HealDelays(|config| &mut config.settings.heal_delay_ms),
-                summary: "Delays before a chunk that lacks copies is healed, by the number of copies left",
-                details: "A board that reboots is not lost, so a chunk with more copies left can wait longer. With short \
-                          delays each reboot makes the colony copy data; with long ones chunks stay at risk.",
+                summary: "Delays before an under-replicated chunk is healed, by the number of copies left",
+                details: "The more copies are left, the longer a board may take to reboot before its copies are \
+                          replaced. Short delays move data at each reboot; long ones risk the last copies. Healing \
+                          also waits for the second delay after a holder has returned, and for the third after a copy \
+                          has arrived, because others may follow.",
                 ..Setting::BASE
             },
             Setting {
                 name: "heal_step_ms",
                 kind: Kind::Milliseconds(100..=HOUR_MS, |config| &mut config.settings.heal_step_ms),
-                summary: "Time before the next holder heals a chunk in place of the one whose turn it is",
-                details: "Each holder of a chunk waits this much longer than the one before it. If it is shorter than \
-                          healing takes, several holders copy the same chunk.",
+                summary: "Additional delay for each holder that ranks before this cell",
+                details: "The holder of a chunk that ranks first heals it, the next one only if it does not. If this \
+                          is too short, two holders send the same copies; if it is too long, a chunk waits when the \
+                          first holder hangs. The default is the timeout for answers in a healing round.",
                 ..Setting::BASE
             },
             Setting {
                 name: "heal_rate",
                 kind: Kind::Rate { or_zero: false, field: |config| &mut config.settings.heal_rate },
-                summary: "Maximum rate at which this cell sends copies to heal, per second",
-                details: "Choose what the network can spare. A low rate prolongs the time in which chunks lack copies.",
+                summary: "Maximum rate at which the cell sends copies to heal and fetches lost ones, per second",
+                details: "Choose what the network can spare. A high rate slows down puts and gets; with a low one \
+                          chunks lack copies for longer. At the default, the data of a full cell of 64 GiB takes 2.3 \
+                          hours, divided by the number of cells that heal it.",
                 ..Setting::BASE
             },
             Setting {
                 name: "belief_audit_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=30 * DAY_MS, |config| &mut config.settings.belief_audit_ms),
-                summary: "Interval at which the cell asks the other holders of its chunks whether they still have them",
-                details: "The longer it is, the later the colony notices a copy that a running cell has lost.",
+                summary: "Time in which the cell queries all other holders of its chunks once",
+                details: "A shorter time finds silently lost copies sooner. A query costs 65 bytes for each chunk and \
+                          holder.",
                 ..Setting::BASE
             },
             Setting {
                 name: "unheard_ms",
                 kind: Kind::Milliseconds(0..=DAY_MS, |config| &mut config.settings.unheard_ms),
                 summary: "Time after its start for which the cell assumes that unseen cells are alive",
-                details: "When a whole colony is switched on, some boards boot later than others. If this is too short, \
-                          their copies are replaced needlessly; if it is too long, copies that are really lost are \
-                          replaced late.",
+                details: "Longer than the difference between the boot times of the boards after a power cut. If it is \
+                          too short, the first cells heal chunks whose other holders are still booting; if it is too \
+                          long, cells that died while this one was off are replaced late.",
                 ..Setting::BASE
             },
         ],
@@ -192,31 +203,37 @@ pub const GROUPS: &[Group] = &[
             Setting {
                 name: "audit_rate",
                 kind: Kind::Rate { or_zero: true, field: |config| &mut config.settings.audit_rate },
-                summary: "Maximum rate at which this cell fetches copies of others to verify them, per second",
-                details: "A guard uses all of it; other cells audit the other copies of their own chunks, at an eighth of \
-                          it. \"0\" disables audits by this cell.",
+                summary: "Maximum rate at which the cell fetches copies of others to verify them, per second",
+                details: "A guard uses all of it; other cells audit the other copies of their own chunks, at an eighth \
+                          of it. With a low rate bad copies are found late; a high one loads the network and the disks \
+                          of others. At the default a guard verifies 90 GB per day. \"0\" disables audits by this cell; \
+                          where no cell audits, a cell that delivers bad bytes deliberately is noticed only by those \
+                          who fetch them.",
                 ..Setting::BASE
             },
             Setting {
                 name: "scrub_period_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=3650 * DAY_MS, |config| &mut config.settings.scrub_period_ms),
-                summary: "Time in which the cell reads and verifies each of its own copies once",
-                details: "A short period keeps the disk busy; with a long one, damage is found late.",
+                summary: "Time in which the cell reads and verifies all of its own copies once",
+                details: "A short period keeps the disk busy. With a long one damage is found late, and more copies of \
+                          a chunk can be damaged at the same time.",
                 ..Setting::BASE
             },
             Setting {
                 name: "isolation_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=365 * DAY_MS, |config| &mut config.settings.isolation_ms),
                 summary: "Time for which a cell that delivered three bad chunks is isolated",
-                details: "An isolated cell gets no new chunks, and its copies do not count. The isolation ends early if \
-                          the cell has verified all of its copies since.",
+                details: "The copies of an isolated cell do not count, so its chunks are healed elsewhere, and it gets \
+                          no new ones. The isolation ends early if the cell has verified all of its copies since. If \
+                          it is too short, a bad cell gets new chunks again soon.",
                 ..Setting::BASE
             },
             Setting {
                 name: "strike_window_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=30 * DAY_MS, |config| &mut config.settings.strike_window_ms),
                 summary: "Time for which a bad chunk counts towards the isolation of a cell",
-                details: "The longer it is, the sooner a cell is isolated whose disk fails slowly.",
+                details: "If it is too short, a cell that often delivers bad bytes is not isolated; if it is too long, \
+                          a few bits that flipped independently isolate an honest cell.",
                 ..Setting::BASE
             },
         ],

@@ -45,50 +45,31 @@ impl EventLog {
             }
             (self.window_start, self.counts) = (Instant::now(), Counts::default());
         }
-        let count = if is_observed(event) { &mut self.counts.observed } else { &mut self.counts.other };
+        let Class { is_observed, is_warning } = class(event);
+        let count = if is_observed { &mut self.counts.observed } else { &mut self.counts.other };
         *count = count.saturating_add(1);
         if *count <= MAX_EVENTS {
-            log::log!(level(event), "{}", sentence(event));
+            let level = if is_warning { Level::Warn } else { Level::Info };
+            log::log!(level, "{}", sentence(event));
         }
     }
 }
 
-/// Whether this cell has observed the event itself and an operator should know of it.
-fn is_observed(event: &Event) -> bool {
-    match event {
-        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) | Event::ScrubDone { .. } => true,
-        Event::HealStarted { fewest_copies, .. } => *fewest_copies <= 1,
-        Event::Active(..)
-        | Event::Silent(_)
-        | Event::Dead(_)
-        | Event::Left(_)
-        | Event::DuplicateId(..)
-        | Event::Renamed { .. }
-        | Event::MemberTableFull
-        | Event::Role(_)
-        | Event::HealDone { .. }
-        | Event::Refetched(_)
-        | Event::FalseAlert { .. }
-        | Event::IsolationEnded(_)
-        | Event::Draining(_)
-        | Event::Drained
-        | Event::ExtraCopyRemoved(_) => false,
-    }
+/// How an event is logged.
+struct Class {
+    /// Whether this cell has observed the event itself and an operator should know of it.
+    is_observed: bool,
+    /// Whether the event asks for an operator's attention.
+    is_warning: bool,
 }
 
-/// A warning asks for an operator's attention.
-fn level(event: &Event) -> Level {
-    let needs_attention = match event {
-        Event::Dead(_)
-        | Event::DuplicateId(..)
-        | Event::Renamed { .. }
-        | Event::MemberTableFull
-        | Event::BadCopy { .. }
-        | Event::OwnCopyBad(_)
-        | Event::Isolated(_) => true,
+fn class(event: &Event) -> Class {
+    let (is_observed, is_warning) = match event {
+        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) => (true, true),
+        Event::ScrubDone { bad } => (true, *bad > 0),
         // With one copy left, the next failure loses data.
-        Event::HealStarted { fewest_copies, .. } => *fewest_copies <= 1,
-        Event::ScrubDone { bad } => *bad > 0,
+        Event::HealStarted { fewest_copies, .. } => (*fewest_copies <= 1, *fewest_copies <= 1),
+        Event::Dead(_) | Event::DuplicateId(..) | Event::Renamed { .. } | Event::MemberTableFull => (false, true),
         Event::Active(..)
         | Event::Silent(_)
         | Event::Left(_)
@@ -99,9 +80,9 @@ fn level(event: &Event) -> Level {
         | Event::IsolationEnded(_)
         | Event::Draining(_)
         | Event::Drained
-        | Event::ExtraCopyRemoved(_) => false,
+        | Event::ExtraCopyRemoved(_) => (false, false),
     };
-    if needs_attention { Level::Warn } else { Level::Info }
+    Class { is_observed, is_warning }
 }
 
 fn sentence(event: &Event) -> String {
@@ -177,7 +158,7 @@ mod tests {
             Event::Isolated(cell),
             Event::ScrubDone { bad: 2 },
         ] {
-            assert_eq!(level(&event), Level::Warn, "{event:?}");
+            assert!(class(&event).is_warning, "{event:?}");
         }
         for event in [
             Event::Role(Role::Guard),
@@ -191,7 +172,7 @@ mod tests {
             Event::ScrubDone { bad: 0 },
             Event::ExtraCopyRemoved(chunk),
         ] {
-            assert_eq!(level(&event), Level::Info, "{event:?}");
+            assert!(!class(&event).is_warning, "{event:?}");
         }
     }
 

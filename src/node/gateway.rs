@@ -10,7 +10,7 @@ use crate::net::fd_limit;
 use crate::net::{Gateway, GatewayLimits, GatewayStats, Upstream};
 use crate::node::error::NodeError;
 
-/// Descriptors that the process needs for all but the connections it serves: index, sockets, its own calls to other
+/// Descriptors that the process needs for all but the connections it serves: catalogue, sockets, its own calls to other
 /// cells.
 const OTHER_DESCRIPTORS: u64 = 128;
 

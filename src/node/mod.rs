@@ -117,7 +117,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     backend.stop(STOP_TIMEOUT);
     stopped?;
     if let Err(error) = Store::flush(&*store) {
-        log::warn!("cannot write the index; it will be rebuilt at the next start: {error}");
+        log::warn!("cannot write the catalogue; it will be rebuilt at the next start: {error}");
     }
     log::info!("stopped");
     Ok(())
@@ -135,7 +135,7 @@ async fn stop(api: &Api, mailbox: &Mailbox, gateway: GatewayThread) -> Result<()
 }
 
 /// Aborts the process if a thread panics, so that no half-dead cell stays behind that looks alive; systemd starts it
-/// again. The only panic that is caught is that of opening a damaged index.
+/// again. The only panic that is caught is that of opening a damaged catalogue.
 fn abort_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

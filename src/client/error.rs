@@ -315,7 +315,7 @@ impl std::fmt::Display for FileAction {
     }
 }
 
-/// What a cell is asked to do to its copies.
+/// An operation of a cell on its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// To hand them off.
@@ -338,7 +338,10 @@ impl std::fmt::Display for Operation {
 #[non_exhaustive]
 pub enum Damage {
     /// All copies of a chunk that were found are bad.
-    #[error("all copies found of chunk {} are bad, those on {}{}", chunk.short(), colony::list(cells), more_copies(*more))]
+    #[error(
+        "all copies found of chunk {} are bad, those on {}{}",
+        chunk.short(), colony::list(cells), more_copies(*more)
+    )]
     AllCopiesBad {
         /// The chunk.
         chunk: ChunkId,

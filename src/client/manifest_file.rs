@@ -1,5 +1,5 @@
-//! Reading and writing manifest files. A manifest has the only key to its chunks, so that no other file is overwritten
-//! with it, nor it with another, unless the user forces it.
+//! Reading and writing manifest files. A manifest has the only key to its chunks: it is never overwritten unless the user
+//! forces it.
 
 use std::fs::File;
 use std::io::Write;

@@ -13,11 +13,11 @@
 //! | `put`, `get` | a file into the colony, and back |
 //! | `maintain` | check, repair, drain, scrub |
 //! | `workers` | the threads of all of these |
-//! | `error`, `notice` | what goes wrong, as facts; `Display` makes the sentence, and [`cli`](crate::cli) adds options |
+//! | `error`, `notice` | failures and notices, as facts; `Display` makes the sentence, [`cli`](crate::cli) adds options |
 //!
 //! Memory depends on the number of workers and not on the size of the file: every pipeline is bounded. The decisions
-//! (`Placer`, `HolderIndex`, `CopyCounts`, `SendWindow`) are pure, with threads, sockets and files around them. Nothing here
-//! prints: clients report to a [`Progress`].
+//! (`Placer`, `HolderIndex`, `CopyCounts`, `SendWindow`) are pure, with threads, sockets and files around them. Nothing
+//! here prints: clients report to a [`Progress`].
 
 mod bad_copy;
 mod byte_ranges;

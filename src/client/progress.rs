@@ -10,8 +10,8 @@ pub trait Progress {
     /// The amount of work, if it is known: for put and get in bytes of the user's file, for the other commands in
     /// copies or chunks.
     fn total(&self, amount: Option<u64>);
-    /// Work done since the last call: `plain` in the unit of [`Self::total`], and the `sealed` bytes that were stored or
-    /// fetched for it.
+    /// Work done since the last call: `plain` in the unit of [`Self::total`], and the `sealed` bytes that were stored
+    /// or fetched for it.
     fn advance(&self, plain: u64, sealed: u64);
     /// Something that a user may want to know. The work continues.
     fn notice(&self, notice: &Notice);

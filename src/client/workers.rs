@@ -1,15 +1,17 @@
 //! Worker threads: a map over many items that waits for all results, and workers in the background that send theirs
 //! over a channel.
 //!
-//! Both have a fixed number of threads. A thread takes the next job only when it is free, so that a slow cell delays one
-//! thread and not a whole batch.
+//! Both have a fixed number of threads. A thread takes the next job only when it is free, so that a slow cell delays
+//! one thread and not a whole batch.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::sync::lock;
 
 /// Maximum number of workers that seal or open chunks.
 pub const MAX_JOBS: usize = 64;
@@ -20,11 +22,6 @@ pub(in crate::client) const STOP_CHECK_INTERVAL: Duration = Duration::from_milli
 /// One worker for each processor, up to [`MAX_JOBS`].
 pub fn default_jobs() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(MAX_JOBS)
-}
-
-/// Locks a mutex, also after a thread that held it panicked: what is behind it is of use all the same.
-pub(in crate::client) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next item of an iterator that threads share. Waits if the iterator does.

@@ -1,9 +1,9 @@
 //! Finding cells by a broadcast probe.
 //!
-//! Every cell answers a probe within milliseconds by its beacon, which states how many active cells its sender knows. If
-//! all beacons state the same number, that many cells have answered, and as many as are wanted, the search is over.
-//! Otherwise late cells get a moment more, and then some cells are asked for their peers. If no cell answers, the colony
-//! may be of cells of the first version, which only send beacons: then the search listens for those.
+//! Every cell answers a probe within milliseconds by its beacon, which states how many active cells its sender knows.
+//! If all beacons state the same number, that many cells have answered, and as many as are wanted, the search is over.
+//! Otherwise late cells get a moment more, and then some cells are asked for their peers. If no cell answers, the
+//! colony may be of cells of the first version, which only send beacons: then the search listens for those.
 
 // A shell: it waits for datagrams.
 #![allow(clippy::disallowed_methods)]
@@ -25,8 +25,8 @@ use crate::wire::datagram::{Datagram, MAX_DATAGRAM_BYTES};
 const PROBE_REPEATS_MS: [u64; 3] = [100, 300, 1000];
 /// How long to wait for other cells after the first answer. Wi-Fi in power-saving mode delivers with a delay.
 const LATE_ANSWER_TIMEOUT: Duration = Duration::from_millis(150);
-/// If nobody has answered a probe until then, the search listens for beacons too. Not earlier: the socket for that would
-/// take the unicast datagrams of a cell on the same machine.
+/// If nobody has answered a probe until then, the search listens for beacons too. Not earlier: the socket for that
+/// would take the unicast datagrams of a cell on the same machine.
 const LISTEN_AFTER: Duration = Duration::from_millis(400);
 /// The end of the search. Cells send a beacon each second, and three beacons are not lost together.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(3400);

@@ -15,8 +15,8 @@ use crate::net::client::Http;
 
 /// Cells queried at the same time.
 const MAX_PARALLEL_CELLS: usize = 32;
-/// With [`WaitFor::Holders`], how long to wait for the other cells once every chunk has a holder: one hung cell must not
-/// delay all chunks.
+/// With [`WaitFor::Holders`], how long to wait for the other cells once every chunk has a holder: one hung cell must
+/// not delay all chunks.
 const LATE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes a call to every cell and waits for all of them. The results are in the order of the cells.

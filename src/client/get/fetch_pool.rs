@@ -1,5 +1,5 @@
-//! The worker threads of a get. Each fetches a chunk from the quickest holder, verifies and opens it, and tries the next
-//! holder if that fails.
+//! The worker threads of a get. Each fetches a chunk from the quickest holder, verifies and opens it, and tries the
+//! next holder if that fails.
 
 // A shell: it measures how quickly cells respond.
 #![allow(clippy::disallowed_methods)]
@@ -12,10 +12,11 @@ use crate::client::bad_copy::BadCopy;
 use crate::client::discover::colony::CellName;
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::search_chunk::search_chunk;
-use crate::client::workers::{STOP_CHECK_INTERVAL, lock, spawn_workers};
+use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::Http;
 use crate::pipeline::{Key, OpenError, open_chunk};
+use crate::sync::lock;
 
 /// A chunk to fetch.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +52,8 @@ pub(in crate::client) struct FetchPool {
     current: Arc<Mutex<SharedIndex>>,
 }
 
-/// The holders as one search found them. A job stays with the index that it began with, since the numbers of cells differ
-/// between two of them.
+/// The holders as one search found them. A job stays with the index that it began with, since the numbers of cells
+/// differ between two of them.
 type SharedIndex = Arc<Mutex<HolderIndex>>;
 
 impl FetchPool {

@@ -23,8 +23,9 @@ pub(in crate::client) struct CopyCounts {
 }
 
 impl CopyCounts {
-    /// Counts the copies of `chunks` chunks, of which `wanted` copies are wanted each. `remote` chunks have one copy more,
-    /// on a cell that only other cells reach. `bad` chunks have a copy that was found bad, and is not in the index.
+    /// Counts the copies of `chunks` chunks, of which `wanted` copies are wanted each. `remote` chunks have one copy
+    /// more, on a cell that only other cells reach. `bad` chunks have a copy that was found bad, and is not in the
+    /// index.
     pub(in crate::client) fn count(
         holders: &HolderIndex,
         chunks: usize,

@@ -16,9 +16,10 @@ use crate::client::maintain::verify::is_unreadable;
 use crate::client::progress::StopSignal;
 use crate::client::put::availability::CellAvailability;
 use crate::client::put::placer::{ChunkCopies, Failure, NextStep, Placer};
-use crate::client::workers::{ReceiverGone, Results, lock, scoped_map, spawn_workers};
+use crate::client::workers::{ReceiverGone, Results, scoped_map, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
+use crate::sync::lock;
 
 /// Chunks that are repaired at the same time. Each is in memory once.
 const WORKERS: usize = 4;
@@ -150,8 +151,8 @@ impl ChunkRepair<'_> {
         self.results.send(RepairEvent::BadCopy(copy))
     }
 
-    /// Sends the chunk to as many cells as it lacks, and to others in place of those that fail. Returns the number of its
-    /// copies.
+    /// Sends the chunk to as many cells as it lacks, and to others in place of those that fail. Returns the number of
+    /// its copies.
     fn make_copies(&self, bytes: &[u8]) -> Result<usize, ReceiverGone> {
         let mut copies = self.existing_copies();
         loop {
@@ -177,7 +178,7 @@ impl ChunkRepair<'_> {
         copies
     }
 
-    /// The cells that get the next copies, by number and URL, and what they are told. `None` if there are none.
+    /// The cells that get the next copies, by number and URL, with the hints for them. `None` if there are none.
     fn next_targets(&self, copies: &mut ChunkCopies) -> Option<(Vec<(usize, String)>, PutHints)> {
         let placer = &mut self.state().placer;
         let NextStep::Send(chosen) = placer.next(copies) else { return None };

@@ -1,5 +1,5 @@
-//! Verifying copies: cells re-hash their own, several cells at a time. From cells that cannot, the copies are fetched and
-//! hashed here.
+//! Verifying copies: cells re-hash their own, several cells at a time. From cells that cannot, the copies are fetched
+//! and hashed here.
 
 // A shell: it waits before it repeats a call.
 #![allow(clippy::disallowed_methods)]
@@ -219,8 +219,8 @@ mod tests {
 
     const VERIFY: &str = "POST /chunks/have?verify=1";
 
-    /// Verifies the copies of one cell. Returns the bad ones, the positions of those that still count, and the number of
-    /// unresponsive cells.
+    /// Verifies the copies of one cell. Returns the bad ones, the positions of those that still count, and the number
+    /// of unresponsive cells.
     fn verify(server: &TestServer, ids: &[ChunkId]) -> (Vec<BadCopy>, Vec<usize>, usize) {
         let all: Vec<usize> = (0..ids.len()).collect();
         let mut holders = testing::holder_index(ids, &[(cell_at(&server.url), &all)]);

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_counted_by_the_reason_for_which_they_accept_nothing() {
+    fn cells_are_counted_by_the_reason_of_their_rejection() {
         let (full, down) = (Some(Rejection::Reported(Status::Full)), Some(Rejection::Unresponsive));
         let cells = CellAvailability::count([full, down, None, down, Some(Rejection::Refused(507))].into_iter());
         assert_eq!((cells.found, cells.accepting()), (5, 1));

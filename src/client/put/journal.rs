@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"version":1,"key":"…","source":{"size":…,"modified_ns":…}}     the first line
-//! {"index":0,"id":"…"}                                            one line for each block, before its first copy is sent
+//! {"index":0,"id":"…"}                                            for each block, before its first copy is sent
 //! ```
 //!
 //! A line states the id under which a block was sealed, not that its copies are stored: that, the cells are asked. So a
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::error::{ClientError, FileAction};
 use crate::client::paths::with_suffix;
-use crate::client::put::source::Fingerprint;
+use crate::client::put::fingerprint::Fingerprint;
 use crate::client::usage_error::UsageError;
 use crate::id::ChunkId;
 use crate::pipeline::Key;

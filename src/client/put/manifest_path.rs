@@ -24,8 +24,9 @@ pub fn default_manifest_path(source: &Source) -> Option<PathBuf> {
     Some(path.parent().map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name)))
 }
 
-/// May a manifest with this key be written to this path? Yes if there is no file, or by `force`, or if the manifest there
-/// has the same key: then an earlier run of this put wrote it, and was interrupted before it could remove the journal.
+/// May a manifest with this key be written to this path? Yes if there is no file, or by `force`, or if the manifest
+/// there has the same key: then an earlier run of this put wrote it, and was interrupted before it could remove the
+/// journal.
 fn may_write(path: &Path, force: bool, key: Option<&Key>) -> bool {
     force || fs::symlink_metadata(path).is_err() || key.is_some_and(|key| manifest_file::has_key(path, key))
 }

@@ -10,6 +10,7 @@
 
 pub(super) mod availability;
 mod directory;
+mod fingerprint;
 mod finished_blocks;
 mod journal;
 pub(super) mod manifest_path;
@@ -27,12 +28,13 @@ use crate::client::discover::find_cells::find_cells;
 use crate::client::error::ClientError;
 use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
+use crate::client::put::fingerprint::Fingerprint;
 use crate::client::put::journal::{Journal, journal_path};
 use crate::client::put::options::{PutOptions, PutReport};
 use crate::client::put::placer::Placer;
 use crate::client::put::send_window::senders;
 use crate::client::put::session::PutSession;
-use crate::client::put::source::{Fingerprint, Source};
+use crate::client::put::source::Source;
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Key;
 
@@ -83,7 +85,8 @@ fn check_availability(placer: &Placer, options: &PutOptions, progress: &dyn Prog
     Ok(())
 }
 
-/// Opens the journal, if the source can be read twice, and resumes the put that it is of. Returns the key for the chunks.
+/// Opens the journal, if the source can be read twice, and resumes the put that it is of. Returns the key for the
+/// chunks.
 fn open_journal(
     session: &mut PutSession<'_>,
     fingerprint: Option<&Fingerprint>,

@@ -110,7 +110,8 @@ pub(in crate::client) struct Placer {
 
 impl Placer {
     /// `copies` are wanted of each chunk. `min_copies` is the smallest number that the user accepts. Without it, fewer
-    /// than `copies` are enough only if fewer cells than that respond now: cells lost later do not lower the requirement.
+    /// than `copies` are enough only if fewer cells than that respond now: cells lost later do not lower the
+    /// requirement.
     pub(in crate::client) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: Option<u8>, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         let mut placer = Self { cells: Vec::new(), copies: copies.into(), required: 0, rng };

@@ -81,8 +81,8 @@ fn settled_holders(http: &Http, placer: &Placer, copies: u8, ids: &[ChunkId]) ->
     holders
 }
 
-/// Fetches a chunk from the first of its holders whose copy is good. Copies before that one do not count; those after it
-/// are taken at the word of their cells, as in every query. `None` if no copy is good.
+/// Fetches a chunk from the first of its holders whose copy is good. Copies before that one do not count; those after
+/// it are taken at the word of their cells, as in every query. `None` if no copy is good.
 pub(in crate::client) fn fetch_stored_chunk(
     http: &Http,
     placer: &Placer,

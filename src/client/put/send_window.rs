@@ -14,9 +14,9 @@ pub(in crate::client) fn senders(copies: u8) -> usize {
     (usize::from(copies) * SENDERS_PER_COPY).min(MAX_SENDERS)
 }
 
-/// Limits the copies that are being sent at the same time. On a slow link all of them share the bandwidth, and each must
-/// arrive before its timeout. The limit grows by one with each copy that arrives and halves with each timeout, between
-/// one chunk's copies and the number of senders.
+/// Limits the copies that are being sent at the same time. On a slow link all of them share the bandwidth, and each
+/// must arrive before its timeout. The limit grows by one with each copy that arrives and halves with each timeout,
+/// between one chunk's copies and the number of senders.
 pub(in crate::client) struct SendWindow {
     waiting: VecDeque<SendJob>,
     in_progress: usize,

@@ -1,7 +1,7 @@
 //! The work of one put.
 //!
-//! The caller's thread decides everything: it takes the events of the [`UploadPipeline`], asks the [`Placer`] for the next
-//! step of each chunk, and keeps the journal. A chunk is finished when it has its copies.
+//! The caller's thread decides everything: it takes the events of the [`UploadPipeline`], asks the [`Placer`] for the
+//! next step of each chunk, and keeps the journal. A chunk is finished when it has its copies.
 
 // A shell: it measures and waits between searches for lost cells.
 #![allow(clippy::disallowed_methods)]
@@ -108,8 +108,8 @@ impl<'a> PutSession<'a> {
         }
     }
 
-    /// Stores the source. Returns its size. It takes more than one pass only if chunks of an interrupted put turn out to
-    /// be unreadable: their blocks are sealed again in the next pass.
+    /// Stores the source. Returns its size. It takes more than one pass only if chunks of an interrupted put turn out
+    /// to be unreadable: their blocks are sealed again in the next pass.
     pub(in crate::client) fn run(&mut self, source: &Source, key: &Key, stop: &StopSignal) -> Result<u64, ClientError> {
         self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {

@@ -5,12 +5,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use serde::{Deserialize, Serialize};
-
 use crate::client::error::{ClientError, FileAction};
 use crate::client::put::directory;
+use crate::client::put::fingerprint::Fingerprint;
 use crate::client::usage_error::UsageError;
-use crate::id::{BLOCK_BYTES, ChunkId};
+use crate::id::BLOCK_BYTES;
 use crate::pipeline::{Block, Blocks, Content};
 
 /// Where the user's bytes come from.
@@ -22,18 +21,6 @@ pub enum Source {
     Directory(PathBuf),
     /// Standard input, until its end.
     StandardInput,
-}
-
-/// Identifies the content of a source. If any of it differs, the source has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::client) struct Fingerprint {
-    /// Bytes of a file, or of all files in a directory.
-    pub(in crate::client) size: u64,
-    /// Time of modification in nanoseconds since 1970; for a directory the latest of its entries.
-    pub(in crate::client) modified_ns: u64,
-    /// For a directory, SHA-256 of the paths, types, sizes and times of its entries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::client) entries: Option<ChunkId>,
 }
 
 /// The length of a source that was read to its end.
@@ -66,13 +53,11 @@ impl Source {
             Self::StandardInput => Ok(None),
             Self::File(path) => {
                 let metadata = fs::metadata(path).map_err(ClientError::file(FileAction::Read, path))?;
-                let modified_ns = directory::modified_ns(&metadata);
-                let fingerprint = Fingerprint { size: metadata.len(), modified_ns, entries: None };
                 // A pipe or a device cannot be read twice.
-                Ok(metadata.is_file().then_some(fingerprint))
+                Ok(metadata.is_file().then(|| Fingerprint::of_file(&metadata)))
             }
             Self::Directory(path) => {
-                directory::fingerprint(path).map(Some).map_err(ClientError::file(FileAction::Read, path))
+                Fingerprint::of_directory(path).map(Some).map_err(ClientError::file(FileAction::Read, path))
             }
         }
     }
@@ -97,7 +82,7 @@ impl Source {
             Self::File(path) => {
                 let mut file = File::open(path).map_err(read_error)?;
                 let metadata = file.metadata().map_err(read_error)?;
-                // A pipe, or a file of the kernel's, which looks empty and is not.
+                // A pipe, or a kernel file such as those in /proc, which reports no length.
                 if !metadata.is_file() || metadata.len() == 0 {
                     return read_stream(file, is_needed, take).map_err(read_error);
                 }

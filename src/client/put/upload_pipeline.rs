@@ -9,14 +9,13 @@
 //! The channel of blocks is bounded, and a sealer waits for a permit: the slowest stage sets the pace, and memory stays
 //! bounded.
 
-// A shell: chunks are stamped with the time at which they were sealed.
+// A shell: the time of sealing becomes a part of each chunk.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::client::error::ClientError;
 use crate::client::put::source::{Source, SourceLength};
@@ -24,6 +23,7 @@ use crate::client::usage_error::UsageError;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::net::client::{CallError, Http, PutHints};
 use crate::pipeline::{Block, Key, Level, SealedChunk, seal_block};
+use crate::unix_time;
 
 /// Sealed chunks in memory, in addition to one for each sealer. They keep the senders busy while a disk is slow.
 const EXTRA_CHUNKS: usize = 6;
@@ -122,8 +122,7 @@ fn read(source: &Source, skip: &BTreeSet<usize>, blocks: &SyncSender<Block>, eve
 }
 
 fn seal(block: &Block, key: &Key, level: Level) -> Event {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    match (usize::try_from(block.index), seal_block(&block.bytes, key, level, now_s)) {
+    match (usize::try_from(block.index), seal_block(&block.bytes, key, level, unix_time::now_s())) {
         (Ok(index), Ok(chunk)) => {
             Event::Sealed { index, plain_bytes: block.bytes.len() as u64, chunk: Arc::new(chunk) }
         }

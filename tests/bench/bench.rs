@@ -1,18 +1,18 @@
-//! How fast, how small: the figures that CellSync promises, each beside the one that it is measured by.
+//! The benchmarks: speeds, sizes and counts, each beside its reference and its bar.
 //!
 //! ```text
 //! cargo bench                 everything, under four minutes
 //! cargo bench -- put small    some sections: put, get, small, memory, idle
 //! ```
 //!
-//! A time says little: the same program takes twice as long on a busy machine. So every speed is given as a ratio to
-//! a reference that does the same work in the same run on the same disk, the two taking turns, by the medians. Only
-//! sizes and counts stand by themselves. This is no test: it ends with success even where a bar is missed.
+//! A duration alone means little: the same program takes twice as long on a busy machine. So each speed is a ratio of
+//! medians to a reference that does the same work in the same run on the same disk, in turns. Only sizes and counts are
+//! absolute. This is not a test: it exits with 0 even if a bar is missed.
 //!
-//! Real cells and real clients, as `cargo` built them, on the loopback interface. Files go to `CELLSYNC_BENCH_DIR`, by
-//! default into the build folder; it should be on a real disk, as what is measured there is fsynced.
+//! The cells and clients are the programs that `cargo` built, on the loopback interface. Files are in
+//! `CELLSYNC_BENCH_DIR`, by default the build folder. It should be on a real disk, because writes are fsynced.
 
-// A program for developers: it stops where something is broken, measures time, and prints.
+// A program for developers: it panics on errors, reads the clock and prints.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -34,11 +34,11 @@ mod table;
 #[path = "../wait/mod.rs"]
 mod wait;
 
-/// Measures some figures and puts them into the table.
+/// Measures some figures and adds them to the table.
 #[cfg(target_os = "linux")]
 type Section = fn(&mut table::Table);
 
-/// Cells run on Linux only, and what they use is read from its `/proc`.
+/// Cells run on Linux only, and their resources are read from `/proc`.
 #[cfg(not(target_os = "linux"))]
 fn main() {
     println!("the benchmarks run on Linux only");
@@ -47,7 +47,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` says so; `cargo test --all-targets` runs this program too, unoptimised.
+    // `cargo bench` passes `--bench`; `cargo test --all-targets` runs this program too, unoptimized.
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("not measured: run `cargo bench`");
         return;
@@ -62,7 +62,7 @@ fn main() {
     ];
     if let Some(unknown) = arguments.iter().find(|name| !sections.iter().any(|(known, _)| known == name)) {
         let names: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
-        eprintln!("there is no section {unknown}; there are: {}", names.join(", "));
+        eprintln!("no section {unknown}; sections: {}", names.join(", "));
         std::process::exit(2);
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap();

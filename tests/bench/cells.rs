@@ -1,4 +1,4 @@
-//! Cells: what one takes while it does nothing, holds much, or is asked for much at once.
+//! Memory, processor time and writes of a cell: idle, with many chunks, and under parallel puts.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::table::{Bar, Table, mib};
 use crate::wait::wait_until;
 
 const MIB: f64 = 1_048_576.0;
-/// How long an idle cell is watched.
+/// How long an idle cell is measured.
 const WATCHED: Duration = Duration::from_secs(20);
-/// After its start a cell counts its files and opens its catalogue; after this it is idle.
+/// The time after which a cell is idle: at start it counts its files and opens its catalogue.
 const SETTLED: Duration = Duration::from_secs(3);
 const MANY_CHUNKS: u64 = 100_000;
 const UPLOADS: u64 = 32;
-/// Chunks that each of those uploads sends, one after another.
+/// Chunks that each of these uploads sends in sequence.
 const CHUNKS_PER_UPLOAD: u64 = 4;
 
 pub(crate) fn memory(table: &mut Table) {
@@ -37,7 +37,7 @@ pub(crate) fn memory(table: &mut Table) {
     many_chunks(table, &folder.path().join("large"));
 }
 
-/// Many puts of one mebibyte at the same time.
+/// Many parallel puts of 1 MiB.
 fn upload(url: &str) {
     let http = Http::new(Timeouts::STORE, 32, 32);
     thread::scope(|scope| {
@@ -54,11 +54,11 @@ fn upload(url: &str) {
     });
 }
 
-/// A cell that finds many chunks in its folder, and makes its catalogue of them.
+/// A cell that finds many chunks in its folder and rebuilds its catalogue from them.
 fn many_chunks(table: &mut Table, data: &Path) {
     let port = free_udp_port();
     drop(Cell::start(data, port));
-    // The note of what the folders hold is wrong now; without it they are counted.
+    // The clean-stop file is wrong now; without it the cell counts the files.
     let _ = fs::remove_file(data.join("clean"));
     for number in 0..MANY_CHUNKS {
         let bytes = number.to_le_bytes();
@@ -69,9 +69,9 @@ fn many_chunks(table: &mut Table, data: &Path) {
     let cell = Cell::start(data, port);
     let http = Http::new(Timeouts::STORE, 1, 1);
     wait_until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
-    // Counted first, then written to the catalogue: done when the processor rests.
+    // The cell counts first and writes the catalogue then. It is done when it uses no processor time.
     let mut before = -1.0;
-    wait_until("the catalogue is made", || {
+    wait_until("the catalogue is rebuilt", || {
         thread::sleep(Duration::from_millis(500));
         let now = processor_seconds(cell.pid());
         now - std::mem::replace(&mut before, now) < 0.02
@@ -82,7 +82,7 @@ fn many_chunks(table: &mut Table, data: &Path) {
     table.figure(&what, memory_of(cell.pid(), "VmRSS").unwrap(), Bar::AtMost(64.0 * MIB), mib);
 }
 
-/// The cells of a colony that nobody uses. The one that does most is shown.
+/// The cells of an unused colony. The figures are those of the busiest cell.
 pub(crate) fn idle(table: &mut Table) {
     let colony = Colony::start();
     thread::sleep(SETTLED);

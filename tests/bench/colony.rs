@@ -1,4 +1,4 @@
-//! A colony of real cells on the loopback interface, in a folder that goes with it.
+//! A colony of real cells on the loopback interface, in a temporary folder.
 
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
@@ -9,13 +9,13 @@ use cellsync::net::client::{Http, Timeouts};
 use cellsync::wire::peers::Presence;
 use tempfile::TempDir;
 
-use crate::process::{Took, run};
+use crate::process::{Usage, run};
 use crate::wait::wait_until;
 
 /// As many cells as a chunk has copies.
 pub(crate) const CELLS: usize = 5;
 
-/// A cell, which dies with this.
+/// A cell. Its process is killed when this is dropped.
 pub(crate) struct Cell {
     process: Child,
     pub(crate) url: String,
@@ -29,7 +29,7 @@ impl Drop for Cell {
 }
 
 impl Cell {
-    /// Starts a cell in `data` and waits until its door is open.
+    /// Starts a cell in `data` and waits until it listens.
     pub(crate) fn start(data: &Path, udp_port: u16) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_cellsync-node"))
             .args(["--init", "--loopback", "--listen", "127.0.0.1:0", "--log", "warn", "--reserve", "64 MiB"])
@@ -52,7 +52,7 @@ impl Cell {
     }
 }
 
-/// Cells that know each other. Dropped in this order: first they die, then their folder goes.
+/// Connected cells. The fields are dropped in this order: the cells first, then their folder.
 pub(crate) struct Colony {
     pub(crate) cells: Vec<Cell>,
     udp_port: u16,
@@ -65,7 +65,7 @@ impl Colony {
         let cells: Vec<Cell> =
             (0..CELLS).map(|n| Cell::start(&folder.path().join(format!("cell{n}")), udp_port)).collect();
         let http = Http::new(Timeouts::PROBE, 1, CELLS);
-        wait_until("the cells know each other", || {
+        wait_until("the cells are connected", || {
             cells.iter().all(|cell| {
                 let peers = http.peers(&cell.url).unwrap();
                 peers.cells.iter().filter(|peer| peer.state == Presence::Active).count() == CELLS - 1
@@ -74,19 +74,19 @@ impl Colony {
         Self { cells, udp_port, folder }
     }
 
-    /// A folder on the same disk as the cells'.
+    /// A folder on the disk of the cells.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Puts a file and tells what it took, and the client's own report.
-    pub(crate) fn put(&self, source: &Path) -> (Took, serde_json::Value) {
+    /// Puts a file. Returns the resources used and the client's JSON report.
+    pub(crate) fn put(&self, source: &Path) -> (Usage, serde_json::Value) {
         let mut put = Command::new(env!("CARGO_BIN_EXE_cellsync-put"));
         self.client(put.arg(source).arg("--force").arg("-o").arg(self.manifest()))
     }
 
-    /// Gets what was put last to a file, or only fetches and verifies it.
-    pub(crate) fn get(&self, target: Option<&Path>) -> (Took, serde_json::Value) {
+    /// Restores the last file to `target`, or with `None` only fetches and verifies it.
+    pub(crate) fn get(&self, target: Option<&Path>) -> (Usage, serde_json::Value) {
         let mut get = Command::new(env!("CARGO_BIN_EXE_cellsync-get"));
         get.arg(self.manifest());
         match target {
@@ -96,7 +96,7 @@ impl Colony {
         self.client(&mut get)
     }
 
-    fn client(&self, command: &mut Command) -> (Took, serde_json::Value) {
+    fn client(&self, command: &mut Command) -> (Usage, serde_json::Value) {
         let port = self.udp_port.to_string();
         let took = run(command.args(["--loopback", "--quiet", "--json", "--udp-port", &port]), true);
         let report = serde_json::from_slice(&took.stdout).unwrap();
@@ -108,14 +108,14 @@ impl Colony {
     }
 }
 
-/// A new folder on the disk that is measured.
+/// A new folder on the measured disk.
 pub(crate) fn folder() -> TempDir {
-    let place = std::env::var_os("CELLSYNC_BENCH_DIR").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    std::fs::create_dir_all(&place).unwrap();
-    TempDir::with_prefix_in("bench-", place).unwrap()
+    let parent = std::env::var_os("CELLSYNC_BENCH_DIR").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    std::fs::create_dir_all(&parent).unwrap();
+    TempDir::with_prefix_in("bench-", parent).unwrap()
 }
 
-/// A port that nobody uses now.
+/// A UDP port that is free now.
 pub(crate) fn free_udp_port() -> u16 {
     UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,4 +1,4 @@
-//! Large files: put and get, their speed, size, requests and memory.
+//! Put and get of large files: speed, size, requests and memory.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use crate::colony::{CELLS, Colony};
 use crate::material;
-use crate::process::{Took, cores, run};
+use crate::process::{Usage, cores, run};
 use crate::table::{Bar, Table, mb_per_s, median, mib};
 
 const MIB: usize = 1 << 20;
-/// Text for each core, so that the run takes as long on any machine.
+/// Bytes of text for each core, so that the run takes as long on any machine.
 const TEXT_BYTES_PER_CORE: usize = 8 * MIB;
 const RANDOM_BYTES: usize = 128 * MIB;
-/// Times that the two sides of a ratio take turns.
+/// Runs of each side of a ratio, in turns.
 const TURNS: usize = 3;
 
 pub(crate) fn put(table: &mut Table) {
@@ -23,14 +23,14 @@ pub(crate) fn put(table: &mut Table) {
     put_random(table);
 }
 
-/// Compressing is what it costs to put text, so a compressor is the reference.
+/// A put of text spends its time in the compressor, so a compressor is the reference.
 fn put_text(table: &mut Table) {
     let colony = Colony::start();
     let len = TEXT_BYTES_PER_CORE * cores();
     let source = material::text_file(colony.path(), len);
     let compressed = colony.path().join("text.xz");
     if !Command::new("xz").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        table.missing("put text", "there is no program xz");
+        table.missing("put text", "xz is not installed");
         return;
     }
     let (mut puts, mut references) = (Vec::new(), Vec::new());
@@ -49,14 +49,14 @@ fn put_text(table: &mut Table) {
     table.ratio("put text, 5 copies", mb_per_s(put), name, put / reference, Bar::AtLeast(0.9));
     let chunks = len.div_ceil(MIB);
     let xz_bytes = fs::metadata(&compressed).unwrap().len() as f64;
-    // What a seal adds is allowed for.
+    // Without what encryption adds.
     let without_seals = sealed_bytes - 73.0 * chunks as f64;
     let name = format!("xz -9e {} + 73 B a chunk", mib(xz_bytes));
     table.ratio("stored bytes of one copy", mib(sealed_bytes), name, without_seals / xz_bytes, Bar::AtMost(1.01));
     client_memory(table, "put text", &puts);
 }
 
-/// Writing is what it costs to put what does not compress, so writing the same bytes is the reference: five copies, all
+/// A put of incompressible data spends its time writing, so writing the same bytes is the reference: five copies, all
 /// fsynced.
 fn put_random(table: &mut Table) {
     let colony = Colony::start();
@@ -80,7 +80,7 @@ fn put_random(table: &mut Table) {
     client_memory(table, "put random", &puts);
 }
 
-/// Seconds to write all copies one after another into one file.
+/// Seconds to write all copies in sequence to one file.
 fn write_stream(path: &Path, bytes: &[u8]) -> f64 {
     let started = Instant::now();
     let mut file = File::create(path).unwrap();
@@ -93,8 +93,7 @@ fn write_stream(path: &Path, bytes: &[u8]) -> f64 {
     seconds
 }
 
-/// Seconds to write all copies as cells keep them: each block in a file of its own, on the disk before the next is
-/// begun.
+/// Seconds to write all copies as cells store them: each block in its own file, fsynced before the next one starts.
 fn write_files(folder: &Path, bytes: &[u8]) -> f64 {
     fs::create_dir(folder).unwrap();
     let started = Instant::now();
@@ -122,7 +121,7 @@ pub(crate) fn get(table: &mut Table) {
         gets.push(took);
         requests = f64::max(requests, report["requests"].as_f64().unwrap());
     }
-    assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "what came back is not what was put");
+    assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "the restored file differs");
     let at_least = Bar::AtLeast(150e6);
     table.figure("get random, to a file, fsynced", rate(RANDOM_BYTES, &gets), at_least, mb_per_s);
     table.figure("get random, --check", rate(RANDOM_BYTES, &checks), Bar::None, mb_per_s);
@@ -132,15 +131,15 @@ pub(crate) fn get(table: &mut Table) {
     client_memory(table, "get random", &gets);
 }
 
-fn seconds(runs: &[Took]) -> Vec<f64> {
+fn seconds(runs: &[Usage]) -> Vec<f64> {
     runs.iter().map(|run| run.seconds).collect()
 }
 
-fn rate(bytes: usize, runs: &[Took]) -> f64 {
+fn rate(bytes: usize, runs: &[Usage]) -> f64 {
     bytes as f64 / median(&seconds(runs))
 }
 
-fn client_memory(table: &mut Table, what: &str, runs: &[Took]) {
+fn client_memory(table: &mut Table, what: &str, runs: &[Usage]) {
     let peak = runs.iter().map(|run| run.peak_bytes).fold(0.0, f64::max);
     let bar = ((32 + 24 * cores()) * MIB) as f64;
     table.figure(&format!("client memory, {what}, {} workers", cores()), peak, Bar::AtMost(bar), mib);

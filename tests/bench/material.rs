@@ -1,22 +1,22 @@
-//! What is put: the same bytes on every machine.
+//! The files to store: the same bytes on every machine.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Words of the made-up language.
+/// Words of the invented language.
 const WORDS: usize = 12_000;
-/// Words that like to follow a word.
+/// Frequent followers of a word.
 const FOLLOWERS: usize = 10;
-/// How often one of those does follow.
+/// How often one of these follows.
 const FOLLOWS: f64 = 0.6;
 
-/// Writes a file of text, on the disk when this returns.
+/// Writes a file of text and fsyncs it.
 pub(crate) fn text_file(folder: &Path, len: usize) -> PathBuf {
     write(folder.join("text"), text(len).as_bytes())
 }
 
-/// Writes a file of random bytes, on the disk when this returns.
+/// Writes a file of random bytes and fsyncs it.
 pub(crate) fn random_file(folder: &Path, len: usize) -> PathBuf {
     write(folder.join("random"), &random(1, len))
 }
@@ -34,8 +34,8 @@ fn write(path: PathBuf, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Text that a compressor takes for English: a few words are frequent and most are rare (Zipf's law), and a word has
-/// its usual followers. `xz -9e` leaves between a quarter and a third of it, as it does of books.
+/// Text that compresses like English: few words are frequent and most are rare (Zipf's law), and each word has usual
+/// followers. `xz -9e` reduces it to between a quarter and a third, as it does books.
 fn text(len: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(7);
     let words = vocabulary(&mut rng);
@@ -62,12 +62,12 @@ fn text(len: usize) -> String {
         }
         text.push_str(".\n\n");
     }
-    // All of it is ASCII.
+    // The text is ASCII.
     text.truncate(len);
     text
 }
 
-/// Words of letters as frequent as in English, the frequent words short.
+/// Words whose letters are as frequent as in English. Frequent words are short.
 fn vocabulary(rng: &mut fastrand::Rng) -> Vec<String> {
     const CONSONANTS: &[u8] = b"tttttttnnnnnnssssssrrrrrhhhhhllllddddcccmmffppggwwybbvkxjqz";
     const VOWELS: &[u8] = b"eeeeeeeeeeeeaaaaaaaaiiiiiiioooooooouuuuy";
@@ -90,7 +90,7 @@ fn vocabulary(rng: &mut fastrand::Rng) -> Vec<String> {
         .collect()
 }
 
-/// Draws numbers of which the n-th is n times as rare as the first.
+/// Draws numbers; the n-th is n times rarer than the first.
 struct Zipf {
     sums: Vec<u64>,
 }

@@ -1,4 +1,4 @@
-//! Running programs, and what the kernel says they used.
+//! Running programs, and the resources that the kernel reports for them.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at a running program's memory.
+/// The interval at which the memory of a running program is read.
 const LOOK: Duration = Duration::from_millis(5);
-/// Clock ticks of a second in `/proc/<pid>/stat`: the same on every architecture that cells run on (`proc(5)`).
+/// Clock ticks in a second in `/proc/<pid>/stat`: the same on every architecture that cells run on (`proc(5)`).
 const TICKS_PER_S: f64 = 100.0;
 
-/// What a program that ended took.
-pub(crate) struct Took {
+/// The resources that a finished program used.
+pub(crate) struct Usage {
     pub(crate) seconds: f64,
-    /// The most memory that was resident at any time. The kernel keeps that figure and is asked for it again and
-    /// again: only what grew in the last few milliseconds of the program is not in it.
+    /// Peak resident memory. The kernel keeps this figure; it is read repeatedly, so growth in the last few
+    /// milliseconds of the program is missing.
     pub(crate) peak_bytes: f64,
     pub(crate) stdout: Vec<u8>,
 }
@@ -24,8 +24,8 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().unwrap().get()
 }
 
-/// Runs a program to its end, which must be a success. Its standard output is kept, unless it was sent elsewhere.
-pub(crate) fn run(command: &mut Command, keep_output: bool) -> Took {
+/// Runs a program, which must succeed. Its standard output is kept, unless it is redirected.
+pub(crate) fn run(command: &mut Command, keep_output: bool) -> Usage {
     if keep_output {
         command.stdout(Stdio::piped());
     }
@@ -48,10 +48,10 @@ pub(crate) fn run(command: &mut Command, keep_output: bool) -> Took {
         (seconds, output, watcher.join().unwrap())
     });
     assert!(output.status.success(), "{command:?}: {}", output.status);
-    Took { seconds, peak_bytes, stdout: output.stdout }
+    Usage { seconds, peak_bytes, stdout: output.stdout }
 }
 
-/// A line of `/proc/<pid>/status` that tells of memory, in bytes; `None` when the program has ended.
+/// A memory figure of `/proc/<pid>/status` in bytes; `None` if the program has ended.
 pub(crate) fn memory(pid: u32, name: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -59,16 +59,16 @@ pub(crate) fn memory(pid: u32, name: &str) -> Option<f64> {
     Some(kib * 1024.0)
 }
 
-/// Seconds of processor time that a running program has used.
+/// The processor time that a running program has used, in seconds.
 pub(crate) fn processor_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name in front may hold anything; behind it the fields have numbers: state is the third, utime the 14th.
+    // The program's name can contain anything. The fields after it are numbered: state is 3, utime is 14.
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks = |number: usize| fields[number - 3].parse::<f64>().unwrap();
     (ticks(14) + ticks(15)) / TICKS_PER_S
 }
 
-/// Bytes that a running program has caused to be written to a disk.
+/// Bytes that a running program has written to disks.
 pub(crate) fn written_bytes(pid: u32) -> f64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
     io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()

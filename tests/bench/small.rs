@@ -1,4 +1,4 @@
-//! A small file: what the start of the program and finding the colony cost.
+//! Put and get of a small file: the cost of starting the program and of finding the colony.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ pub(crate) fn put_and_get(table: &mut Table) {
         let (took, report) = colony.get(Some(&target));
         gets.push(took.seconds);
         requests = f64::max(requests, report["requests"].as_f64().unwrap());
-        assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "what came back is not what was put");
+        assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap(), "the restored file differs");
     }
     table.figure("put 1 KiB, 5 copies, from start", median(&puts), Bar::AtMost(0.15), ms);
     table.figure("get 1 KiB, from start", median(&gets), Bar::AtMost(0.15), ms);

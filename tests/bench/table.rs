@@ -1,6 +1,6 @@
-//! The table at the end.
+//! The table of results.
 
-/// What is asked of a figure.
+/// The bar for a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
     AtLeast(f64),
@@ -24,20 +24,20 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A figure that is judged by its ratio to a reference.
+    /// Adds a figure whose ratio to a reference has a bar.
     pub(crate) fn ratio(&mut self, what: &str, measured: String, reference: String, ratio: f64, bar: Bar) {
         let (bar, holds) = judge(ratio, bar, |bar| format!("{bar:.2}"));
         self.push(Row { what: what.to_owned(), measured, reference, ratio: format!("{ratio:.2}"), bar, holds });
     }
 
-    /// A figure that is judged by itself, as `show` shows it.
+    /// Adds a figure that has a bar itself. `show` formats it.
     pub(crate) fn figure(&mut self, what: &str, value: f64, bar: Bar, show: impl Fn(f64) -> String) {
         let (bar, holds) = judge(value, bar, &show);
         let (reference, ratio) = (String::new(), String::new());
         self.push(Row { what: what.to_owned(), measured: show(value), reference, ratio, bar, holds });
     }
 
-    /// A figure that could not be had.
+    /// Adds a figure that could not be measured.
     pub(crate) fn missing(&mut self, what: &str, why: &str) {
         let row = Row {
             what: what.to_owned(),
@@ -81,7 +81,7 @@ fn judge(value: f64, bar: Bar, show: impl Fn(f64) -> String) -> (String, &'stati
     (format!("{sign} {}", show(bar)), if holds { "yes" } else { "NO" })
 }
 
-/// The one in the middle.
+/// The median.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

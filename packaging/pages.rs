@@ -7,8 +7,8 @@
 //!
 //! The files are `OUT_DIR/man/*.[158]`, `OUT_DIR/completions/{bash,zsh,fish}/*`, under the names that `man` and the
 //! shells expect, and `OUT_DIR/node.toml`, which must equal `packaging/node.toml`. The date on the pages is that of
-//! `SOURCE_DATE_EPOCH`, if it is set. Two runs give the same bytes. With `--no-default-features` the pages do not mention
-//! `cellsync demo`.
+//! `SOURCE_DATE_EPOCH`, if it is set. Two runs give the same bytes. With `--no-default-features` the pages do not
+//! mention `cellsync demo`.
 
 // This program speaks to a user.
 #![allow(clippy::print_stderr)]

@@ -1,6 +1,6 @@
 //! Goal: the manual pages, shell completions and `node.toml` describe all options and settings of the programs, and no
-//! others. Method: the output of `--help` is compared with the pages as text, and with the completions as the shells run
-//! them.
+//! others. Method: the output of `--help` is compared with the pages as text, and with the completions as the shells
+//! run them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]

@@ -5,8 +5,8 @@ use cellsync::config::settings;
 use super::command::Command;
 use super::value::Value;
 
-/// Reads the words up to the cursor. `at` is the index of the word at the cursor, `prev` the word before it, `command` the
-/// first word that is not an option.
+/// Reads the words up to the cursor. `at` is the index of the word at the cursor, `prev` the word before it, `command`
+/// the first word that is not an option.
 const READ: &str = r"    local cur=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD prev command='' ended='' i
     local options='' words='' takes='' is_value=''
     COMPREPLY=()

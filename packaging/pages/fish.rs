@@ -13,7 +13,7 @@ pub(super) fn completion(program: &Command) -> String {
     }
     let function = format!("__fish_{}_is_at", name.replace('-', "_"));
     text += &format!(
-        "function {function} --description 'Is this the subcommand on the command line? Without an argument: is there none yet?'\n\
+        "function {function} --description 'Tests for this subcommand; without an argument, for none'\n\
          \x20   set -l words (commandline -opc)\n\
          \x20   set -e words[1]\n\
          \x20   set -l command (string match -v -- '-*' $words)[1]\n\

@@ -5,9 +5,9 @@ use cellsync::config::{GROUPS, Setting};
 /// Columns of a line.
 const WIDTH: usize = 100;
 
-const HEAD: &str = "Settings of cellsync-node. A line that begins with \"#: \" is a setting with an example: remove the \"#: \" to \
-                    use it. Options on the command line take precedence over this file. An unknown setting is an error. \
-                    The manual page cellsync-node.toml(5) describes the same settings.";
+const HEAD: &str = "Settings of cellsync-node. A line that begins with \"#: \" is a setting with an example: remove \
+                    the \"#: \" to use it. Options on the command line take precedence over this file. An unknown \
+                    setting is an error. The manual page cellsync-node.toml(5) describes the same settings.";
 
 /// The file, to the byte.
 pub(crate) fn text() -> String {

@@ -5,6 +5,9 @@
 //!                                      ├──▶ bash, zsh, fish
 //! config::GROUPS ──────────────────────┴──▶ node_toml
 //! ```
+//!
+//! The completions are made here and not by the crate `argh_complete` (0.1.19), which offers hidden options but neither
+//! values nor manifests, and whose scripts fail in fish 3.6 of Debian 12.
 
 mod bash;
 mod command;

@@ -39,7 +39,7 @@ const TOOL: Words = Words {
     ],
     files: &[(
         "*.manifest",
-        "Written by cellsync-put: the key of a file and the list of its chunks. The commands `check` and `repair` read it.",
+        "Written by cellsync-put: the key of a file and the list of its chunks. `check` and `repair` read it.",
     )],
     see_also: &[("cellsync-put", 1), ("cellsync-get", 1), ("cellsync-node", 8)],
 };
@@ -48,12 +48,12 @@ const PUT: Words = Words {
     section: 1,
     name: "store a file or a directory in a storage colony",
     description: &[
-        "Blocks of 1 MiB are compressed, sealed with a new key for each upload, and sent to distinct cells. A directory is \
-         stored as one tar stream. The colony sees sizes and times, never names or contents.",
+        "Blocks of 1 MiB are compressed, sealed with a new key for each upload, and sent to distinct cells. A \
+         directory is stored as one tar stream. The colony sees sizes and times, never names or contents.",
         "Without the manifest nobody can read the stored data: keep a second copy of it elsewhere.",
-        "If there are fewer cells than copies wanted, each chunk is stored on all of them, and a warning reports it; the \
-         colony makes the other copies when cells join. With --min-copies the put fails instead if a chunk gets fewer \
-         copies than that.",
+        "If there are fewer cells than copies wanted, each chunk is stored on all of them, and a warning reports it; \
+         the colony makes the other copies when cells join. With --min-copies the put fails instead if a chunk gets \
+         fewer copies than that.",
         "To store a file that is called help, write ./help: the word help alone means --help.",
     ],
     environment: &[],
@@ -83,10 +83,10 @@ const NODE: Words = Words {
     section: 8,
     name: "run a cell of a storage colony",
     description: &[
-        "The cell finds the other cells, takes the role that the colony needs, verifies its copies, and replaces copies \
-         that were lost with other cells. It stays in the foreground and logs to standard error.",
-        "The data folder must contain the marker file that --init or --init-only creates. If its disk is not mounted, the \
-         cell then refuses to start instead of filling the disk below: do not use --init for every start.",
+        "The cell finds the other cells, takes the role that the colony needs, verifies its copies, and replaces \
+         copies that were lost with other cells. It stays in the foreground and logs to standard error.",
+        "The data folder must contain the marker file that --init or --init-only creates. If its disk is not mounted, \
+         the cell then refuses to start instead of filling the disk below: do not use --init for every start.",
         "cellsync-node.toml(5) describes all settings, including those without an option of their own.",
         "SIGTERM and SIGINT end the cell in order: it announces that it leaves and completes the requests in progress.",
     ],

@@ -12,19 +12,19 @@ pub struct Settings {
     /// A member is silent when no beacon has arrived for longer than this, in milliseconds; at least three times
     /// `beacon_ms`.
     pub silent_after_ms: u64,
-    /// Interval between two probes of a silent member, and of a static peer whose beacons do not arrive, in milliseconds.
-    /// Always half of `silent_after_ms`, so that a static peer stays active by probes alone.
+    /// Interval between two probes of a silent member, and of a static peer whose beacons do not arrive, in
+    /// milliseconds. Always half of `silent_after_ms`, so that a static peer stays active by probes alone.
     pub probe_ms: u64,
-    /// A dead or departed member is forgotten after this time, in milliseconds; at least `silent_after_ms`. A record has
-    /// 80 bytes, and at most 4096 are kept.
+    /// A dead or departed member is forgotten after this time, in milliseconds; at least `silent_after_ms`. A record
+    /// has 80 bytes, and at most 4096 are kept.
     pub forget_ms: u64,
     /// A cell stays a stem cell for this time after its start, in milliseconds.
     pub differentiate_after_ms: u64,
     /// Another role must be needed for this time before the cell takes it, in milliseconds.
     pub role_stable_ms: u64,
-    /// How long a chunk is under-replicated before it is healed, in milliseconds: with one copy left, two, three, and four
-    /// or more. Ascending. After a holder has returned, healing waits for the second delay; after a copy has arrived, for
-    /// the third, because its put may still be sending the others.
+    /// How long a chunk is under-replicated before it is healed, in milliseconds: with one copy left, two, three, and
+    /// four or more. Ascending. After a holder has returned, healing waits for the second delay; after a copy has
+    /// arrived, for the third, because its put may still be sending the others.
     pub heal_delay_ms: [u64; 4],
     /// Additional delay for each holder that ranks before this cell, in milliseconds.
     pub heal_step_ms: u64,
@@ -35,8 +35,8 @@ pub struct Settings {
     /// For this long after its start, the cell assumes that holders from which no beacon has arrived are alive, in
     /// milliseconds.
     pub unheard_ms: u64,
-    /// Rate at which a guard fetches copies to audit them, in bytes per second; 0 for no audits. Every other cell audits
-    /// the other copies of its own chunks at an eighth of this rate.
+    /// Rate at which a guard fetches copies to audit them, in bytes per second; 0 for no audits. Every other cell
+    /// audits the other copies of its own chunks at an eighth of this rate.
     pub audit_rate: u64,
     /// Time in which the periodic scrub hashes all local copies once, in milliseconds.
     pub scrub_period_ms: u64,

@@ -17,10 +17,16 @@ const NAME: &str = "cellsync";
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
     note = "Cells are found by broadcast in the local network; where that does not reach them, --node names one.",
-    example = "List the cells of this network, or of another one:\n  cellsync status\n  cellsync status --node http://10.0.2.7:8080",
-    example = "Count the copies of a file, and have each of them read and verified:\n  cellsync check album.tar.manifest --deep",
-    example = "Make missing copies now:\n  cellsync repair album.tar.manifest",
-    example = "Prepare a cell to be unplugged, or cancel that:\n  cellsync drain a419a923\n  cellsync drain --undo a419a923",
+    example = "List the cells of this network, or of another one:\n  \
+               cellsync status\n  \
+               cellsync status --node http://10.0.2.7:8080",
+    example = "Count the copies of a file, and have each of them read and verified:\n  \
+               cellsync check album.tar.manifest --deep",
+    example = "Make missing copies now:\n  \
+               cellsync repair album.tar.manifest",
+    example = "Prepare a cell to be unplugged, or cancel that:\n  \
+               cellsync drain a419a923\n  \
+               cellsync drain --undo a419a923",
     error_code(0, "done; for commands that check copies: all is well"),
     error_code(1, "failed, or stopped"),
     error_code(2, "invalid arguments; nothing was done"),

@@ -120,8 +120,8 @@ fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         Verdict::Missing => {
             let (missing, bytes) = report.missing();
             format!(
-                "missing: {missing} of {chunks} chunks are on no cell that responds, bytes {bytes}; start the cells that \
-                 hold them"
+                "missing: {missing} of {chunks} chunks are on no cell that responds, bytes {bytes}; start the cells \
+                 that hold them"
             )
         }
         Verdict::Corrupt => {

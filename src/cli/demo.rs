@@ -25,7 +25,8 @@ const MAX_CHAOS_SECONDS: u64 = 3600;
     subcommand,
     name = "demo",
     note = "Nothing leaves this machine, and nothing stays on it.",
-    example = "Twelve cells, and a minute of random harm:\n  cellsync demo --cells 12 --chaos 60",
+    example = "Twelve cells, and a minute of random harm:\n  \
+               cellsync demo --cells 12 --chaos 60",
     error_code(0, "the file came back whole"),
     error_code(1, "failed, or stopped"),
     error_code(2, "invalid arguments; nothing was started")

@@ -21,7 +21,7 @@ with_colony_options! {
         name = "drain",
         note = "The cell accepts no new chunks from now on. Ctrl-C ends the waiting; the cell continues to drain.",
         error_code(0, "the cell can be unplugged; with --no-wait or --undo, it accepted the request"),
-        error_code(1, "the cell did not accept the request or is gone, or the waiting was stopped"),
+        error_code(1, "the cell refused or is gone, or the waiting was stopped"),
         error_code(2, "invalid arguments"),
         error_code(3, "no cell responds")
     )]

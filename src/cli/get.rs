@@ -21,9 +21,13 @@ with_colony_options! {
     /// Restore a file or a directory from the colony by its manifest. Every byte is verified before it is used, and the
     /// output appears under its name only when it is complete.
     #[argh(
-        example = "Restore album.tar, or restore it to another path:\n  cellsync-get album.tar.manifest\n  cellsync-get album.tar.manifest -o /tmp/album.tar",
-        example = "Restore to another program:\n  cellsync-get shop.manifest -o - | psql shop",
-        example = "Verify every byte and write nothing:\n  cellsync-get --check album.tar.manifest",
+        example = "Restore album.tar, or restore it to another path:\n  \
+                   cellsync-get album.tar.manifest\n  \
+                   cellsync-get album.tar.manifest -o /tmp/album.tar",
+        example = "Restore to another program:\n  \
+                   cellsync-get shop.manifest -o - | psql shop",
+        example = "Verify every byte and write nothing:\n  \
+                   cellsync-get --check album.tar.manifest",
         error_code(0, "restored; with --check, everything can be restored"),
         error_code(1, "failed, or stopped"),
         error_code(2, "invalid arguments; nothing was written"),

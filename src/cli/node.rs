@@ -24,9 +24,13 @@ pub(super) const NAMES: [&str; 2] = [NAME, SUBCOMMAND];
     subcommand,
     name = "node",
     note = "Options take precedence over the settings in the file that --config names.",
-    example = "Start a cell for the first time, and later:\n  cellsync-node --init --data /srv/cellsync\n  cellsync-node --data /srv/cellsync",
-    example = "Start it with the settings of a file, except for one:\n  cellsync-node --config /etc/cellsync/node.toml --set heal_rate='\"2 MiB\"'",
-    example = "Run a cell on this machine only, to try it out:\n  cellsync-node --init --data /tmp/cell --loopback --listen 127.0.0.1:0",
+    example = "Start a cell for the first time, and later:\n  \
+               cellsync-node --init --data /srv/cellsync\n  \
+               cellsync-node --data /srv/cellsync",
+    example = "Start it with the settings of a file, except for one:\n  \
+               cellsync-node --config /etc/cellsync/node.toml --set heal_rate='\"2 MiB\"'",
+    example = "Run a cell on this machine only, to try it out:\n  \
+               cellsync-node --init --data /tmp/cell --loopback --listen 127.0.0.1:0",
     error_code(0, "ended by a signal, in order"),
     error_code(1, "failed"),
     error_code(2, "invalid arguments or settings; do not restart unchanged")

@@ -19,13 +19,17 @@ use crate::pipeline::Level;
 const NAME: &str = "cellsync-put";
 
 with_colony_options! {
-    /// Store a file or a directory in the colony. The result is a small manifest, which holds the only key: keep it, and
-    /// keep it private. To continue an interrupted put, run the same command again.
+    /// Store a file or a directory in the colony. The result is a small manifest, which holds the only key: keep it,
+    /// and keep it private. To continue an interrupted put, run the same command again.
     #[argh(
-        example = "Store a file; the manifest is album.tar.manifest:\n  cellsync-put album.tar",
-        example = "Store a directory, with the manifest elsewhere:\n  cellsync-put -o /media/usb/photos.manifest photos",
-        example = "Store the output of another program:\n  pg_dump shop | cellsync-put - -o shop.manifest",
-        example = "Compress less, and accept three copies of each chunk or more:\n  cellsync-put --compress 1 --min-copies 3 album.tar",
+        example = "Store a file; the manifest is album.tar.manifest:\n  \
+                   cellsync-put album.tar",
+        example = "Store a directory, with the manifest elsewhere:\n  \
+                   cellsync-put -o /media/usb/photos.manifest photos",
+        example = "Store the output of another program:\n  \
+                   pg_dump shop | cellsync-put - -o shop.manifest",
+        example = "Compress less, and accept three copies of each chunk or more:\n  \
+                   cellsync-put --compress 1 --min-copies 3 album.tar",
         error_code(0, "stored, and the manifest is written; a warning reports chunks with fewer copies than wanted"),
         error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was stored"),
@@ -41,8 +45,8 @@ with_colony_options! {
         /// copies of each chunk, on as many cells, 1 to 32 (default 5)
         #[argh(option, arg_name = "n", default = "DEFAULT_COPIES", from_str_fn(values::copies))]
         copies: u8,
-        /// accept as few as k copies of each chunk when too few cells have room (default: as --copies, or one on each cell
-        /// if there are fewer cells)
+        /// accept as few as k copies of each chunk when too few cells have room (default: as --copies, or one on each
+        /// cell if there are fewer cells)
         #[argh(option, arg_name = "k", from_str_fn(values::copies))]
         min_copies: Option<u8>,
         /// compression level: 0 (fast) to 9 (small), with e for extreme (default 9e)

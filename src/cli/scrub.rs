@@ -21,7 +21,7 @@ with_colony_options! {
         note = "Bad copies are quarantined, and good ones are fetched from other cells.",
         note = "Ctrl-C ends the waiting; the cells continue to scrub.",
         error_code(0, "all copies are good; with --no-wait, the cells accepted the request"),
-        error_code(1, "a cell did not accept the request or is gone, copies are unreadable, or the waiting was stopped"),
+        error_code(1, "a cell refused or is gone, copies are unreadable, or the waiting was stopped"),
         error_code(2, "invalid arguments"),
         error_code(3, "no cell responds"),
         error_code(5, "bad copies were found")

@@ -81,7 +81,8 @@ pub enum ConfigError {
     },
     /// The cell would send beacons to a network from which it cannot be reached.
     #[error(
-        "listen = \"{listen}\" can only be reached from this machine; for a colony on one machine also set loopback = true"
+        "listen = \"{listen}\" can only be reached from this machine; for a colony on one machine also set loopback = \
+         true"
     )]
     OnlyOnLoopback {
         /// The address to listen on.

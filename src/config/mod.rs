@@ -6,8 +6,8 @@
 //!                        GROUPS: the table of all settings: name, accepted values, field of Config, description
 //! ```
 //!
-//! A new setting is a field of [`Config`] or [`Settings`](crate::cell::Settings), where its default stands, and a row in
-//! the table, from which `--help`, the manual page and the `node.toml` of the packages are made.
+//! A new setting is a field of [`Config`] or [`Settings`](crate::cell::Settings), where its default stands, and a row
+//! in the table, from which `--help`, the manual page and the `node.toml` of the packages are made.
 
 mod check;
 mod error;

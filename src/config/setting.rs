@@ -108,7 +108,7 @@ impl Setting {
                 format!("milliseconds from {} to {}", bounds.start(), with_unit(*bounds.end()))
             }
             Kind::HealDelays(_) => format!(
-                "four ascending delays in milliseconds, each at most {}: for one copy left, two, three, and four or more",
+                "four ascending delays in milliseconds, for one copy left, two, three, and more; each at most {}",
                 with_unit(DAY_MS)
             ),
         }

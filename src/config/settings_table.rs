@@ -1,4 +1,5 @@
-//! The table of all settings. The parser, `--help`, the manual page and the `node.toml` of the packages are made from it.
+//! The table of all settings. The parser, `--help`, the manual page and the `node.toml` of the packages are made from
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,8 +16,8 @@ pub const GROUPS: &[Group] = &[
                 kind: Kind::Path(|config| &mut config.data),
                 summary: "Folder that holds all data of the cell",
                 details: "It must contain the marker file that `cellsync-node --init` creates: if the disk is not \
-                          mounted, the cell refuses to start instead of filling the disk below. The packaged service may \
-                          write to the default folder only; /usr/share/doc/cellsync-node/examples/other-disk.conf \
+                          mounted, the cell refuses to start instead of filling the disk below. The packaged service \
+                          may write to the default folder only; /usr/share/doc/cellsync-node/examples/other-disk.conf \
                           explains how to use another one.",
                 ..Setting::BASE
             },
@@ -46,16 +47,16 @@ pub const GROUPS: &[Group] = &[
                 name: "udp_port",
                 kind: Kind::Port(|config| &mut config.udp_port),
                 summary: "UDP port for discovery",
-                details: "All cells and clients of a colony use the same port. Colonies with different ports do not see \
-                          each other.",
+                details: "All cells and clients of a colony use the same port. Colonies with different ports do not \
+                          see each other.",
                 ..Setting::BASE
             },
             Setting {
                 name: "peers",
                 kind: Kind::Peers(|config| &mut config.peers),
                 summary: "Addresses of cells that broadcast does not reach",
-                details: "For cells in another subnet or behind a VPN. It is enough to name the other cell on one side: \
-                          once contacted, it learns the address of this one.",
+                details: "For cells in another subnet or behind a VPN. It is enough to name the other cell on one \
+                          side: once contacted, it learns the address of this one.",
                 example: Some("[\"10.0.2.7:8080\"]"),
                 default_text: Some("none"),
                 ..Setting::BASE
@@ -76,8 +77,8 @@ pub const GROUPS: &[Group] = &[
                 name: "reserve",
                 kind: Kind::Size(|config| &mut config.reserve),
                 summary: "Disk space to leave free",
-                details: "When less is free, the cell is full: it accepts no new chunks and continues to serve the ones \
-                          that it has. With too small a reserve, other programs on the disk fail first.",
+                details: "When less is free, the cell is full: it accepts no new chunks and continues to serve the \
+                          ones that it has. With too small a reserve, other programs on the disk fail first.",
                 example: Some("\"1 GiB\""),
                 default_text: Some("1 GiB or 5 % of the disk, whichever is smaller"),
                 ..Setting::BASE
@@ -95,8 +96,8 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         title: "Membership and roles",
-        about: "The defaults of these and the following settings suit boards in a household. All cells of a colony should \
-                have the same `beacon_ms` and `silent_after_ms`.",
+        about: "The defaults of these and the following settings suit boards in a household. All cells of a colony \
+                should have the same `beacon_ms` and `silent_after_ms`.",
         settings: &[
             Setting {
                 name: "beacon_ms",
@@ -206,9 +207,9 @@ pub const GROUPS: &[Group] = &[
                 summary: "Maximum rate at which the cell fetches copies of others to verify them, per second",
                 details: "A guard uses all of it; other cells audit the other copies of their own chunks, at an eighth \
                           of it. With a low rate bad copies are found late; a high one loads the network and the disks \
-                          of others. At the default a guard verifies 90 GB per day. \"0\" disables audits by this cell; \
-                          where no cell audits, a cell that delivers bad bytes deliberately is noticed only by those \
-                          who fetch them.",
+                          of others. At the default a guard verifies 90 GB per day. \"0\" disables audits by this \
+                          cell; where no cell audits, a cell that delivers bad bytes deliberately is noticed only by \
+                          those who fetch them.",
                 ..Setting::BASE
             },
             Setting {

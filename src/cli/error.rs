@@ -68,7 +68,7 @@ pub(super) enum ArgumentError {
         /// The option that it requires.
         required: &'static str,
     },
-    /// There is nobody to press Enter.
+    /// Enter cannot be pressed.
     #[cfg(all(target_os = "linux", feature = "demo"))]
     #[error("--step requires that standard input is a terminal")]
     NoTerminal,
@@ -139,25 +139,25 @@ mod tests {
     #[test]
     fn an_existing_manifest_is_overwritten_by_force_only() {
         let path = PathBuf::from("file.manifest");
-        let said = text(UsageError::ManifestExists { path });
-        assert!(said.starts_with("file.manifest exists") && said.contains("--force"), "{said}");
+        let message = text(UsageError::ManifestExists { path });
+        assert!(message.starts_with("file.manifest exists") && message.contains("--force"), "{message}");
     }
 
     #[test]
     fn cells_can_be_named_only_if_none_were() {
         let scope = ColonyScope { nodes: Vec::new(), udp_port: 5000, loopback: false };
-        let said = text(ClientError::NoCells { scope: scope.clone() });
-        assert!(said.contains("UDP port 5000") && said.contains("--node http://HOST:PORT"), "{said}");
-        let said = text(ClientError::NoCells { scope: ColonyScope { nodes: vec!["http://a:1".into()], ..scope } });
-        assert!(said.contains("http://a:1") && !said.contains("--node"), "{said}");
+        let message = text(ClientError::NoCells { scope: scope.clone() });
+        assert!(message.contains("UDP port 5000") && message.contains("--node http://HOST:PORT"), "{message}");
+        let message = text(ClientError::NoCells { scope: ColonyScope { nodes: vec!["http://a:1".into()], ..scope } });
+        assert!(message.contains("http://a:1") && !message.contains("--node"), "{message}");
     }
 
     #[test]
     fn a_resumable_put_names_the_journal_and_the_way_on() {
         let cause = ClientError::TooFewCopies { cells: CellAvailability::default(), required: 5, made: 2 };
-        let said = text(ClientError::Resumable { cause: Box::new(cause), journal: "f.manifest.part".into() });
+        let message = text(ClientError::Resumable { cause: Box::new(cause), journal: "f.manifest.part".into() });
         for fact in ["2 copies of the 5", "f.manifest.part", "run the same command again", "--min-copies 2"] {
-            assert!(said.contains(fact), "{fact}: {said}");
+            assert!(message.contains(fact), "{fact}: {message}");
         }
     }
 }

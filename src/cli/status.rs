@@ -16,7 +16,7 @@ use crate::wire::status::Activity;
 
 const NAME: &str = "cellsync status";
 
-/// Cells that are asked for their list of members. A few suffice: all of them remember those that are gone.
+/// Maximum number of cells that are queried for their members. A few suffice: each of them remembers dead cells.
 const MAX_MEMBER_LISTS: usize = 3;
 
 with_colony_options! {
@@ -24,7 +24,7 @@ with_colony_options! {
     #[argh(
         subcommand,
         name = "status",
-        error_code(0, "shown"),
+        error_code(0, "printed"),
         error_code(1, "failed"),
         error_code(2, "invalid arguments"),
         error_code(3, "no cell responds")

@@ -28,7 +28,7 @@ fn printed(command: &str, written: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Prints a line on standard error. If that fails, there is nobody to report it to.
+/// Prints a line on standard error. A failure to do so cannot be reported anywhere.
 pub(super) fn message(command: &str, text: &str) {
     drop(writeln!(io::stderr().lock(), "{command}: {text}"));
 }

@@ -23,7 +23,7 @@ struct Override {
     value: Value,
 }
 
-/// A TOML document whose values are settings; each with its place in the text.
+/// A TOML document of settings. Each value has its position in the text.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Document(BTreeMap<String, Spanned<toml::Value>>);

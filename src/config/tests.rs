@@ -1,4 +1,4 @@
-//! Every setting is read, bounded and described; errors name the place and the values that are accepted.
+//! Every setting is read, bounded and described; errors name the origin and the values that are accepted.
 
 use std::path::Path;
 
@@ -133,7 +133,7 @@ fn a_peer_is_a_host_and_a_port() {
 }
 
 #[test]
-fn a_refused_value_is_shown_with_its_place() {
+fn a_refused_value_is_shown_with_its_origin() {
     for (text, facts) in [
         ("listen = \"0.0.0.0:80\"\ncolour = 1", &["node.toml, line 2: ", "`colour`", "--help"][..]),
         ("udp_port = 70000", &["node.toml, line 1: udp_port cannot be 70000", "1 to 65535"]),

@@ -116,7 +116,7 @@ pub enum ClientError {
         /// How it failed.
         source: Box<CallError>,
     },
-    /// Somebody cancelled the drain.
+    /// Another command cancelled the drain.
     #[error("cell {cell} is not draining any more: the drain was cancelled")]
     DrainCancelled {
         /// The cell.
@@ -138,7 +138,7 @@ pub enum ClientError {
     },
     /// Too few cells accept chunks. Nothing was stored.
     #[error(
-        "{}, and {} of each chunk are required ({cells}); add cells or free space",
+        "{}, but each chunk requires {} ({cells}); add cells or free space",
         cells_accepting(cells.accepting()), human::copies(*required)
     )]
     TooFewCells {
@@ -147,7 +147,7 @@ pub enum ClientError {
         /// Copies required of each chunk.
         required: usize,
     },
-    /// Some chunk has too few copies, and no cell accepts another one.
+    /// A chunk has too few copies, and no cell accepts another one.
     #[error("a chunk has {} of the {required} required ({cells}); add cells or free space", human::copies(*made))]
     TooFewCopies {
         /// The cells.
@@ -208,7 +208,7 @@ pub enum ClientError {
     #[error("stopped waiting; the cells continue to scrub")]
     StoppedScrubWait,
     /// The user stopped a repair.
-    #[error("stopped; {made_copies} copies were made; run the same command again to continue")]
+    #[error("stopped after making {made_copies} of the missing copies; run the same command again to continue")]
     StoppedRepair {
         /// Copies made until then.
         made_copies: u64,
@@ -362,7 +362,7 @@ pub enum Damage {
     #[error(transparent)]
     Unopenable(#[from] OpenError),
     /// A block in the middle of the file is too short.
-    #[error("block {index} has {bytes} bytes")]
+    #[error("block {index} has only {bytes} bytes")]
     ShortBlock {
         /// The position of the block.
         index: usize,

@@ -95,7 +95,7 @@ fn advice(error: &ClientError) -> String {
     match error {
         ClientError::Usage(error) => advice_on_usage(error).to_owned(),
         ClientError::NoCells { scope } if scope.nodes.is_empty() => {
-            "; if broadcast does not reach the cells, name one with --node http://HOST:PORT".to_owned()
+            " If broadcast does not reach the cells, name one with --node http://HOST:PORT".to_owned()
         }
         ClientError::TooFewCells { cells, .. } if cells.accepting() > 0 => {
             format!(", or accept fewer copies with --min-copies {}", cells.accepting())

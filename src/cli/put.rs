@@ -116,7 +116,9 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
     let copies = human::copies(copies.into());
     let copies = match short_chunks {
         0 => format!("{copies} of each"),
-        short => format!("{short} with fewer than {copies}, and at least {fewest_copies}"),
+        short => {
+            format!("{} with fewer than {copies}, none with fewer than {fewest_copies}", human::count(short, "chunk"))
+        }
     };
     format!(
         "{} ({}, {}) on {}: {copies}\n",

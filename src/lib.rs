@@ -78,15 +78,13 @@
 //!
 //! 1. A `PUT` returns 200 only if the bytes would survive a power cut ([`store::Store::put`]).
 //! 2. The file of a chunk contains exactly the chunk, so `sha256sum` verifies it. The file alone makes a chunk exist;
-//!    the
-//!    catalogue of metadata can be deleted at any time and is rebuilt.
+//!    the catalogue of metadata can be deleted at any time and is rebuilt.
 //! 3. No byte from the network is used before its hash is checked.
 //! 4. A cell is dead only if its beacons stop *and* an HTTP probe fails.
 //! 5. A file under its final name is complete: a chunk, a manifest, a marker, a restored file.
 //! 6. Everything has a maximum: heads, bodies, queues, member tables, searches, connections, retries.
 //! 7. Statements of other cells are hints. Before a cell sends copies, it queries the other cells for theirs; before
-//!    it
-//!    removes a copy, others prove theirs by their bytes; an alert causes a check, and nothing else.
+//!    it removes a copy, others prove theirs by their bytes; an alert causes a check, and nothing else.
 //! 8. Manifest and journal hold the key. Only their user can read them, and they contain no name, path or address.
 //!
 //! # How large a colony can be

@@ -19,9 +19,9 @@
 //!                        ▼
 //!                   net::backend    tiny_http behind a private socket, worker threads
 //!                        ▼
-//!                   node::api       admits or refuses the chunk
+//!                   node::api       refuses puts of a draining cell, of banned senders
 //!                        ▼
-//!                   store::files    hashes the bytes, makes them durable; only then 200
+//!                   store::files    reserves space, hashes, makes durable; only then 200
 //!                        │ new copy
 //!                        ▼
 //!   other cells ◀──▶ node::driver ─ Input ─▶ cell::Cell   decides: which cells are alive, which chunks need copies,
@@ -38,15 +38,16 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Where is a `PUT` admitted? | `node/api/put.rs`. Before it, `net/gateway/admission.rs` admits the connection |
+//! | Where is a `PUT` admitted? | `node/api/put.rs`: whether this cell takes it; `store/files/put.rs`: size, space, hash |
+//! | Where is a connection admitted? | `net/gateway/admission.rs` |
 //! | Where do its bytes become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps |
 //! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
-//! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`; the delays are in `cell/heal/shortage.rs` |
+//! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs` lists all delays; `cell/heal/shortage.rs` applies them |
 //! | When is a cell dead? | `cell/membership/mod.rs` |
 //! | When is a cell isolated? | `cell/integrity/strikes.rs` |
-//! | Where does an error get its sentence? | at its type (`#[error]`); `cli/error.rs` adds advice and the exit code |
-//! | Which sentence does an HTTP error have? | `node/api/response.rs` turns errors into statuses and problems |
-//! | Where to add an endpoint? | `wire/routes.rs`; then `node/api/mod.rs` does not compile until it handles it |
+//! | Where does an error get its sentence? | at its type (`#[error]`), for clients `client/error.rs`; `cli/error.rs` adds advice |
+//! | Which sentence does an HTTP error have? | those of the store and of routes at their type, with the status in `node/api/response.rs`; others in the handlers in `node/api`, or in `net/gateway` |
+//! | Where to add an endpoint? | `wire/routes.rs`; then each `match` that lacks it does not compile, first `node/api/mod.rs` |
 //! | Where to add a setting? | `config/settings_table.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
@@ -68,7 +69,7 @@
 //! | `node` | a running cell (Linux only): driver, tasks, API, searches | all |
 //! | [`client`] | put, get, check, repair, drain, scrub | all |
 //! | `demo` | the demonstration colony of `cellsync demo`; not in the packages | all |
-//! | [`cli`] | command lines; the only module that prints | all |
+//! | [`cli`] | command lines; only this module and `demo` print | all |
 //!
 //! Clippy enforces the last column for clocks and sleeps: `.clippy.toml` forbids them, and a module that needs them
 //! allows them at its head with the reason. Outside of the library, `packaging` builds the Debian packages, tests them,

@@ -40,8 +40,9 @@
 //! - `copies` passes inputs and results between these rules. All of them read one `context`: the time, this cell, and
 //!   what it knows about the other cells.
 //!
-//! Nothing that another cell reports is believed without a check: a beacon that announces a departure is confirmed by a
-//! probe, a hint by a query, an alert by an audit. A wrong or forged message costs a request and changes nothing.
+//! A beacon that announces a departure is confirmed by a probe, a hint by a query, an alert by an audit: a forged message
+//! costs a request and changes nothing. Two statements count without a check. What a cell claims to hold counts until its
+//! bytes disprove it. A report of a clean scrub ends an isolation early, once in `isolation_ms`.
 
 mod context;
 mod copies;

@@ -103,7 +103,7 @@ pub enum ClientError {
     },
     /// The cell that was draining is gone.
     #[error(
-        "cell {cell} is gone before its drain was complete ({source}); {left} of its {total} copies may exist nowhere \
+        "cell {cell} disappeared before its drain was complete ({source}); {left} of its {total} copies may exist nowhere \
          else: start it again, and the drain continues"
     )]
     DrainInterrupted {

@@ -55,8 +55,8 @@ pub const GROUPS: &[Group] = &[
                 name: "peers",
                 kind: Kind::Peers(|config| &mut config.peers),
                 summary: "Addresses of cells that broadcast does not reach",
-                details: "For cells in another subnet or behind a VPN. It is enough to name the other cell on one \
-                          side: once contacted, it learns the address of this one.",
+                details: "For cells in another subnet or behind a VPN. Naming the peer on one of the two cells is \
+                          enough: the named cell learns the address of the one that contacts it.",
                 example: Some("[\"10.0.2.7:8080\"]"),
                 default_text: Some("none"),
                 ..Setting::BASE

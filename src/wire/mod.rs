@@ -44,7 +44,7 @@
 //!
 //! A datagram is one JSON object of at most **1,200 bytes** ([`MAX_DATAGRAM_BYTES`]). All cells of a colony use one UDP
 //! port, 5000 by default, over IPv4. Receivers ignore datagrams that are longer or malformed, or whose `type` they do
-//! not know, and ignore unknown keys. Datagrams get lost; nothing is repeated because of that, unless noted.
+//! not know, and ignore unknown keys. Lost datagrams are not sent again, unless noted.
 //!
 //! ## Beacon
 //!
@@ -59,7 +59,7 @@
 //! | `node_id` | yes | id of the sender |
 //! | `port` | yes | TCP port of the sender's HTTP interface, 1 to 65,535; the address is the datagram's source |
 //! | `status` | yes | `active`, `full`, `draining` or `leaving`, see below |
-//! | `v` | no | version of the protocol, below 2³²; this is 1 ([`WIRE_VERSION`]) |
+//! | `v` | no | version of the protocol, below 2³²; this page specifies version 1 ([`WIRE_VERSION`]) |
 //! | `boot` | no | identifies this start of the cell: 1 to 16 hexadecimal digits; a later start has a larger number |
 //! | `role` | no | `stem`, `storage` or `guard`; absent or any other string means `stem` |
 //! | `chunks` | no | chunks that the sender holds |
@@ -107,7 +107,7 @@
 //!
 //! HTTP/1.1 and 1.0 (RFC 9110, RFC 9112), without TLS. Paths and queries are compared literally: nothing is
 //! percent-decoded, and a trailing `/` is another path. Header names ignore case. All requests may be repeated safely.
-//! Each path that takes `GET` takes `HEAD`, with the same response less its body.
+//! Each path that takes `GET` takes `HEAD`, with the same response without the body.
 //!
 //! | limit | value | exceeded |
 //! |---|---|---|
@@ -120,8 +120,8 @@
 //! | idle time between requests | 60 s | connection closed |
 //! | connections | 256, and 64 from one address (IPv6: one /64) | see below |
 //!
-//! At the limit of connections, a new one replaces the one that has been silent for longest and has not sent a complete
-//! request; if there is none, the new one gets 503. After an error of this table, or a malformed head, the cell closes
+//! At the limit of connections, a new one replaces the one that has been silent for longest and waits for no response
+//! (at the limit of one address: one from that address); if there is none, the new one gets 503. After an error of this table, or a malformed head, the cell closes
 //! the connection.
 //!
 //! A `PUT` or `POST` needs a `Content-Length`, 0 if it has no body; chunked transfer coding is refused (411). A request
@@ -161,7 +161,7 @@
 //!
 //! | request header | value | absent |
 //! |---|---|---|
-//! | `CellSync-Copies` | how many copies the colony keeps of the chunk, 1 to 255 | 5 |
+//! | `CellSync-Copies` | how many copies the colony keeps of the chunk, 1 to 255; more than 32 count as 32 | 5 |
 //! | `CellSync-Holders` | ids of the cells chosen to hold a copy, separated by commas, at most 32 | none |
 //! | `CellSync-Owner` | SHA-256 of the token that may delete the chunk, 64 lower-case hexadecimal digits | no deletion |
 //!
@@ -326,15 +326,28 @@
 //! {"left":120,"total":1234,"stuck":0,"safe":false}
 //! ```
 //!
-//! [`DrainProgress`]: copies whose chunk is not known to have enough copies elsewhere, copies in total, of those left
-//! the ones that no other cell can take now, and whether the cell can be unplugged.
+//! [`DrainProgress`]:
+//!
+//! | key | value |
+//! |---|---|
+//! | `left` | copies of chunks that are not known to have enough copies elsewhere |
+//! | `total` | copies on the cell |
+//! | `stuck` | of those left, copies that no other cell can take now |
+//! | `safe` | whether the cell can be unplugged |
 //!
 //! ```json
 //! {"done":10,"total":1234,"bad":0,"unread":0,"finished":false}
 //! ```
 //!
-//! [`ScrubProgress`]: copies checked, copies in total, bad ones, ones that could not be read, and whether the scrub is
-//! complete.
+//! [`ScrubProgress`]:
+//!
+//! | key | value |
+//! |---|---|
+//! | `done` | copies checked |
+//! | `total` | copies to check |
+//! | `bad` | bad copies found |
+//! | `unread` | copies that could not be read |
+//! | `finished` | whether the scrub is complete |
 //!
 //! Poll `GET /status` for progress. A drain survives a restart of the cell.
 //!

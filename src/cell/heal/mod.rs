@@ -14,6 +14,19 @@
 //! [`Healer`] keeps the shortages and chooses the chunks of the next round. [`shortage`] computes when one is due,
 //! [`round`] queries, sends and reports, [`backoff`] excludes targets for a while, and [`holdoff`] delays new rounds.
 //!
+//! When a shortage is healed:
+//!
+//! | delay | default | where |
+//! |---|---|---|
+//! | by copies left: 1, 2, 3, 4 or more (`heal_delay_ms`) | 0, 10, 30, 120 s | [`shortage`] |
+//! | for each holder that ranks before this cell (`heal_step_ms`) | 20 s | [`shortage`] |
+//! | after a copy has arrived, since its put may still be under way | third value of `heal_delay_ms` | `copies` |
+//! | after a holder has returned | second value of `heal_delay_ms` | [`shortage`] |
+//! | after a round that did not complete a chunk | 5 s, doubled up to 640 s | [`shortage`] |
+//! | while no cell can store a copy | 600 s, or until the colony changes | [`shortage`] |
+//! | after several cells have come or returned at once | 5 to 30 s | [`holdoff`] |
+//! | after start, for holders that have not been seen yet (`unheard_ms`) | 120 s | `context` |
+//!
 //! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders
 //!   must be queried because this cell is draining.
 //! - One round runs at a time, with as many chunks as the rate allows in a few seconds, so that the answers are fresh

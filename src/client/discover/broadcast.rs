@@ -21,12 +21,12 @@ use crate::net::udp;
 use crate::wire::beacon::Beacon;
 use crate::wire::datagram::{Datagram, MAX_DATAGRAM_BYTES};
 
-/// A probe that nobody has answered is repeated these times after the first one, in milliseconds: datagrams get lost.
+/// An unanswered probe is sent again at these times after the first one, in milliseconds: datagrams get lost.
 const PROBE_REPEATS_MS: [u64; 3] = [100, 300, 1000];
 /// How long to wait for other cells after the first answer. Wi-Fi in power-saving mode delivers with a delay.
 const LATE_ANSWER_TIMEOUT: Duration = Duration::from_millis(150);
-/// If nobody has answered a probe until then, the search listens for beacons too. Not earlier: the socket for that
-/// would take the unicast datagrams of a cell on the same machine.
+/// If no cell has answered by this time, the search also listens for beacons. No earlier: the socket for that would
+/// take the unicast datagrams of a cell on the same machine.
 const LISTEN_AFTER: Duration = Duration::from_millis(400);
 /// The end of the search. Cells send a beacon each second, and three beacons are not lost together.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(3400);

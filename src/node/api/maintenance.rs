@@ -119,8 +119,8 @@ impl Api {
     }
 }
 
-/// The address of a cell that joins, which must be on a private network: nobody may make this cell send requests to
-/// hosts on the internet.
+/// The address of a cell that joins, which must be on a private network, so that a request cannot make this cell
+/// connect to the internet.
 fn peer_address(url: &str) -> Result<SocketAddr, ErrorResponse> {
     let invalid = || ErrorResponse::new(400, "url must be http://ADDRESS:PORT with a numeric address");
     let authority = url.strip_prefix("http://").ok_or_else(invalid)?;

@@ -122,8 +122,9 @@
 //!
 //! ## `ballast`
 //!
-//! 4 MiB of allocated space, created at open if the disk has twice as much free. It is deleted when the catalogue
-//! cannot open (below 2 MiB) or write (below 1 MiB), or when the state cannot be saved, for lack of space. The next
+//! 4 MiB of allocated space, created at open if the disk has twice as much free. It is deleted before the
+//! catalogue opens with less than 2 MiB of free space or writes with less than 1 MiB, or when the state cannot be saved
+//! for lack of space. The next
 //! open with enough space creates it again. Without it a full disk could not record that the cell drains.
 //!
 //! # Reserve and quota

@@ -167,10 +167,16 @@ fn a_copy_that_is_stored_after_the_timeout_is_reported() {
     let (runner, inputs) = runner(&store);
     let late_copies = runner.copies.clone();
     let here = ChunkId::of(b"here");
-    let slots = Slots::new(1, Duration::from_millis(1));
-    let slow = || std::thread::park_timeout(Duration::from_millis(200));
+    // Long enough for the work to start, on a busy machine too: work that has not started in time is dropped.
+    let slots = Slots::new(1, Duration::from_secs(1));
+    let (finish, finished) = mpsc::channel::<()>();
+    let slow = move || {
+        // Fails when the test drops the other end.
+        let _ = finished.recv();
+    };
     let too_late = move |()| late_copies.report_if_present(&here);
     assert_eq!(smol::block_on(slots.run(slow, too_late)), None);
+    drop(finish);
     let Some(Input::Copy(CopyInput::Present(copies))) = next_input(&inputs) else { panic!("no report") };
     assert_eq!(copies, [LocalCopy { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
 }

@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// wait for Enter before each stage
     #[argh(switch)]
     step: bool,
-    /// instead of the attack and the stages after it, kill, revive and damage cells at random for 1 to 3600 seconds
+    /// instead of the attack and the stages after it, kill, restart and damage cells at random for 1 to 3600 seconds
     #[argh(option, arg_name = "seconds", from_str_fn(number_of_seconds))]
     chaos: Option<u64>,
     /// with --chaos, repeat the order of events of an earlier run, which printed its seed (default: random)

@@ -39,7 +39,7 @@ impl Api {
         let left_s = lock(&self.bans).ban_left_s(self.now(), from);
         let Some(seconds) = left_s else { return Ok(()) };
         let detail = format!(
-            "too many puts from {from} did not hash to their id; further ones are refused for {seconds} s. \
+            "too many puts from {from} had bytes that do not match their id; further ones are refused for {seconds} s. \
              Check the network and the memory of the sender"
         );
         Err(ErrorResponse::retry_after(429, detail, seconds))
@@ -47,7 +47,9 @@ impl Api {
 
     fn record_bad_put(&self, from: IpAddr) {
         if lock(&self.bans).record_bad_put(self.now(), from) {
-            log::warn!("too many puts from {from} did not hash to their id; refusing further ones for 10 minutes");
+            log::warn!(
+                "too many puts from {from} had bytes that do not match their id; refusing further ones for 10 minutes"
+            );
         }
     }
 }

@@ -501,6 +501,8 @@ disk_of_another_system() {
     runs_well board4
     same "the cell" "${cell_id[board4]}" "$(ask board4 node_id)"
     soon 10 "board4 has all its chunks" has_chunks "$chunks" board4
+    # The client asks board4 for the other cells: a cell that board4 has not seen yet would get no copy.
+    soon 30 "board4 counts five active cells" counts_cells 5 board4
     must "board4 accepts new chunks" on laptop bash -c "head -c 100k /dev/urandom | cellsync-put --node $(board_address board4):8080 --copies 5 - -o more.manifest"
     chunks=$((chunks + 1))
     soon 10 "board4 has the new chunk too" has_chunks "$chunks" board4

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::error::USAGE;
+use crate::cli::exit_code::USAGE;
 use crate::cli::help;
 use crate::cli::terminal::{message, print};
 

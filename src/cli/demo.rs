@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::error::{ArgumentError, FAILED, failed};
+use crate::cli::error::{ArgumentError, failed};
+use crate::cli::exit_code::FAILED;
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::terminal::message;
 use crate::cli::values;

@@ -3,15 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::exit_code::USAGE;
 use crate::cli::terminal::message;
 use crate::client::{ClientError, UsageError};
-
-/// Exit code for failures without a code of their own.
-pub(super) const FAILED: u8 = 1;
-/// Exit code for invalid arguments.
-pub(super) const USAGE: u8 = 2;
-/// Exit code for bad copies.
-pub(super) const CORRUPT: u8 = 5;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,9 @@
 //! What `--help` prints: the text of argh, with lines that fit a terminal.
 
-#[cfg(target_os = "linux")]
-use crate::cli::node;
+use crate::config::settings;
+
+/// The commands that run a cell: their help lists the settings.
+const NODE_COMMANDS: [&str; 2] = ["cellsync-node", "cellsync node"];
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -9,15 +11,20 @@ const WIDTH: usize = 80;
 /// The text to print, from that of argh.
 pub(super) fn text(argh: &str) -> String {
     let mut text: String = argh.trim_end().lines().map(fill).collect();
-    #[cfg(target_os = "linux")]
-    if node::NAMES.iter().any(|name| argh.starts_with(&format!("Usage: {name} "))) {
-        text += &node::settings_help();
+    if NODE_COMMANDS.iter().any(|name| argh.starts_with(&format!("Usage: {name} "))) {
+        text += &settings_help();
     }
     text
 }
 
+/// The list of the settings.
+fn settings_help() -> String {
+    let entries = settings().map(|setting| entry(setting.name, setting.summary, 26));
+    format!("\nSettings (--set KEY=VALUE, or in the file):\n{}", entries.collect::<String>())
+}
+
 /// A name and its description, which begins in column `indent`.
-pub(super) fn entry(name: &str, description: &str, indent: usize) -> String {
+fn entry(name: &str, description: &str, indent: usize) -> String {
     wrap(&format!("  {name:<width$}", width = indent - 2), description, indent)
 }
 

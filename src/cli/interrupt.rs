@@ -1,6 +1,6 @@
 //! Ctrl-C.
 
-use crate::cli::error::FAILED;
+use crate::cli::exit_code::FAILED;
 use crate::client::StopSignal;
 
 /// The signal that Ctrl-C sets, for the work to end in order. A second Ctrl-C ends the process at once.

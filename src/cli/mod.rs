@@ -19,6 +19,7 @@ mod command_line;
 mod demo;
 mod drain;
 mod error;
+mod exit_code;
 mod get;
 mod help;
 mod interrupt;

@@ -6,17 +6,15 @@ use std::process::ExitCode;
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use crate::cli::command_line::parse;
-use crate::cli::error::{FAILED, USAGE};
-use crate::cli::help;
+use crate::cli::exit_code::{FAILED, USAGE};
 use crate::cli::terminal::{message, print};
 use crate::cli::values;
-use crate::config::{Config, ConfigError, Overrides, Value, settings};
+use crate::config::{Config, ConfigError, Overrides, Value};
 use crate::node::{NodeError, Started, init, run};
 
 const NAME: &str = "cellsync-node";
 /// The same command within `cellsync`.
 pub(super) const SUBCOMMAND: &str = "cellsync node";
-pub(super) const NAMES: [&str; 2] = [NAME, SUBCOMMAND];
 
 /// Run a cell of a storage colony.
 #[derive(FromArgs, ArgsInfo)]
@@ -83,12 +81,6 @@ pub(super) struct Args {
 
 pub(super) fn info() -> CommandInfoWithArgs {
     CommandInfoWithArgs { name: NAME, ..Args::get_args_info() }
-}
-
-/// The part of `--help` that lists the settings.
-pub(super) fn settings_help() -> String {
-    let entries = settings().map(|setting| help::entry(setting.name, setting.summary, 26));
-    format!("\nSettings (--set KEY=VALUE, or in the file):\n{}", entries.collect::<String>())
 }
 
 /// Runs `cellsync-node`.
@@ -196,7 +188,7 @@ mod tests {
     #[test]
     fn options_are_described_as_their_settings() {
         for name in ["data", "listen", "udp_port", "loopback", "log", "reserve", "quota"] {
-            let setting = settings().find(|setting| setting.name == name).unwrap();
+            let setting = crate::config::settings().find(|setting| setting.name == name).unwrap();
             let (description, summary) = (option_of(name).description, setting.summary);
             assert!(description.to_lowercase().contains(&summary.to_lowercase()), "{description}\n{summary}");
             let default = setting.default_text().replace('"', "");

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::cli::error::{CORRUPT, CommandError, FAILED, failed};
+use crate::cli::error::{CommandError, failed};
+use crate::cli::exit_code::{CORRUPT, FAILED};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{message, print};

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::cli::error::FAILED;
+use crate::cli::exit_code::FAILED;
 
 /// Prints a result. A closed pipe is no failure: its reader has seen enough.
 pub(super) fn print(command: &str, text: &str) -> ExitCode {

@@ -1,0 +1,8 @@
+//! Exit codes that more than one file uses. `ClientError::exit_code` has the others.
+
+/// Exit code for failures without a code of their own.
+pub(super) const FAILED: u8 = 1;
+/// Exit code for invalid arguments.
+pub(super) const USAGE: u8 = 2;
+/// Exit code for bad copies.
+pub(super) const CORRUPT: u8 = 5;

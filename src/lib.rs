@@ -39,15 +39,15 @@
 //! | question | file |
 //! |---|---|
 //! | Where is a `PUT` admitted? | `node/api/put.rs`: whether this cell takes it; `store/files/put.rs`: size, space, hash |
+//! | Where do the bytes of a `PUT` become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps |
 //! | Where is a connection admitted? | `net/gateway/admission.rs` |
-//! | Where do its bytes become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps |
 //! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
-//! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs` lists all delays; `cell/heal/shortage.rs` applies them |
+//! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`, with a table of all delays; most are applied in `cell/heal/shortage.rs` |
 //! | When is a cell dead? | `cell/membership/mod.rs` |
 //! | When is a cell isolated? | `cell/integrity/strikes.rs` |
 //! | Where does an error get its sentence? | at its type (`#[error]`), for clients `client/error.rs`; `cli/error.rs` adds advice |
 //! | Which sentence does an HTTP error have? | those of the store and of routes at their type, with the status in `node/api/response.rs`; others in the handlers in `node/api`, or in `net/gateway` |
-//! | Where to add an endpoint? | `wire/routes.rs`; then each `match` that lacks it does not compile, first `node/api/mod.rs` |
+//! | Where to add an endpoint? | `wire/mod.rs` (specification) and `wire/routes.rs`; then `node/api/mod.rs` does not compile until it handles it |
 //! | Where to add a setting? | `config/settings_table.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |

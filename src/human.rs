@@ -1,4 +1,6 @@
-//! Numbers and times as text for people.
+//! Numbers, times and names as text for people.
+
+use std::fmt::Write as _;
 
 /// `1.5 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -34,9 +36,40 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// A name from an archive or a directory, safe to print on a terminal. Control characters and bytes that are not UTF-8
+/// become escapes such as `\n` and `\xff`, and characters that change the direction of text become `\u{202e}`.
+pub(crate) fn escaped(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for piece in name.utf8_chunks() {
+        for character in piece.valid().chars() {
+            // The marks that change the direction of text: they could make a name look like another one.
+            let is_direction =
+                matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if character.is_control() || is_direction || character == '\\' {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in piece.invalid() {
+            // Writing to a string never fails.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_cannot_control_the_terminal() {
+        let escapes =
+            [&b"a\nb"[..], b"\x1b[2J", b"\xff\xc3\xa9", b"back\\slash", "\u{202e}gpj".as_bytes(), b"plain name"];
+        let texts = escapes.map(escaped);
+        assert_eq!(texts, ["a\\nb", "\\u{1b}[2J", "\\xff\u{e9}", "back\\\\slash", "\\u{202e}gpj", "plain name"]);
+    }
 
     #[test]
     fn durations_are_exact() {

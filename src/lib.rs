@@ -61,6 +61,7 @@
 //! |---|---|---|
 //! | [`id`], [`time`] | chunk ids, cell ids and sizes; points in time | none |
 //! | [`pipeline`] | bytes of a file to sealed chunks and back; the manifest | none |
+//! | [`archive`] | a directory as one tar stream | none |
 //! | [`wire`] | the protocol: its specification, its types, reading and writing them | none |
 //! | [`cell`] | the core of a cell: inputs and the time in, decisions out | none |
 //! | [`store`] | the copies on a cell's disk | disk, clock, threads |
@@ -132,6 +133,8 @@ mod unix_time;
 
 // Pure modules, in the order of the data's path.
 pub mod pipeline;
+
+pub mod archive;
 
 pub mod wire;
 

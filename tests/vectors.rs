@@ -62,7 +62,7 @@ fn chunks_of_earlier_versions_restore_in_both_forms() {
     let older = vectors().join("older");
     for form in ["raw", "base64"] {
         let whole = manifest(&older.join(format!("{form}.manifest")));
-        assert_eq!((whole.size, whole.copies, whole.content), (Some(2_370_000), 5, Content::File));
+        assert_eq!((whole.size, whole.copies, whole.content), (Some(2_370_000), 5, Content::default()));
         let bare = manifest(&older.join(format!("{form}-bare.manifest")));
         assert_eq!(bare, Manifest { size: None, ..whole.clone() });
         let restored = restore(&whole, &older.join(form));
@@ -94,7 +94,7 @@ fn python_restores_a_stored_file() {
     }
     let folder = tempfile::tempdir().unwrap();
     let data = lines_and_noise(300_000);
-    let manifest = store(&data, Content::File, folder.path());
+    let manifest = store(&data, Content::default(), folder.path());
     let [recipe, restored] = ["file.manifest", "restored"].map(|name| folder.path().join(name));
     manifest.write(File::create(&recipe).unwrap()).unwrap();
 

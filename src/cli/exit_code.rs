@@ -6,3 +6,5 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// Exit code for bad copies.
 pub(super) const CORRUPT: u8 = 5;
+/// Exit code for work that is done, but with omissions, each of which a message named.
+pub(super) const OMISSIONS: u8 = 6;

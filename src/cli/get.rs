@@ -10,7 +10,7 @@ use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::print;
+use crate::cli::terminal::{omissions, print, with_omissions};
 use crate::cli::values;
 use crate::client::{GetOptions, GetReport, Target, default_jobs, default_output_path};
 use crate::human;
@@ -71,14 +71,18 @@ pub fn get() -> ExitCode {
         Err(code) => return code,
     };
     crate::pipeline::keep_freed_memory();
-    match run(&args) {
+    let (report, target) = match run(&args) {
+        Ok(done) => done,
+        Err(error) => return failed(NAME, &error),
+    };
+    let printed = match &target {
         // Standard output is for the restored bytes.
-        Ok((_, Target::StandardOutput)) => ExitCode::SUCCESS,
-        Ok((report, target)) if args.json => print(NAME, &format!("{}\n", json(&report, &target))),
-        Ok((report, target)) if !args.quiet => print(NAME, &summary(&report, &target)),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => failed(NAME, &error),
-    }
+        Target::StandardOutput => ExitCode::SUCCESS,
+        _ if args.json => print(NAME, &format!("{}\n", json(&report, &target))),
+        _ if args.quiet => ExitCode::SUCCESS,
+        _ => print(NAME, &summary(&report, &target)),
+    };
+    with_omissions(printed, report.omissions)
 }
 
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
@@ -118,11 +122,12 @@ fn summary(report: &GetReport, target: &Target) -> String {
         bad => format!("; {bad} bad copies were skipped"),
     };
     format!(
-        "{what} ({}, {} from {}; at least {} of each){bad}\n",
+        "{what} ({}, {} from {}; at least {} of each){bad}{}\n",
         human::bytes(size),
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
         human::copies(fewest_copies),
+        omissions(report.omissions),
     )
 }
 
@@ -137,5 +142,6 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
         "bad_copies": bad,
         "cells": report.cells,
         "requests": report.requests,
+        "omissions": report.omissions,
     })
 }

@@ -9,7 +9,7 @@ use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::print;
+use crate::cli::terminal::{omissions, print, with_omissions};
 use crate::cli::values;
 use crate::client::{PutOptions, PutReport, Source, default_jobs, default_manifest_path};
 use crate::human;
@@ -78,12 +78,16 @@ pub fn put() -> ExitCode {
         Err(code) => return code,
     };
     crate::pipeline::keep_freed_memory();
-    match run(&args) {
-        Ok((report, manifest)) if args.json => print(NAME, &format!("{}\n", json(&report, &manifest))),
-        Ok((report, manifest)) if !args.quiet => print(NAME, &summary(&report, &manifest, args.copies)),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => failed(NAME, &error),
-    }
+    let (report, manifest) = match run(&args) {
+        Ok(done) => done,
+        Err(error) => return failed(NAME, &error),
+    };
+    let printed = match (args.json, args.quiet) {
+        (true, _) => print(NAME, &format!("{}\n", json(&report, &manifest))),
+        (false, false) => print(NAME, &summary(&report, &manifest, args.copies)),
+        (false, true) => ExitCode::SUCCESS,
+    };
+    with_omissions(printed, report.omissions)
 }
 
 fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
@@ -121,11 +125,12 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
         }
     };
     format!(
-        "{} ({}, {}) on {}: {copies}\n",
+        "{} ({}, {}) on {}: {copies}{}\n",
         manifest.display(),
         human::bytes(size),
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
+        omissions(report.omissions),
     )
 }
 
@@ -142,5 +147,6 @@ fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {
         "fewest_copies": report.fewest_copies,
         "cells": report.cells,
         "requests": report.requests,
+        "omissions": report.omissions,
     })
 }

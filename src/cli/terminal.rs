@@ -3,7 +3,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::cli::exit_code::FAILED;
+use crate::cli::exit_code::{FAILED, OMISSIONS};
+use crate::human;
 
 /// Prints a result. A closed pipe is no failure: its reader has seen enough.
 pub(super) fn print(command: &str, text: &str) -> ExitCode {
@@ -31,4 +32,14 @@ fn printed(command: &str, written: io::Result<()>) -> ExitCode {
 /// Prints a line on standard error. A failure to do so cannot be reported anywhere.
 pub(super) fn message(command: &str, text: &str) {
     drop(writeln!(io::stderr().lock(), "{command}: {text}"));
+}
+
+/// The exit code of work that is done: its own if that succeeded without omissions.
+pub(super) fn with_omissions(printed: ExitCode, omissions: usize) -> ExitCode {
+    if omissions > 0 && printed == ExitCode::SUCCESS { ExitCode::from(OMISSIONS) } else { printed }
+}
+
+/// What a summary adds if there were omissions.
+pub(super) fn omissions(omissions: usize) -> String {
+    if omissions == 0 { String::new() } else { format!("; {}, named above", human::count(omissions, "omission")) }
 }

@@ -75,7 +75,7 @@ mod stored;
 
 pub use crate::pipeline::allocator::keep_freed_memory;
 pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzError};
-pub use crate::pipeline::manifest::{Content, MAX_CHUNKS, Manifest, ManifestError};
+pub use crate::pipeline::manifest::{Content, FileMetadata, MAX_CHUNKS, Manifest, ManifestError};
 pub use crate::pipeline::seal::{Key, MalformedKey, WrongKey};
 pub use crate::pipeline::split::{Block, Blocks};
 

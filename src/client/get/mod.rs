@@ -71,6 +71,8 @@ pub struct GetReport {
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
+    /// What could not be restored, or not as it was. Each was reported to the progress.
+    pub omissions: usize,
 }
 
 /// When no good copy of a chunk is found, the colony is searched again up to this many times in a row: cells restart,

@@ -38,7 +38,7 @@ impl Output {
         match (target, content) {
             (Target::Nothing, _) => Ok(Self::Nothing),
             (Target::StandardOutput, _) => Ok(Self::Standard),
-            (Target::Path(path), Content::File) => open_file(path, force),
+            (Target::Path(path), Content::File(_)) => open_file(path, force),
             (Target::Path(path), Content::Tar) => open_directory(path),
         }
     }
@@ -131,12 +131,12 @@ mod tests {
     fn a_file_has_its_path_only_when_it_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
-        let mut output = Output::open(&Target::Path(path.clone()), Content::File, false).unwrap();
+        let mut output = Output::open(&Target::Path(path.clone()), Content::default(), false).unwrap();
         output.write(b"half").unwrap();
         assert!(!path.exists());
         drop(output);
         assert!(names(directory.path()).is_empty(), "nothing is left of it");
-        let mut output = Output::open(&Target::Path(path.clone()), Content::File, false).unwrap();
+        let mut output = Output::open(&Target::Path(path.clone()), Content::default(), false).unwrap();
         output.write(b"whole").unwrap();
         output.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
@@ -149,14 +149,14 @@ mod tests {
         let path = directory.path().join("out");
         fs::write(&path, b"old").unwrap();
         let target = Target::Path(path.clone());
-        assert!(matches!(Output::open(&target, Content::File, false), Err(ClientError::Usage(_))));
-        let mut output = Output::open(&target, Content::File, true).unwrap();
+        assert!(matches!(Output::open(&target, Content::default(), false), Err(ClientError::Usage(_))));
+        let mut output = Output::open(&target, Content::default(), true).unwrap();
         output.write(b"new").unwrap();
         output.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(matches!(Output::open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
         let target = Target::Path(directory.path().to_owned());
-        assert!(matches!(Output::open(&target, Content::File, true), Err(ClientError::Usage(_))));
+        assert!(matches!(Output::open(&target, Content::default(), true), Err(ClientError::Usage(_))));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
+use crate::human;
+
 /// Mode bits that are never restored: set-user-id, set-group-id and sticky. A manifest from elsewhere must not make
 /// programs that run as another user.
 const DROPPED_MODE_BITS: u32 = 0o7000;
@@ -15,10 +17,15 @@ const DROPPED_MODE_BITS: u32 = 0o7000;
 /// Why an entry of a tar stream is refused.
 #[derive(Debug, thiserror::Error)]
 enum EntryError {
-    #[error("{}: the path leads out of the directory", .0.display())]
+    #[error("{}: the path leads out of the directory", escaped(.0))]
     OutsideDirectory(PathBuf),
-    #[error("{}: neither a file, a directory nor a link", .0.display())]
+    #[error("{}: neither a file, a directory nor a link", escaped(.0))]
     UnsupportedType(PathBuf),
+}
+
+/// A path from an archive, safe to print.
+fn escaped(path: &Path) -> String {
+    human::escaped(path.as_os_str().as_encoded_bytes())
 }
 
 impl From<EntryError> for io::Error {

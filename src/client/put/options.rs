@@ -44,4 +44,6 @@ pub struct PutReport {
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
+    /// What could not be stored, or not as it was. Each was reported to the progress.
+    pub omissions: usize,
 }

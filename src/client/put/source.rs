@@ -43,7 +43,7 @@ impl Source {
     pub(in crate::client) fn content(&self) -> Content {
         match self {
             Self::Directory(_) => Content::Tar,
-            Self::File(_) | Self::StandardInput => Content::File,
+            Self::File(_) | Self::StandardInput => Content::default(),
         }
     }
 

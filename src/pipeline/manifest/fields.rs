@@ -6,7 +6,7 @@ use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::id::{ChunkId, DEFAULT_COPIES};
-use crate::pipeline::manifest::{CHUNK_SIZE, Content, Entry, Manifest, ManifestError, VERSION};
+use crate::pipeline::manifest::{CHUNK_SIZE, Content, Entry, FileMetadata, Manifest, ManifestError, VERSION};
 
 /// A partly read manifest. `error` holds an error that serde's own error type cannot express.
 pub(super) struct Draft {
@@ -17,6 +17,8 @@ pub(super) struct Draft {
     chunk_size: Option<u64>,
     copies: Option<u64>,
     content: Option<String>,
+    mode: Option<u64>,
+    mtime_ns: Option<i64>,
     chunks: Option<Listed>,
 }
 
@@ -30,6 +32,8 @@ impl Draft {
             chunk_size: None,
             copies: None,
             content: None,
+            mode: None,
+            mtime_ns: None,
             chunks: None,
         }
     }
@@ -49,8 +53,10 @@ impl Draft {
         }
         let copies = self.copies.unwrap_or(DEFAULT_COPIES.into());
         let copies = u8::try_from(copies).map_err(|_| ManifestError::Copies { found: copies })?;
+        let mode =
+            self.mode.map(|found| u32::try_from(found).map_err(|_| ManifestError::Mode { found })).transpose()?;
         let content = match self.content.as_deref() {
-            None => Content::File,
+            None => Content::File(FileMetadata { mode, mtime_ns: self.mtime_ns }),
             Some("tar") => Content::Tar,
             Some(found) => return Err(ManifestError::Content { found: found.to_owned() }),
         };
@@ -80,6 +86,8 @@ impl<'de> Visitor<'de> for &mut Draft {
                 "chunk_size" => once(&mut self.chunk_size, "chunk_size", map.next_value()?)?,
                 "copies" => once(&mut self.copies, "copies", map.next_value()?)?,
                 "content" => once(&mut self.content, "content", map.next_value()?)?,
+                "mode" => once(&mut self.mode, "mode", map.next_value()?)?,
+                "mtime_ns" => once(&mut self.mtime_ns, "mtime_ns", map.next_value()?)?,
                 "chunks" => {
                     let listed = map.next_value_seed(List(self))?;
                     once(&mut self.chunks, "chunks", listed)?;

@@ -18,6 +18,8 @@
 //! | `chunk_size` | no | 1048576, the bytes of a full block | 1048576 |
 //! | `copies` | no | how many copies of each chunk the colony keeps, 1 to 255 | 5 |
 //! | `content` | no | `"tar"`: the restored bytes are the tar stream of a directory | a file |
+//! | `mode` | no | the permission bits of the file, 0 to 511 (octal 777) | unknown: only its owner may read it (octal 600) |
+//! | `mtime_ns` | no | when the file was last modified, in nanoseconds since 1970-01-01 UTC; may be negative | unknown |
 //! | `chunks` | yes | a list of `{"index":…,"id":…}` in any order, at most 67,108,864 ([`MAX_CHUNKS`]) | |
 //!
 //! `index` is the number of the block, from 0; each number below the length of the list occurs exactly once. `id` is
@@ -28,10 +30,11 @@
 //! or `chunk_size`, since it would restore a wrong file. It checks `version` as soon as it reads it, because the keys
 //! after it may have another shape in a newer version.
 //!
-//! Earlier versions wrote `key` and `chunks` only, or all keys but `content`.
+//! `mode` and `mtime_ns` are for a single file: a tar stream has its own, and standard input has none.
 //!
-//! The manifest contains the key, so it must be kept as secret as the file. It contains no name, path, address or time,
-//! and so reveals nothing else.
+//! Earlier versions wrote `key` and `chunks` only, or all keys but `content`, `mode` and `mtime_ns`.
+//!
+//! The manifest contains the key, so it must be kept as secret as the file. It contains no name, path or address.
 //!
 //! # The journal
 //!
@@ -78,6 +81,9 @@ const CHUNK_SIZE: u64 = BLOCK_BYTES as u64;
 /// The most chunks of one file, for 64 TiB. Their ids take 2 GiB of memory.
 pub const MAX_CHUNKS: usize = 64 << 20;
 
+/// All permission bits: read, write and execute for owner, group and others.
+const MAX_MODE: u32 = 0o777;
+
 /// The chunks of a file and the key that opens them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -94,13 +100,28 @@ pub struct Manifest {
 }
 
 /// What the restored bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     /// The bytes of a file.
-    #[default]
-    File,
+    File(FileMetadata),
     /// The tar stream of a directory.
     Tar,
+}
+
+impl Default for Content {
+    /// A file of which nothing but its bytes is known.
+    fn default() -> Self {
+        Self::File(FileMetadata::default())
+    }
+}
+
+/// What a manifest records of a single file besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileMetadata {
+    /// Permission bits, at most `0o777`.
+    pub mode: Option<u32>,
+    /// When it was last modified, in nanoseconds since 1970-01-01 UTC; negative before.
+    pub mtime_ns: Option<i64>,
 }
 
 /// Why a manifest could not be read or written.
@@ -171,6 +192,12 @@ pub enum ManifestError {
         /// The value of `copies`.
         found: u64,
     },
+    /// The mode has other bits than those of permissions.
+    #[error("damaged manifest: the mode {found} is not from 0 to {MAX_MODE}")]
+    Mode {
+        /// The value of `mode`.
+        found: u64,
+    },
     /// The content is of a kind that this program cannot restore.
     #[error("the manifest has the content {found:?}, and this program restores files and \"tar\"; use a newer program")]
     Content {
@@ -216,6 +243,11 @@ impl Manifest {
         if self.chunks.len() > MAX_CHUNKS {
             return Err(ManifestError::TooManyChunks);
         }
+        if let Content::File(FileMetadata { mode: Some(mode), .. }) = self.content
+            && mode > MAX_MODE
+        {
+            return Err(ManifestError::Mode { found: mode.into() });
+        }
         let chunks = self.chunks.len() as u64;
         match self.size {
             Some(size) if size.div_ceil(CHUNK_SIZE) != chunks => Err(ManifestError::Size { size, chunks }),
@@ -242,7 +274,14 @@ impl Serialize for Manifest {
         map.serialize_entry("chunk_size", &CHUNK_SIZE)?;
         map.serialize_entry("copies", &self.copies)?;
         match self.content {
-            Content::File => {}
+            Content::File(FileMetadata { mode, mtime_ns }) => {
+                if let Some(mode) = mode {
+                    map.serialize_entry("mode", &mode)?;
+                }
+                if let Some(mtime_ns) = mtime_ns {
+                    map.serialize_entry("mtime_ns", &mtime_ns)?;
+                }
+            }
             Content::Tar => map.serialize_entry("content", "tar")?,
         }
         map.serialize_entry("chunks", &Entries(&self.chunks))?;
@@ -283,7 +322,11 @@ mod tests {
     fn manifest(chunks: u64) -> Manifest {
         let chunks: Vec<ChunkId> = (0..chunks).map(id).collect();
         let size = Some(chunks.len() as u64 * MIB);
-        Manifest { key: KEY.parse().unwrap(), size, copies: 3, content: Content::File, chunks }
+        Manifest { key: KEY.parse().unwrap(), size, copies: 3, content: Content::default(), chunks }
+    }
+
+    fn file(mode: Option<u32>, mtime_ns: Option<i64>) -> Content {
+        Content::File(FileMetadata { mode, mtime_ns })
     }
 
     fn read(value: &Value) -> Result<Manifest, ManifestError> {
@@ -314,12 +357,18 @@ mod tests {
         assert_eq!(written(&manifest), expected);
         manifest.content = Content::Tar;
         assert_eq!(written(&manifest), expected.replace("\"chunks\"", "\"content\":\"tar\",\"chunks\""));
+        manifest.content = file(Some(0o640), Some(-5));
+        let expected = expected.replace("\"chunks\"", "\"mode\":416,\"mtime_ns\":-5,\"chunks\"");
+        assert_eq!(written(&manifest), expected);
+        manifest.content = file(Some(0o4755), None);
+        assert!(matches!(manifest.write(io::sink()), Err(ManifestError::Mode { found: 0o4755 })));
     }
 
     #[test]
     fn a_written_manifest_reads_back() {
         for (chunks, size) in [(0, 0), (1, 1), (1, MIB), (2, MIB + 1), (300, 300 * MIB - 7)] {
-            for content in [Content::File, Content::Tar] {
+            for content in [file(None, None), file(Some(0), Some(-1)), file(Some(0o777), Some(i64::MIN)), Content::Tar]
+            {
                 let manifest = Manifest { size: Some(size), content, ..manifest(chunks) };
                 assert_eq!(Manifest::read(written(&manifest).as_bytes()).unwrap(), manifest);
             }

@@ -48,8 +48,8 @@ fn listed(words: &[&str], heading: &str) -> Names {
 }
 
 fn options(words: &[&str]) -> Names {
-    let mut options = listed(words, "Options:");
-    assert!(options.remove("help") && options.contains("--help"), "{words:?} --help: {options:?}");
+    let options = listed(words, "Options:");
+    assert!(options.contains("-h") && options.contains("--help"), "{words:?} --help: {options:?}");
     options
 }
 
@@ -293,6 +293,10 @@ fn bash_completes_options_and_commands() {
     assert_eq!(shell.bash(&["cellsync-node", "--set", ""]), names(settings));
 }
 
+fn log_levels() -> Names {
+    names(["off", "error", "warn", "info", "debug", "trace"])
+}
+
 #[test]
 fn bash_completes_values_by_their_kind() {
     if !is_installed("bash") {
@@ -307,11 +311,17 @@ fn bash_completes_values_by_their_kind() {
         (&["cellsync-node", "--log", "w"], &names(["warn"])),
         (&["cellsync-put", "--compress", "9"], &names(["9", "9e"])),
         (&["cellsync", "node", "--set", "heal_r"], &names(["heal_rate="])),
+        (&["cellsync-node", "--log", "=", "w"], &names(["warn"])),
+        (&["cellsync-node", "--init", "--log", "="], &log_levels()),
+        (&["cellsync", "node", "--set", "=", "heal_r"], &names(["heal_rate="])),
         // Nothing to offer, or file names, which readline completes.
         (&["cellsync-put", ""], &Names::new()),
         (&["cellsync-put", "-o", ""], &Names::new()),
         (&["cellsync-node", "--data", ""], &Names::new()),
         (&["cellsync-put", "--copies", ""], &Names::new()),
+        (&["cellsync-put", "--copies", "="], &Names::new()),
+        (&["cellsync-get", "--output", "=", "a"], &Names::new()),
+        (&["cellsync-node", "--set", "=", "log", "=", "he"], &Names::new()),
         (&["cellsync-put", "--node", "http", ":", "//10.0.0.1", ":", "80"], &Names::new()),
         (&["cellsync-node", "--set", "log", "=", "he"], &Names::new()),
         (&["cellsync-put", "--", "-"], &Names::new()),
@@ -335,7 +345,7 @@ fn fish_completes_options_and_commands() {
         // The text of the script, which needs no fish.
         let script = &files[&format!("completions/fish/{}.fish", words[0])];
         let start = match words {
-            ["cellsync"] => "complete -c cellsync -n __fish_cellsync_is_at -l ".to_owned(),
+            ["cellsync"] => "complete -c cellsync -n __fish_cellsync_is_at -".to_owned(),
             [program] => format!("complete -c {program} -"),
             words => format!("complete -c cellsync -n '__fish_cellsync_is_at {}' -", words[1]),
         };
@@ -369,6 +379,7 @@ fn zsh_completes_options_and_commands() {
         // '(excluded options)'{-o,--output}'[description]:value:action'
         let specs = function.lines().filter(|line| line.contains("'[")).map(|line| line.split('\'').nth(2).unwrap());
         let written = specs.flat_map(|names| names.trim_matches(['{', '}']).split(','));
+        let written = written.map(|name| name.trim_end_matches(['+', '=']));
         assert_eq!(names(written), options(words), "{words:?}");
     });
     let (_, table) = files["completions/zsh/_cellsync"].split_once("local -a commands=(\n").unwrap();

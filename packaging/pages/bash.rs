@@ -17,6 +17,12 @@ const READ: &str = r"    local cur=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD prev
         done
     fi
     prev=${COMP_WORDS[at - 1]}
+    # --option=value: what can follow the = is what can follow the option.
+    if ((at + 1 == COMP_CWORD)) && [[ ${COMP_WORDS[at]} == --?* && $cur == = ]]; then
+        prev=${COMP_WORDS[at]} cur='' at=$COMP_CWORD
+    elif ((at + 2 == COMP_CWORD)) && [[ ${COMP_WORDS[at]} == --?* && ${COMP_WORDS[at + 1]} == = ]]; then
+        prev=${COMP_WORDS[at]} at=$COMP_CWORD
+    fi
     for ((i = 1; i < at; i++)); do
         case ${COMP_WORDS[i]} in
             --) ended=yes ;;

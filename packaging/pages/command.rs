@@ -86,7 +86,9 @@ impl Opt {
             FlagInfoKind::Option { arg_name } => Some((arg_name, Value::of(info.long, arg_name))),
         };
         let repeats = info.optionality == Optionality::Repeating;
-        Self { long: info.long, short: info.short, about: info.description.trim(), takes, repeats }
+        // argh does not list the short name of its own option.
+        let short = if info.long == "--help" { Some('h') } else { info.short };
+        Self { long: info.long, short, about: info.description.trim(), takes, repeats }
     }
 
     /// The short one first.

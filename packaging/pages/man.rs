@@ -125,8 +125,6 @@ fn tag(option: &Opt) -> String {
     let names = option.names().map(|name| bold(&name)).collect::<Vec<_>>().join(", ");
     match option.takes {
         Some((arg_name, _)) => format!("{names} {}", italic(arg_name)),
-        // argh accepts this word as well, wherever an option can be.
-        None if option.long == "--help" => format!("{names}, {}", bold("help")),
         None => names,
     }
 }

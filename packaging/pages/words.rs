@@ -54,7 +54,7 @@ const PUT: Words = Words {
         "If there are fewer cells than copies wanted, each chunk is stored on all of them, and a warning reports it; \
          the colony makes the other copies when cells join. With --min-copies the put fails instead if a chunk gets \
          fewer copies than that.",
-        "To store a file that is called help, write ./help: the word help alone means --help.",
+        "To store a file whose name begins with a dash, write -- before it.",
     ],
     environment: &[],
     files: &[

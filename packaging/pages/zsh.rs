@@ -55,7 +55,14 @@ fn arguments(command: &Command, more: &str, indent: &str) -> String {
 }
 
 fn option(option: &Opt) -> String {
+    // -o+ and --output= stand for values in the same word or in the next.
+    let suffixed = |name: String| match &option.takes {
+        None => name,
+        Some(_) if name.starts_with("--") => name + "=",
+        Some(_) => name + "+",
+    };
     let names: Vec<_> = option.names().collect();
+    let specs: Vec<_> = option.names().map(suffixed).collect();
     let about = option.about.replace('\\', "\\\\").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
     let value = match &option.takes {
         Some((arg_name, value)) => format!(":{}:{}", arg_name.replace(':', "\\:"), action(value)),
@@ -69,7 +76,7 @@ fn option(option: &Opt) -> String {
         format!("({})", names.join(" "))
     };
     let spec = quoted(&format!("[{about}]{value}"));
-    match names.as_slice() {
+    match specs.as_slice() {
         [name] => quoted(&excludes) + name + &spec,
         names => quoted(&excludes) + &format!("{{{}}}", names.join(",")) + &spec,
     }

@@ -16,6 +16,7 @@ const NAME: &str = "cellsync";
 /// Inspect and maintain a storage colony.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(
+    help_triggers("-h", "--help"),
     note = "Cells are found by broadcast in the local network; where that does not reach them, --node names one.",
     example = "List the cells of this network, or of another one:\n  \
                cellsync status\n  \
@@ -38,7 +39,7 @@ struct Args {
     #[argh(subcommand)]
     command: Command,
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     #[allow(dead_code)] // Handled before all others; here for --help.
     version: bool,
 }

@@ -144,7 +144,7 @@ impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let report = self.report;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("manifest", self.manifest)?;
+        map.serialize_entry("manifest", &self.manifest.display().to_string())?;
         map.serialize_entry("verdict", report.verdict().word())?;
         map.serialize_entry("size", &report.size)?;
         map.serialize_entry("wanted", &report.wanted)?;

@@ -12,7 +12,7 @@ macro_rules! with_colony_options {
             [$(#[$attribute])*] [$($fields)*]
             [
                 /// print the version
-                #[argh(switch)]
+                #[argh(switch, short = 'V')]
                 #[allow(dead_code)] // Handled before all others; here for --help.
                 version: bool,
             ]
@@ -20,6 +20,7 @@ macro_rules! with_colony_options {
     };
     ([$(#[$attribute:meta])*] [$($fields:tt)*] [$($last:tt)*]) => {
         #[derive(argh::FromArgs, argh::ArgsInfo)]
+        #[argh(help_triggers("-h", "--help"))]
         $(#[$attribute])*
         pub(super) struct Args {
             $($fields)*

@@ -25,6 +25,7 @@ const MAX_CHAOS_SECONDS: u64 = 3600;
 #[argh(
     subcommand,
     name = "demo",
+    help_triggers("-h", "--help"),
     note = "Nothing leaves this machine, and nothing stays on it.",
     example = "Twelve cells, and a minute of random harm:\n  \
                cellsync demo --cells 12 --chaos 60",
@@ -34,7 +35,7 @@ const MAX_CHAOS_SECONDS: u64 = 3600;
 )]
 pub(super) struct Args {
     /// file to store; it is only read (default: a generated file)
-    #[argh(positional, arg_name = "file")]
+    #[argh(positional, arg_name = "file", from_str_fn(values::path_or_dash))]
     file: Option<PathBuf>,
     /// number of cells, 1 to 50 (default 9)
     #[argh(option, arg_name = "n", default = "DEFAULT_CELLS", from_str_fn(number_of_cells))]

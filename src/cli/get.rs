@@ -134,7 +134,7 @@ fn summary(report: &GetReport, target: &Target) -> String {
 fn json(report: &GetReport, target: &Target) -> serde_json::Value {
     let bad: Vec<_> = report.bad_copies.iter().map(bad_copy_json).collect();
     serde_json::json!({
-        "output": if let Target::Path(path) = target { Some(path) } else { None },
+        "output": if let Target::Path(path) = target { Some(path.display().to_string()) } else { None },
         "size": report.size,
         "chunks": report.chunks,
         "fetched_bytes": report.fetched_bytes,

@@ -18,6 +18,7 @@ mod command_line;
 #[cfg(all(target_os = "linux", feature = "demo"))]
 mod demo;
 mod drain;
+mod encoded;
 mod error;
 mod exit_code;
 mod get;
@@ -32,6 +33,7 @@ mod scrub;
 mod status;
 mod terminal;
 mod values;
+mod words;
 
 use argh::CommandInfoWithArgs;
 

@@ -21,6 +21,7 @@ pub(super) const SUBCOMMAND: &str = "cellsync node";
 #[argh(
     subcommand,
     name = "node",
+    help_triggers("-h", "--help"),
     note = "Options take precedence over the settings in the file that --config names.",
     example = "Start a cell for the first time, and later:\n  \
                cellsync-node --init --data /srv/cellsync\n  \
@@ -35,10 +36,10 @@ pub(super) const SUBCOMMAND: &str = "cellsync node";
 )]
 pub(super) struct Args {
     /// read settings from this file (the packages use /etc/cellsync/node.toml)
-    #[argh(option, arg_name = "file")]
+    #[argh(option, arg_name = "file", from_str_fn(values::path_or_dash))]
     config: Option<PathBuf>,
     /// folder that holds all data of the cell (default /var/lib/cellsync)
-    #[argh(option, arg_name = "dir")]
+    #[argh(option, arg_name = "dir", from_str_fn(values::text))]
     data: Option<String>,
     /// initialize the data folder, if it is empty or does not exist, and start
     #[argh(switch)]
@@ -47,7 +48,7 @@ pub(super) struct Args {
     #[argh(switch)]
     init_only: bool,
     /// address and TCP port of the HTTP server; port 0 selects a free one (default 0.0.0.0:8080)
-    #[argh(option, arg_name = "addr:port")]
+    #[argh(option, arg_name = "addr:port", from_str_fn(values::text))]
     listen: Option<String>,
     /// UDP port for discovery (default 5000)
     #[argh(option, arg_name = "port", from_str_fn(values::udp_port))]
@@ -56,25 +57,25 @@ pub(super) struct Args {
     #[argh(switch)]
     loopback: bool,
     /// address of a cell that broadcast does not reach; can be repeated
-    #[argh(option, arg_name = "host:port")]
+    #[argh(option, arg_name = "host:port", from_str_fn(values::text))]
     peer: Vec<String>,
     /// least severe messages to log: off, error, warn, info, debug or trace (default info)
-    #[argh(option, arg_name = "level")]
+    #[argh(option, arg_name = "level", from_str_fn(values::text))]
     log: Option<String>,
     /// disk space to leave free, such as "1 GiB" (default: 1 GiB or 5 % of the disk, whichever is smaller)
-    #[argh(option, arg_name = "size")]
+    #[argh(option, arg_name = "size", from_str_fn(values::text))]
     reserve: Option<String>,
     /// maximum disk space for chunks, such as "20 GiB" (default: as much as the reserve leaves)
-    #[argh(option, arg_name = "size")]
+    #[argh(option, arg_name = "size", from_str_fn(values::text))]
     quota: Option<String>,
     /// set any setting, with its value as in node.toml (text in quotes); can be repeated
-    #[argh(option, arg_name = "key=value")]
+    #[argh(option, arg_name = "key=value", from_str_fn(values::text))]
     set: Vec<String>,
     /// exit when this process, which must be the parent, ends; for disposable cells
     #[argh(option, hidden_help, arg_name = "pid")]
     parent: Option<i32>,
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     #[allow(dead_code)] // Handled before all others; here for --help.
     version: bool,
 }

@@ -136,7 +136,7 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
 
 fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {
     serde_json::json!({
-        "manifest": manifest,
+        "manifest": manifest.display().to_string(),
         "size": report.size,
         "chunks": report.chunks,
         "sealed_bytes": report.sealed_bytes,

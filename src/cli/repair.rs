@@ -82,7 +82,7 @@ fn summary(report: &RepairReport, manifest: &Path) -> String {
 
 fn json(report: &RepairReport, manifest: &Path) -> serde_json::Value {
     serde_json::json!({
-        "manifest": manifest,
+        "manifest": manifest.display().to_string(),
         "chunks": report.chunks,
         "wanted": report.wanted,
         "short": report.short,

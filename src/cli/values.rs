@@ -1,27 +1,58 @@
 //! Values on the command line. argh shows the errors together with the option and the value.
 
 use std::fmt::Display;
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::cli::command_line::DASH;
+use crate::cli::encoded::decode;
 use crate::client::{CellSelector, MAX_JOBS};
+use crate::config::DEFAULT_PORT;
 use crate::id::MAX_HOLDERS;
 
-/// A path, or `-` for standard input or output.
-#[allow(clippy::unnecessary_wraps)] // argh requires a `Result`.
+/// A path, or `-` for standard input or output. It need not be UTF-8.
 pub(super) fn path_or_dash(word: &str) -> Result<PathBuf, String> {
-    Ok(PathBuf::from(if word == DASH { "-" } else { word }))
+    if word.is_empty() { Err("expected a path".to_owned()) } else { Ok(decode(word).into()) }
 }
 
-/// The URL of a cell, from a URL or `HOST:PORT`.
+/// Text that is not a path.
+pub(super) fn text(word: &str) -> Result<String, String> {
+    decode(word).into_string().map_err(|_| "not valid Unicode".to_owned())
+}
+
+/// The URL of a cell, from `http://HOST:PORT` or from `HOST:PORT`, where the port can be omitted if it is the default.
 pub(super) fn cell_url(word: &str) -> Result<String, String> {
-    let url = if word.contains("://") { word.to_owned() } else { format!("http://{word}") };
-    match url.strip_prefix("http://") {
-        Some(host) if !host.trim_end_matches('/').is_empty() && word != DASH => Ok(url),
-        _ => Err("expected http://HOST:PORT".to_owned()),
+    let expected = || "expected http://HOST:PORT or HOST:PORT".to_owned();
+    if let Some(authority) = word.strip_prefix("http://") {
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        return if is_authority(authority) { Ok(format!("http://{authority}")) } else { Err(expected()) };
     }
+    let has_port = word.rsplit_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.ends_with(':'));
+    let is_bare_ipv6 = word.parse::<Ipv6Addr>().is_ok();
+    let authority = match has_port && !word.ends_with(']') {
+        _ if is_bare_ipv6 => format!("[{word}]:{DEFAULT_PORT}"),
+        true => word.to_owned(),
+        false => format!("{word}:{DEFAULT_PORT}"),
+    };
+    if is_authority(&authority) { Ok(format!("http://{authority}")) } else { Err(expected()) }
+}
+
+/// `HOST` or `HOST:PORT`; an IPv6 address has brackets.
+fn is_authority(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    // The parser of numbers would accept a sign.
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<NonZeroU16>().is_ok();
+    let is_in_name = |c: char| c.is_alphanumeric() || "-._".contains(c);
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(is_in_name),
+    };
+    is_host && port.is_none_or(is_port)
 }
 
 /// A cell, named by URL, by `HOST:PORT` or by the first digits of its id.
@@ -56,6 +87,7 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(word: &str, bounds: Rang
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::encoded::encode;
 
     #[test]
     fn numbers_have_bounds() {
@@ -68,14 +100,45 @@ mod tests {
 
     #[test]
     fn a_cell_has_a_url_an_address_or_an_id() {
-        assert_eq!(cell_url("10.0.0.7:8080"), Ok("http://10.0.0.7:8080".to_owned()));
-        assert_eq!(cell_url("http://pi:8080/"), Ok("http://pi:8080/".to_owned()));
+        for (word, url) in [
+            ("10.0.0.7:80", "http://10.0.0.7:80"),
+            ("10.0.0.7", "http://10.0.0.7:8080"),
+            ("pi_7.local", "http://pi_7.local:8080"),
+            ("[fd00::7]:80", "http://[fd00::7]:80"),
+            ("[fd00::7]", "http://[fd00::7]:8080"),
+            ("fd00::7", "http://[fd00::7]:8080"),
+            ("http://pi:80/", "http://pi:80"),
+            // The default port of HTTP.
+            ("http://pi", "http://pi"),
+            ("http://[fd00::7]", "http://[fd00::7]"),
+        ] {
+            assert_eq!(cell_url(word).as_deref(), Ok(url), "{word}");
+        }
         assert!(matches!(cell_selector("pi:8080"), Ok(CellSelector::Url(url)) if url == "http://pi:8080"));
         assert!(matches!(cell_selector("a419"), Ok(selector) if !matches!(selector, CellSelector::Url(_))));
-        for bad in ["https://pi", "http://", "http:///", "", DASH] {
+        let dash = encode("-".as_ref()).unwrap();
+        for bad in [
+            "https://pi",
+            "http://",
+            "http:///",
+            "",
+            &dash,
+            "pi:",
+            ":80",
+            "pi:0",
+            "pi:+80",
+            "pi:99999",
+            "pi:80/status",
+            "http://pi:80/status",
+            "a b:80",
+            "user@pi:80",
+            "[pi]:80",
+            "pi:80:80",
+            "http://http://pi",
+        ] {
             assert!(cell_url(bad).is_err(), "{bad}");
         }
-        for bad in ["a41", "pi", ""] {
+        for bad in ["a41", "pi", "", "pi:x"] {
             assert!(cell_selector(bad).is_err(), "{bad}");
         }
     }

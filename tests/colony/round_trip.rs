@@ -1,7 +1,9 @@
 //! A put and a get return the same bytes, as long as one copy of each chunk exists.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use cellsync::id::BLOCK_BYTES;
@@ -153,4 +155,27 @@ fn four_holders_of_a_chunk_may_die() {
     // The same when the killed cells are known to be dead.
     colony.wait_all_active();
     assert!(colony.get_bytes(&stored.manifest) == bytes);
+}
+
+/// Goal: no name of a file is special to the programs. Method: stores and restores files whose names are a word of the
+/// command line, begin with a dash, or are not UTF-8.
+#[test]
+fn files_of_every_name_come_back() {
+    let colony = Colony::start(1);
+    for name in [&b"help"[..], b"--version", b"-dash-file", b"a=b", b"caf\xe9 \xff", b"new\nline"] {
+        let name = OsStr::from_bytes(name);
+        let path = colony.path("").join(name);
+        fs::write(&path, name.as_bytes()).unwrap();
+        run(colony.put().args(["--copies=1", "--"]).arg(name)).expect_success();
+        fs::remove_file(&path).unwrap();
+        let mut manifest = name.to_owned();
+        manifest.push(".manifest");
+        let report = run(colony.get().args(["--json", "--"]).arg(&manifest)).expect_success().json();
+        assert_eq!(report["size"], name.len());
+        assert_eq!(fs::read(&path).unwrap(), name.as_bytes());
+        run(colony.tool("check").args(["--json", "--"]).arg(&manifest)).expect_success().json();
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(colony.path("").join(manifest)).unwrap();
+    }
+    assert!(colony.files().is_empty());
 }

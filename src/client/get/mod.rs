@@ -115,8 +115,11 @@ pub fn get(
 
 /// The path to which a manifest is restored by default: its own, without `.manifest`.
 pub fn default_output_path(manifest: &Path) -> Option<PathBuf> {
-    let name = manifest.file_name()?.to_str()?.strip_suffix(".manifest").filter(|name| !name.is_empty())?;
-    Some(manifest.with_file_name(name))
+    // A name that begins with its only dot has no extension.
+    if manifest.extension()? != "manifest" {
+        return None;
+    }
+    Some(manifest.with_file_name(manifest.file_stem()?))
 }
 
 /// More threads than jobs: some wait for the network while others open chunks.

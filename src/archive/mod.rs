@@ -3,7 +3,19 @@
 //! A put of a directory writes the stream, and its blocks are sealed like those of a file. So a directory can be
 //! restored without CellSync: `restore.py photos.manifest | tar -x`. Nothing here touches a file system; the entries
 //! come from `client::put` and go to `client::get`.
+//!
+//! [`header`] writes an entry, and [`acl`] converts access control lists.
 
+pub mod acl;
+mod encode;
 mod entry;
+mod pax;
 
+pub use crate::archive::encode::{END, EncodeError, header, padding};
 pub use crate::archive::entry::{Entry, Extent, Kind, Owner, Timestamp};
+
+/// Maximum size of the extension records of an entry: of its path, names, access control lists and extended attributes
+/// together.
+pub const MAX_EXTENSION_BYTES: usize = 1 << 20;
+/// Maximum number of parts with data of a sparse file. The holes between further parts are stored as zeros.
+pub const MAX_EXTENTS: usize = 1 << 16;

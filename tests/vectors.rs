@@ -29,7 +29,7 @@ fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
     let mut restored = Vec::new();
     for id in &manifest.chunks {
         let chunk = fs::read(folder.join(id.to_string())).unwrap();
-        restored.extend(open_chunk(&chunk, id, &manifest.key).unwrap());
+        restored.extend(open_chunk(chunk, id, &manifest.key).unwrap());
     }
     restored
 }

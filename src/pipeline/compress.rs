@@ -7,13 +7,14 @@
 //! dictionary and expand to any length.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use xz2::stream::{Action, Check, Error as Lzma, Filters, LzmaOptions, Status, Stream};
 
 use crate::id::BLOCK_BYTES;
 use crate::pipeline::incompressible::is_noise;
-use crate::pipeline::stored::{stored, stored_len};
+use crate::pipeline::stored::{stored, stored_len, unpack_stored};
 
 /// A compression level: a preset of liblzma from 0 (fastest) to 9 (smallest), written as `6`, or its *extreme* variant,
 /// slower and slightly smaller, written as `9e`.
@@ -124,20 +125,32 @@ impl FromStr for Level {
     }
 }
 
-/// Compresses a block to one .xz stream, which is never longer than the stored form.
-pub(super) fn compress(block: &[u8], level: Level) -> Result<Vec<u8>, CompressError> {
+/// The length of the longest stream that [`compress`] makes of a block of `len` bytes.
+pub(super) fn max_len(len: usize) -> usize {
+    stored_len(len)
+}
+
+/// Compresses a block and appends the result to `out`: one .xz stream, which is never longer than [`max_len`].
+pub(super) fn compress(block: &[u8], level: Level, out: &mut Vec<u8>) -> Result<(), CompressError> {
     if is_noise(block) {
-        return Ok(stored(block));
+        stored(block, out);
+        return Ok(());
     }
-    let encoded = encode(block, level).map_err(|error| match error {
+    let start = out.len();
+    let is_shorter = encode(block, level, out).map_err(|error| match error {
         Lzma::Mem => CompressError::NoMemory(level),
         source => CompressError::Encoder { level, source },
     })?;
-    Ok(encoded.unwrap_or_else(|| stored(block)))
+    if !is_shorter {
+        out.truncate(start);
+        stored(block, out);
+    }
+    Ok(())
 }
 
-/// Compresses a block with LZMA; `None` if the result would be longer than the stored form.
-pub(super) fn encode(block: &[u8], level: Level) -> Result<Option<Vec<u8>>, Lzma> {
+/// Compresses a block with LZMA and appends the result to `out`. `false` if it would be longer than the stored form;
+/// then what was appended is no stream.
+pub(super) fn encode(block: &[u8], level: Level, out: &mut Vec<u8>) -> Result<bool, Lzma> {
     let extreme = if level.extreme { EXTREME } else { 0 };
     let mut options = LzmaOptions::new_preset(u32::from(level.preset) | extreme)?;
     if level.preset != LOWEST_PRESET {
@@ -146,14 +159,24 @@ pub(super) fn encode(block: &[u8], level: Level) -> Result<Option<Vec<u8>>, Lzma
     let mut filters = Filters::new();
     filters.lzma2(&options);
     let mut encoder = Stream::new_stream_encoder(&filters, Check::Crc64)?;
-    let mut xz = Vec::with_capacity(stored_len(block.len()));
+    let max_len = out.len() + stored_len(block.len());
+    out.reserve(stored_len(block.len()));
     // One call suffices: it returns at the end of the stream or when the buffer is full.
-    let status = encoder.process_vec(block, &mut xz, Action::Finish)?;
-    Ok((status == Status::StreamEnd).then_some(xz))
+    let status = encoder.process_vec(block, out, Action::Finish)?;
+    // The buffer may have more room than was reserved.
+    Ok(status == Status::StreamEnd && out.len() <= max_len)
 }
 
-/// Decompresses an .xz stream to a block. It produces at most one byte more than a block.
-pub(super) fn decompress(xz: &[u8]) -> Result<Vec<u8>, XzError> {
+/// Decompresses the .xz stream at `xz` of the buffer to a block. The stored form is unpacked in place.
+pub(super) fn decompress(mut buffer: Vec<u8>, xz: Range<usize>) -> Result<Vec<u8>, XzError> {
+    if unpack_stored(&mut buffer, xz.clone()) {
+        return Ok(buffer);
+    }
+    decode(buffer.get(xz).unwrap_or_default())
+}
+
+/// Decompresses an .xz stream with liblzma. It produces at most one byte more than a block.
+pub(super) fn decode(xz: &[u8]) -> Result<Vec<u8>, XzError> {
     let mut decoder = Stream::new_stream_decoder(DECODER_BYTES, 0).map_err(|error| xz_error(&error))?;
     let mut block = Vec::with_capacity(BLOCK_BYTES + 1);
     // One call suffices: it returns at the end of the stream, of the input, or of the buffer.
@@ -178,13 +201,42 @@ fn xz_error(error: &Lzma) -> XzError {
     }
 }
 
+/// Compresses to buffers of its own, for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::{Level, encode};
+
+    pub(in crate::pipeline) fn compressed(block: &[u8], level: Level) -> Vec<u8> {
+        let mut xz = Vec::new();
+        super::compress(block, level, &mut xz).unwrap();
+        xz
+    }
+
+    /// `None` if LZMA's output is longer than the stored form.
+    pub(in crate::pipeline) fn encoded(block: &[u8], level: Level) -> Option<Vec<u8>> {
+        let mut xz = Vec::new();
+        encode(block, level, &mut xz).unwrap().then_some(xz)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::testing::{compressed, encoded};
     use super::*;
     use crate::pipeline::incompressible::testing::{random, text};
 
     fn level(text: &str) -> Level {
         text.parse().unwrap()
+    }
+
+    fn decompressed(xz: &[u8]) -> Result<Vec<u8>, XzError> {
+        decompress(xz.to_vec(), 0..xz.len())
+    }
+
+    fn stored_form(block: &[u8]) -> Vec<u8> {
+        let mut xz = Vec::new();
+        stored(block, &mut xz);
+        xz
     }
 
     /// A stream of another writer: any length, any dictionary.
@@ -219,9 +271,9 @@ mod tests {
         let block = text(200_000, 5);
         for preset in 0..=9 {
             for text in [format!("{preset}"), format!("{preset}e")] {
-                let xz = compress(&block, level(&text)).unwrap();
+                let xz = compressed(&block, level(&text));
                 assert!(xz.len() < block.len() / 2, "{text}: {}", xz.len());
-                assert!(decompress(&xz).unwrap() == block, "{text}");
+                assert!(decompressed(&xz).unwrap() == block, "{text}");
             }
         }
     }
@@ -229,7 +281,7 @@ mod tests {
     #[test]
     fn higher_levels_compress_better() {
         let block = text(BLOCK_BYTES, 6);
-        let lens = ["0", "0e", "9e"].map(|text| compress(&block, level(text)).unwrap().len());
+        let lens = ["0", "0e", "9e"].map(|text| compressed(&block, level(text)).len());
         assert!(lens.is_sorted_by(|larger, smaller| larger > smaller), "{lens:?}");
     }
 
@@ -238,7 +290,7 @@ mod tests {
     #[test]
     fn the_smaller_dictionary_costs_no_bytes() {
         let block = text(BLOCK_BYTES, 7);
-        let reduced = compress(&block, level("6")).unwrap();
+        let reduced = compressed(&block, level("6"));
         let mut encoder = Stream::new_easy_encoder(6, Check::Crc64).unwrap();
         let mut standard = Vec::with_capacity(BLOCK_BYTES);
         assert_eq!(encoder.process_vec(&block, &mut standard, Action::Finish).unwrap(), Status::StreamEnd);
@@ -252,46 +304,49 @@ mod tests {
         for len in [0, 1, 100, 5000, 60_000] {
             let block = random(len, 8);
             assert!(!is_noise(&block));
-            let xz = compress(&block, Level::default()).unwrap();
+            let xz = compressed(&block, Level::default());
             assert!(xz.len() <= stored_len(len), "{len}");
         }
-        // On a full block of noise LZMA's output is longer; `encode` skips the test for noise.
-        assert_eq!(encode(&random(BLOCK_BYTES, 8), level("0")), Ok(None));
+        // On a full block of noise LZMA's output is longer, also if the buffer has room for it; `encode` skips the test
+        // for noise.
+        let mut roomy = Vec::with_capacity(2 * BLOCK_BYTES);
+        assert_eq!(encode(&random(BLOCK_BYTES, 8), level("0"), &mut roomy), Ok(false));
+        assert_eq!(encoded(&random(BLOCK_BYTES, 8), level("0")), None);
     }
 
     #[test]
     fn dictionaries_over_64_mib_are_refused() {
-        assert_eq!(decompress(&foreign(b"earlier", 64 << 20)).as_deref(), Ok(&b"earlier"[..]));
-        assert_eq!(decompress(&foreign(b"a bomb", 128 << 20)), Err(XzError::TooMuchMemory));
+        assert_eq!(decompressed(&foreign(b"earlier", 64 << 20)).as_deref(), Ok(&b"earlier"[..]));
+        assert_eq!(decompressed(&foreign(b"a bomb", 128 << 20)), Err(XzError::TooMuchMemory));
     }
 
     #[test]
     fn data_longer_than_a_block_is_refused() {
         let mut data = vec![7; BLOCK_BYTES];
-        assert!(decompress(&foreign(&data, 4096)).unwrap() == data);
+        assert!(decompressed(&foreign(&data, 4096)).unwrap() == data);
         data.push(7);
-        assert_eq!(decompress(&foreign(&data, 4096)), Err(XzError::TooLarge));
+        assert_eq!(decompressed(&foreign(&data, 4096)), Err(XzError::TooLarge));
         data.resize(100 * BLOCK_BYTES, 7);
-        assert_eq!(decompress(&foreign(&data, 4096)), Err(XzError::TooLarge));
+        assert_eq!(decompressed(&foreign(&data, 4096)), Err(XzError::TooLarge));
     }
 
     #[test]
     fn bytes_after_the_stream_are_refused() {
-        let xz = stored(b"a block");
+        let xz = stored_form(b"a block");
         for rest in [&b"\0"[..], &[0; 4], &xz] {
-            assert_eq!(decompress(&[&xz, rest].concat()), Err(XzError::TrailingBytes));
+            assert_eq!(decompressed(&[&xz, rest].concat()), Err(XzError::TrailingBytes));
         }
     }
 
     /// Goal: all damage to a stream is detected. Method: both forms, one bit flipped in each byte, each shorter length.
     #[test]
     fn damage_anywhere_is_an_error() {
-        for xz in [stored(b"123456789"), compress(&[b'a'; 300], Level::default()).unwrap()] {
+        for xz in [stored_form(b"123456789"), compressed(&[b'a'; 300], Level::default())] {
             for at in 0..xz.len() {
                 let mut bytes = xz.clone();
                 bytes[at] ^= 1 << (at % 8);
-                assert!(decompress(&bytes).is_err(), "byte {at} of {xz:02x?}");
-                assert_eq!(decompress(&xz[..at]), Err(XzError::Unfinished), "cut to {at}");
+                assert!(decompressed(&bytes).is_err(), "byte {at} of {xz:02x?}");
+                assert_eq!(decompressed(&xz[..at]), Err(XzError::Unfinished), "cut to {at}");
             }
         }
     }

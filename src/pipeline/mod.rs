@@ -13,7 +13,7 @@
 //! threads can seal different blocks at the same time, and a reader can open chunks in any order.
 //!
 //! This module reads no clock, socket or disk and starts no thread; the time in a chunk is an argument. Randomness
-//! enters in one place: the `fernet` crate takes keys and initialization vectors from the system.
+//! enters in one place: `seal.rs` takes keys and initialization vectors from the system.
 //!
 //! # The format of a chunk
 //!
@@ -126,18 +126,26 @@ pub enum OpenError {
 /// If `block` is longer than [`BLOCK_BYTES`]: no reader would accept the chunk.
 pub fn seal_block(block: &[u8], key: &Key, level: Level, now_s: u64) -> Result<SealedChunk, SealError> {
     assert!(block.len() <= BLOCK_BYTES, "a block of {} bytes is too long", block.len());
-    let bytes = seal::seal(key, &compress::compress(block, level)?, now_s);
+    let mut bytes = Vec::with_capacity(seal::sealed_len(compress::max_len(block.len())));
+    bytes.resize(seal::HEADER_BYTES, 0);
+    compress::compress(block, level, &mut bytes)?;
+    seal::seal(key, &mut bytes, now_s);
+    bytes.shrink_to_fit();
     Ok(SealedChunk { id: ChunkId::of(&bytes), bytes })
 }
 
 /// Opens a chunk and returns its block. The hash is checked first, so that only bytes with the chunk's id reach the
 /// decoders.
-pub fn open_chunk(bytes: &[u8], id: &ChunkId, key: &Key) -> Result<Vec<u8>, OpenError> {
-    let found = ChunkId::of(bytes);
+///
+/// An incompressible block is decrypted and unpacked in place, without a second buffer; a compressed one is decompressed
+/// to a new one.
+pub fn open_chunk(mut bytes: Vec<u8>, id: &ChunkId, key: &Key) -> Result<Vec<u8>, OpenError> {
+    let found = ChunkId::of(&bytes);
     if found != *id {
         return Err(OpenError::WrongHash { found });
     }
-    Ok(compress::decompress(&seal::open(key, bytes)?)?)
+    let xz = seal::open(key, &mut bytes)?;
+    Ok(compress::decompress(bytes, xz)?)
 }
 
 #[cfg(test)]
@@ -159,7 +167,7 @@ mod tests {
             for whole in [&random, &text] {
                 let block = &whole[..len];
                 let chunk = seal_block(block, &key, fast(), NOW_S).unwrap();
-                assert_eq!(open_chunk(&chunk.bytes, &chunk.id, &key).as_deref(), Ok(block), "{len}");
+                assert_eq!(open_chunk(chunk.bytes.clone(), &chunk.id, &key).as_deref(), Ok(block), "{len}");
                 assert!(chunk.bytes.len() < len + 200, "{len} became {}", chunk.bytes.len());
             }
         }
@@ -172,8 +180,11 @@ mod tests {
         let key = Key::generate();
         let chunk = seal_block(b"some block", &key, fast(), NOW_S).unwrap();
         let other = ChunkId::of(b"another chunk");
-        assert_eq!(open_chunk(&chunk.bytes, &other, &key), Err(OpenError::WrongHash { found: chunk.id }));
-        assert_eq!(open_chunk(&chunk.bytes, &other, &Key::generate()), Err(OpenError::WrongHash { found: chunk.id }));
+        assert_eq!(open_chunk(chunk.bytes.clone(), &other, &key), Err(OpenError::WrongHash { found: chunk.id }));
+        assert_eq!(
+            open_chunk(chunk.bytes.clone(), &other, &Key::generate()),
+            Err(OpenError::WrongHash { found: chunk.id })
+        );
     }
 
     #[test]
@@ -187,9 +198,10 @@ mod tests {
     fn each_layer_has_its_own_error() {
         let key = Key::generate();
         let chunk = seal_block(b"some block", &key, fast(), NOW_S).unwrap();
-        assert_eq!(open_chunk(&chunk.bytes, &chunk.id, &Key::generate()), Err(OpenError::Seal(WrongKey)));
-        let not_xz = seal::seal(&key, b"not an .xz stream at all", NOW_S);
-        assert_eq!(open_chunk(&not_xz, &ChunkId::of(&not_xz), &key), Err(OpenError::Xz(XzError::Malformed)));
+        assert_eq!(open_chunk(chunk.bytes.clone(), &chunk.id, &Key::generate()), Err(OpenError::Seal(WrongKey)));
+        let not_xz = seal::testing::sealed(&key, b"not an .xz stream at all", NOW_S);
+        let id = ChunkId::of(&not_xz);
+        assert_eq!(open_chunk(not_xz, &id, &key), Err(OpenError::Xz(XzError::Malformed)));
     }
 
     /// Goal: damage is always an error and never a panic. Method: one bit flipped in each byte, and each shorter
@@ -206,8 +218,8 @@ mod tests {
         let cut = (0..chunk.bytes.len()).map(|len| chunk.bytes[..len].to_vec());
         for bytes in flipped.chain(cut) {
             let found = ChunkId::of(&bytes);
-            assert_eq!(open_chunk(&bytes, &chunk.id, &key), Err(OpenError::WrongHash { found }));
-            assert_eq!(open_chunk(&bytes, &found, &key), Err(OpenError::Seal(WrongKey)));
+            assert_eq!(open_chunk(bytes.clone(), &chunk.id, &key), Err(OpenError::WrongHash { found }));
+            assert_eq!(open_chunk(bytes, &found, &key), Err(OpenError::Seal(WrongKey)));
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! On an incompressible block an LZMA encoder spends a third of a second on a fast machine, and its output is a little
 //! longer than its input. The format has uncompressed LZMA2 chunks for such data, which every .xz decoder reads. This
-//! module writes only those, at the speed of a checksum.
+//! module writes only those, and reads what it wrote, at the speed of a checksum.
 //!
 //! The layout follows *The .xz File Format*, version 1.1.0 (<https://tukaani.org/xz/xz-file-format.txt>), whose section
 //! numbers stand in the second column. That document does not specify the LZMA2 chunks; they are as `lzma2_decoder.c`
@@ -30,7 +30,11 @@
 //!
 //! Empty data gives a stream without a Block and with an empty index, as the `xz` tool writes it.
 
+use std::ops::Range;
+
 use crc::{CRC_32_ISO_HDLC, CRC_64_XZ, Crc, Table};
+
+use crate::id::BLOCK_BYTES;
 
 /// The longest uncompressed LZMA2 chunk, in bytes: the field for its length − 1 has two bytes.
 const LZMA2_CHUNK_BYTES: usize = 1 << 16;
@@ -47,27 +51,66 @@ static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 /// With a table of sixteen lanes: all data passes through this checksum, which limits the speed of this module.
 static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
-/// Writes `data` as an .xz stream in stored form.
-pub(super) fn stored(data: &[u8]) -> Vec<u8> {
-    let mut xz = Vec::with_capacity(stored_len(data.len()));
-    xz.extend_from_slice(&STREAM_MAGIC);
-    xz.extend_from_slice(&STREAM_FLAGS);
-    push_crc32(&mut xz, &STREAM_FLAGS);
-    let mut index = vec![0];
+/// Appends `data` as an .xz stream in stored form.
+pub(super) fn stored(data: &[u8], xz: &mut Vec<u8>) {
     if data.is_empty() {
-        push_vli(&mut index, 0);
-    } else {
-        let unpadded = push_block(&mut xz, data);
-        push_vli(&mut index, 1);
-        push_vli(&mut index, unpadded);
-        push_vli(&mut index, data.len());
+        push_stream_header(xz);
+        xz.extend_from_slice(&index_and_footer(None));
+        return;
     }
-    pad(&mut index);
-    let crc = CRC32.checksum(&index);
-    index.extend_from_slice(&crc.to_le_bytes());
-    xz.extend_from_slice(&index);
-    push_footer(&mut xz, index.len());
-    xz
+    push_headers(xz);
+    let mut control = LZMA2_FIRST;
+    for piece in data.chunks(LZMA2_CHUNK_BYTES) {
+        // A piece has 1 to 65,536 bytes, so the low sixteen bits hold the whole number.
+        let [.., high, low] = (piece.len() - 1).to_be_bytes();
+        xz.extend_from_slice(&[control, high, low]);
+        xz.extend_from_slice(piece);
+        control = LZMA2_OTHER;
+    }
+    xz.push(LZMA2_END);
+    xz.extend_from_slice(&tail(data.len(), CRC64.checksum(data)));
+}
+
+/// Reads the stored form in place: replaces the content of a buffer, which contains an .xz stream at `xz`, with the data
+/// of that stream. This takes a third of the time of liblzma, and no second buffer.
+///
+/// Only a stream that [`stored`] could have written is accepted, with its checksums; of its data there is at most a
+/// block. For every other one the result is `false` and the buffer is unchanged: liblzma decodes it or finds its fault.
+pub(super) fn unpack_stored(buffer: &mut Vec<u8>, xz: Range<usize>) -> bool {
+    let start = xz.start;
+    let Some(pieces) = buffer.get(xz).and_then(data_pieces) else { return false };
+    let mut len = 0;
+    for piece in pieces {
+        buffer.copy_within(start + piece.start..start + piece.end, len);
+        len += piece.len();
+    }
+    buffer.truncate(len);
+    true
+}
+
+/// The positions of the data in a stream, if [`stored`] could have written it.
+fn data_pieces(xz: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut headers = Vec::new();
+    push_headers(&mut headers);
+    let mut rest = xz.strip_prefix(headers.as_slice())?;
+    let mut pieces = Vec::with_capacity(BLOCK_BYTES / LZMA2_CHUNK_BYTES);
+    let (mut len, mut check, mut expected) = (0, CRC64.digest(), LZMA2_FIRST);
+    loop {
+        let (&control, after) = rest.split_first()?;
+        if control == LZMA2_END {
+            return (after == tail(len, check.finalize())).then_some(pieces);
+        }
+        let (&high_low, after) = after.split_first_chunk()?;
+        let start = xz.len() - after.len();
+        let (piece, after) = after.split_at_checked(usize::from(u16::from_be_bytes(high_low)) + 1)?;
+        len += piece.len();
+        if control != expected || len > BLOCK_BYTES {
+            return None;
+        }
+        check.update(piece);
+        pieces.push(start..start + piece.len());
+        (rest, expected) = (after, LZMA2_OTHER);
+    }
 }
 
 /// The length of the stored form of `len` bytes.
@@ -86,45 +129,54 @@ fn unpadded_len(len: usize) -> usize {
     12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
 }
 
-/// Appends the block and returns its unpadded length.
-fn push_block(xz: &mut Vec<u8>, data: &[u8]) -> usize {
-    xz.extend_from_slice(&BLOCK_HEADER);
-    push_crc32(xz, &BLOCK_HEADER);
-    let mut control = LZMA2_FIRST;
-    for piece in data.chunks(LZMA2_CHUNK_BYTES) {
-        // A piece has 1 to 65,536 bytes, so the low sixteen bits hold the whole number.
-        let [.., high, low] = (piece.len() - 1).to_be_bytes();
-        xz.extend_from_slice(&[control, high, low]);
-        xz.extend_from_slice(piece);
-        control = LZMA2_OTHER;
-    }
-    xz.push(LZMA2_END);
-    pad(xz);
-    xz.extend_from_slice(&CRC64.checksum(data).to_le_bytes());
-    unpadded_len(data.len())
+fn push_stream_header(xz: &mut Vec<u8>) {
+    xz.extend_from_slice(&STREAM_MAGIC);
+    xz.extend_from_slice(&STREAM_FLAGS);
+    push_crc32(xz, &STREAM_FLAGS);
 }
 
-fn push_footer(xz: &mut Vec<u8>, index_len: usize) {
+/// Appends what precedes the LZMA2 chunks.
+fn push_headers(xz: &mut Vec<u8>) {
+    push_stream_header(xz);
+    xz.extend_from_slice(&BLOCK_HEADER);
+    push_crc32(xz, &BLOCK_HEADER);
+}
+
+/// What follows the LZMA2 chunks: padding, check, index and footer.
+fn tail(data_len: usize, check: u64) -> Vec<u8> {
+    let unpadded = unpadded_len(data_len);
+    let mut tail = vec![0; unpadded.next_multiple_of(4) - unpadded];
+    tail.extend_from_slice(&check.to_le_bytes());
+    tail.extend_from_slice(&index_and_footer(Some((unpadded, data_len))));
+    tail
+}
+
+/// The index of a stream without a block, or with one of this unpadded size and size of data; and the footer.
+fn index_and_footer(block: Option<(usize, usize)>) -> Vec<u8> {
+    let mut bytes = vec![0];
+    push_vli(&mut bytes, usize::from(block.is_some()));
+    if let Some((unpadded, data_len)) = block {
+        push_vli(&mut bytes, unpadded);
+        push_vli(&mut bytes, data_len);
+    }
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let crc = CRC32.checksum(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
     // An index of one record has some thirty bytes at most, which fits.
     #[allow(clippy::cast_possible_truncation)]
-    let backward = (index_len / 4 - 1) as u32;
+    let backward = (bytes.len() / 4 - 1) as u32;
     let mut body = [0; 6];
     for (to, from) in body.iter_mut().zip(backward.to_le_bytes().into_iter().chain(STREAM_FLAGS)) {
         *to = from;
     }
-    push_crc32(xz, &body);
-    xz.extend_from_slice(&body);
-    xz.extend_from_slice(&FOOTER_MAGIC);
+    push_crc32(&mut bytes, &body);
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&FOOTER_MAGIC);
+    bytes
 }
 
 fn push_crc32(xz: &mut Vec<u8>, of: &[u8]) {
     xz.extend_from_slice(&CRC32.checksum(of).to_le_bytes());
-}
-
-/// Appends zeros up to a multiple of four bytes, counted from the start of the buffer. That is correct because all
-/// parts before the padded one are multiples of four themselves.
-fn pad(bytes: &mut Vec<u8>) {
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 fn push_vli(bytes: &mut Vec<u8>, mut value: usize) {
@@ -146,23 +198,64 @@ fn vli_len(value: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::BLOCK_BYTES;
-    use crate::pipeline::compress::decompress;
+    use crate::pipeline::compress::decode;
     use crate::pipeline::incompressible::testing::random;
 
-    /// Goal: liblzma, an independent decoder, reads the stored form of every length. Method: the lengths around each
-    /// limit of the layout, then random lengths.
-    #[test]
-    fn liblzma_reads_the_stored_form_of_every_length() {
-        let data = random(BLOCK_BYTES, 3);
+    fn stored_form(data: &[u8]) -> Vec<u8> {
+        let mut xz = Vec::new();
+        stored(data, &mut xz);
+        xz
+    }
+
+    /// The lengths around each limit of the layout, and random lengths.
+    fn lengths() -> impl Iterator<Item = usize> {
         let around = [0, 1, 2, 3, 4, 107, 108, 109, 127, 128, 129, 4095, 65_535, 65_536, 65_537, 131_072];
         let mut rng = fastrand::Rng::with_seed(4);
         let others: Vec<usize> = (0..30).map(|_| rng.usize(..BLOCK_BYTES)).collect();
-        for len in around.into_iter().chain(others).chain([BLOCK_BYTES - 1, BLOCK_BYTES]) {
-            let xz = stored(&data[..len]);
+        around.into_iter().chain(others).chain([BLOCK_BYTES - 1, BLOCK_BYTES])
+    }
+
+    /// Goal: liblzma, an independent decoder, reads the stored form of every length, and so does this module. Method: at
+    /// any position of a buffer.
+    #[test]
+    fn liblzma_and_this_module_read_the_stored_form() {
+        let data = random(BLOCK_BYTES, 3);
+        for len in lengths() {
+            let xz = stored_form(&data[..len]);
             assert_eq!(xz.len(), stored_len(len), "{len}");
-            assert!(decompress(&xz).unwrap() == data[..len], "{len}");
+            assert!(decode(&xz).unwrap() == data[..len], "{len}");
+            let before = len % 3;
+            let mut buffer = [&[9; 3][..before], &xz, b"after"].concat();
+            assert_eq!(unpack_stored(&mut buffer, before..before + xz.len()), len > 0, "{len}");
+            assert!(len == 0 || buffer == data[..len], "{len}");
         }
+    }
+
+    /// Goal: whatever is not exactly the stored form is left to liblzma, unchanged. Method: one bit flipped in each
+    /// byte, each shorter length, one byte more, and forms that only liblzma accepts.
+    #[test]
+    fn other_streams_are_not_unpacked() {
+        let refused = |bytes: &[u8]| {
+            let mut buffer = bytes.to_vec();
+            !unpack_stored(&mut buffer, 0..bytes.len()) && buffer == bytes
+        };
+        let xz = stored_form(b"123456789");
+        for at in 0..xz.len() {
+            let mut bytes = xz.clone();
+            bytes[at] ^= 1 << (at % 8);
+            assert!(refused(&bytes), "byte {at}");
+            assert!(refused(&xz[..at]), "cut to {at}");
+        }
+        assert!(refused(&[&xz[..], b"\0"].concat()));
+        assert!(!refused(&xz));
+        let too_long = stored_form(&vec![7; BLOCK_BYTES + 1]);
+        assert!(refused(&too_long));
+        let mut second_resets_the_dictionary = stored_form(&vec![7; LZMA2_CHUNK_BYTES + 1]);
+        second_resets_the_dictionary[24 + 3 + LZMA2_CHUNK_BYTES] = LZMA2_FIRST;
+        assert!(decode(&second_resets_the_dictionary).is_ok());
+        assert!(refused(&second_resets_the_dictionary));
+        let mut buffer = xz.clone();
+        assert!(!unpack_stored(&mut buffer, 0..xz.len() + 1));
     }
 
     #[test]
@@ -182,6 +275,6 @@ mod tests {
             b"\x00\x01\x21\x09\x6C\x18\xC5\xD5",
             b"\x1F\xB6\xF3\x7D\x01\0\0\0\x00\x04YZ",
         ];
-        assert_eq!(stored(b"123456789"), expected.concat());
+        assert_eq!(stored_form(b"123456789"), expected.concat());
     }
 }

@@ -115,7 +115,7 @@ impl Fetcher {
             match self.http.get_chunk(&cell.url, &job.id, 0, None) {
                 Ok(Some(bytes)) => {
                     lock(holders).fetch_succeeded(number, began.elapsed().as_secs_f64() * 1000.0);
-                    if let Some(outcome) = self.open(job, &bytes, cell.name(), bad_copies) {
+                    if let Some(outcome) = self.open(job, bytes, cell.name(), bad_copies) {
                         return Some(outcome);
                     }
                 }
@@ -132,13 +132,20 @@ impl Fetcher {
         bad_copies: &mut Vec<BadCopy>,
     ) -> Option<FetchOutcome> {
         let cells = lock(holders).searching_cells();
-        search_chunk(&self.http, cells, &job.id, |bytes, cell| self.open(job, &bytes, cell, bad_copies)).flatten()
+        search_chunk(&self.http, cells, &job.id, |bytes, cell| self.open(job, bytes, cell, bad_copies)).flatten()
     }
 
     /// Verifies and opens a copy. `None` if it is bad, and another one may be good.
-    fn open(&self, job: FetchJob, bytes: &[u8], cell: CellName, bad_copies: &mut Vec<BadCopy>) -> Option<FetchOutcome> {
+    fn open(
+        &self,
+        job: FetchJob,
+        bytes: Vec<u8>,
+        cell: CellName,
+        bad_copies: &mut Vec<BadCopy>,
+    ) -> Option<FetchOutcome> {
+        let sealed_bytes = bytes.len() as u64;
         match open_chunk(bytes, &job.id, &self.key) {
-            Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes: bytes.len() as u64 }),
+            Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes }),
             Err(OpenError::WrongHash { found }) => {
                 let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
                 if !bad_copies.contains(&copy) {

@@ -5,6 +5,7 @@
 //!
 //! In every method, `url` is the base URL of a cell, as `http://ADDRESS:PORT`.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -440,13 +441,18 @@ fn refusal(url: &str, response: &mut Response<Body>) -> CallError {
 }
 
 fn read_body(url: &str, response: &mut Response<Body>, limit_bytes: u64) -> Result<Vec<u8>, CallError> {
+    let too_long = || CallError::invalid(url, ResponseError::TooLong { limit_bytes });
+    let declared = response.body().content_length();
+    if declared.is_some_and(|len| len > limit_bytes) {
+        return Err(too_long());
+    }
+    // Allocated at once: a buffer that grows is copied each time. Only the declared length, which `limit_bytes` bounds.
+    let mut bytes = Vec::with_capacity(declared.and_then(|len| usize::try_from(len).ok()).unwrap_or_default());
     // ureq counts the read that finds the end as well, so a body of exactly the limit needs one byte more.
-    let read = response.body_mut().with_config().limit(limit_bytes + 1).read_to_vec();
-    match read {
-        Ok(bytes) if bytes.len() as u64 <= limit_bytes => Ok(bytes),
-        Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => {
-            Err(CallError::invalid(url, ResponseError::TooLong { limit_bytes }))
-        }
+    let read = response.body_mut().with_config().limit(limit_bytes + 1).reader().read_to_end(&mut bytes);
+    match read.map_err(ureq::Error::from) {
+        Ok(_) if bytes.len() as u64 <= limit_bytes => Ok(bytes),
+        Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => Err(too_long()),
         Err(source) => Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
     }
 }
@@ -469,7 +475,9 @@ fn read_json<T: serde::de::DeserializeOwned>(url: &str, response: &mut Response<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::test_server::{TestServer, response, truncated_response, unreachable_address};
+    use crate::net::test_server::{
+        TestServer, response, response_without_length, truncated_response, unreachable_address,
+    };
 
     fn http() -> Http {
         Http::new(Timeouts::PROBE, 1, 1)
@@ -523,6 +531,9 @@ mod tests {
         assert_eq!(http().get_chunk(&whole.url, &id, 0, None).unwrap().unwrap().len(), MAX_CHUNK_BYTES);
         let too_long = TestServer::always(response(200, &vec![7; MAX_CHUNK_BYTES + 1]));
         let error = http().get_chunk(&too_long.url, &id, 0, None).unwrap_err();
+        assert!(matches!(error, CallError::InvalidResponse { source: ResponseError::TooLong { .. }, .. }), "{error}");
+        let undeclared = TestServer::always(response_without_length(&vec![7; MAX_CHUNK_BYTES + 1]));
+        let error = http().get_chunk(&undeclared.url, &id, 0, None).unwrap_err();
         assert!(matches!(error, CallError::InvalidResponse { source: ResponseError::TooLong { .. }, .. }), "{error}");
 
         let page = TestServer::always(response(200, write_ids(&[id, id]).as_bytes()));

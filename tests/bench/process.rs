@@ -14,6 +14,8 @@ const TICKS_PER_S: f64 = 100.0;
 /// The resources that a finished program used.
 pub(crate) struct Usage {
     pub(crate) seconds: f64,
+    /// Processor time in user and kernel mode, in steps of 0.01.
+    pub(crate) processor_seconds: f64,
     /// Peak resident memory. The kernel keeps this figure; it is read repeatedly, so growth in the last few
     /// milliseconds of the program is missing.
     pub(crate) peak_bytes: f64,
@@ -29,6 +31,7 @@ pub(crate) fn run(command: &mut Command, keep_output: bool) -> Usage {
     if keep_output {
         command.stdout(Stdio::piped());
     }
+    let before = children_processor_seconds();
     let started = Instant::now();
     let child = command.stdin(Stdio::null()).spawn().unwrap();
     let pid = child.id();
@@ -48,7 +51,8 @@ pub(crate) fn run(command: &mut Command, keep_output: bool) -> Usage {
         (seconds, output, watcher.join().unwrap())
     });
     assert!(output.status.success(), "{command:?}: {}", output.status);
-    Usage { seconds, peak_bytes, stdout: output.stdout }
+    let processor_seconds = children_processor_seconds() - before;
+    Usage { seconds, processor_seconds, peak_bytes, stdout: output.stdout }
 }
 
 /// A memory figure of `/proc/<pid>/status` in bytes; `None` if the program has ended.
@@ -61,11 +65,21 @@ pub(crate) fn memory(pid: u32, name: &str) -> Option<f64> {
 
 /// The processor time that a running program has used, in seconds.
 pub(crate) fn processor_seconds(pid: u32) -> f64 {
+    stat_seconds(&pid.to_string(), [14, 15])
+}
+
+/// The processor time of all programs that have run to their end, and that this one has waited for, in seconds.
+fn children_processor_seconds() -> f64 {
+    stat_seconds("self", [16, 17])
+}
+
+/// The sum of two fields of `/proc/<pid>/stat` that count clock ticks (`proc(5)` has their numbers).
+fn stat_seconds(pid: &str, fields: [usize; 2]) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The program's name can contain anything. The fields after it are numbered: state is 3, utime is 14.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks = |number: usize| fields[number - 3].parse::<f64>().unwrap();
-    (ticks(14) + ticks(15)) / TICKS_PER_S
+    // The program's name, field 2, can contain anything.
+    let after_name: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks = |number: usize| after_name[number - 3].parse::<f64>().unwrap();
+    fields.into_iter().map(ticks).sum::<f64>() / TICKS_PER_S
 }
 
 /// Bytes that a running program has written to disks.

@@ -4,15 +4,18 @@
 //! * `older`: written by `make.py`, as a client in Python writes them, in binary form and as base64 text.
 //! * `ours`: written by this program when its format was settled; one chunk is compressed, one is in stored form. They
 //!   are never written again: a change that cannot read them loses users' files.
+//! * `ours/directory.tar`: the stream of a directory as this program wrote it before it wrote pax records.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cellsync::archive::{Decoder, Entry, Kind, Owner, Timestamp};
 use cellsync::id::{BLOCK_BYTES, ChunkId};
 use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
 
@@ -79,6 +82,42 @@ fn chunks_of_the_first_release_restore() {
     let manifest = manifest(&ours.join("tar.manifest"));
     assert_eq!(manifest.content, Content::Tar);
     assert!(restore(&manifest, &ours.join("chunks")) == lines_and_noise(66_000));
+}
+
+#[test]
+fn a_directory_of_an_earlier_version_is_read() {
+    let stream = fs::read(vectors().join("ours/directory.tar")).unwrap();
+    let mut decoder = Decoder::new(&stream[..]);
+    let mut read = Vec::new();
+    while let Some(entry) = decoder.next_entry().unwrap() {
+        let mut data = Vec::new();
+        decoder.read_to_end(&mut data).unwrap();
+        read.push((entry, data));
+    }
+    let entry = |path: &str, kind, mode, seconds| Entry {
+        path: path.into(),
+        kind,
+        mode,
+        user: Owner::default(),
+        group: Owner::default(),
+        modified: Timestamp { seconds, nanoseconds: 0 },
+        xattrs: Vec::new(),
+        access_acl: None,
+        default_acl: None,
+    };
+    let file = |size| Kind::File { size, extents: None };
+    let link = |target: &str| Kind::SymbolicLink { target: target.into() };
+    let long_name = format!("folder/{}", "a long name ".repeat(20));
+    let expected = [
+        (entry(".", Kind::Directory, 0o700, 1_700_000_004), Vec::new()),
+        (entry("folder", Kind::Directory, 0o555, 1_700_000_003), Vec::new()),
+        (entry(&long_name, file(600), 0o600, 1_700_000_002), vec![b'x'; 600]),
+        (entry("folder/from 1955", file(5), 0o644, -463_449_600), b"then\n".to_vec()),
+        (entry("folder/link", link("program"), 0o777, 1_700_000_000), Vec::new()),
+        (entry("folder/long link", link(&"nowhere/".repeat(20)), 0o777, 1_700_000_000), Vec::new()),
+        (entry("folder/program", file(10), 0o4750, 1_700_000_001), b"#!/bin/sh\n".to_vec()),
+    ];
+    assert_eq!(read, expected);
 }
 
 /// Goal: manifest and chunks suffice to restore a file without this program. Method: seal a file with a compressed and a

@@ -4,13 +4,15 @@
 //! restored without CellSync: `restore.py photos.manifest | tar -x`. Nothing here touches a file system; the entries
 //! come from `client::put` and go to `client::get`.
 //!
-//! [`header`] writes an entry, and [`acl`] converts access control lists.
+//! [`header`] writes an entry, [`Decoder`] reads them, and [`acl`] converts access control lists.
 
 pub mod acl;
+mod decode;
 mod encode;
 mod entry;
 mod pax;
 
+pub use crate::archive::decode::{DecodeError, Decoder};
 pub use crate::archive::encode::{END, EncodeError, header, padding};
 pub use crate::archive::entry::{Entry, Extent, Kind, Owner, Timestamp};
 

@@ -1,20 +1,35 @@
 //! Numbers, times and names as text for people.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// `1.5 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     bytesize::ByteSize::b(count).display().iec().to_string()
 }
 
+/// A number of things.
+pub(crate) trait Number: Copy + Display + PartialEq + From<u8> {}
+
+impl<T: Copy + Display + PartialEq + From<u8>> Number for T {}
+
 /// `3 chunks`, `1 chunk`. `noun` takes an `s` in the plural.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+pub(crate) fn count<N: Number>(number: N, noun: &str) -> String {
+    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// `3 copies`, `1 copy`.
-pub(crate) fn copies(number: usize) -> String {
-    if number == 1 { "1 copy".to_owned() } else { format!("{number} copies") }
+pub(crate) fn copies<N: Number>(number: N) -> String {
+    format!("{number} {}", if_one(&number, "copy", "copies"))
+}
+
+/// `1 of 3 chunks`, `1 of 1 chunk`.
+pub(crate) fn part<N: Number>(part: N, of: N, noun: &str) -> String {
+    format!("{part} of {}", count(of, noun))
+}
+
+/// The word that goes with one thing, or the one that goes with any other number of them: `has`, `have`.
+pub(crate) fn if_one<'a, N: Number>(number: &N, one: &'a str, other: &'a str) -> &'a str {
+    if *number == N::from(1) { one } else { other }
 }
 
 /// `4 s ago`, `3 min ago`: rounded down, in the unit that suits an age.
@@ -69,6 +84,14 @@ mod tests {
             [&b"a\nb"[..], b"\x1b[2J", b"\xff\xc3\xa9", b"back\\slash", "\u{202e}gpj".as_bytes(), b"plain name"];
         let texts = escapes.map(escaped);
         assert_eq!(texts, ["a\\nb", "\\u{1b}[2J", "\\xff\u{e9}", "back\\\\slash", "\\u{202e}gpj", "plain name"]);
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        let texts = [0, 1, 2].map(|number: u64| format!("{}, {}", count(number, "cell"), copies(number)));
+        assert_eq!(texts, ["0 cells, 0 copies", "1 cell, 1 copy", "2 cells, 2 copies"]);
+        assert_eq!([part(1, 3, "chunk"), part(1, 1, "chunk")], ["1 of 3 chunks", "1 of 1 chunk"]);
+        assert_eq!([0, 1, 2].map(|number| if_one(&number, "has", "have")), ["have", "has", "have"]);
     }
 
     #[test]

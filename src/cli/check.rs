@@ -88,10 +88,9 @@ fn text(report: &CheckReport, manifest: &Path, deep: bool) -> String {
     for BadCopy { chunk, index, cell, .. } in report.bad_copies.iter().take(MAX_BAD_COPIES_LISTED) {
         text += &format!("bad copy: chunk {index} ({}) on cell {cell}\n", chunk.short());
     }
-    match report.bad_copies.len().saturating_sub(MAX_BAD_COPIES_LISTED) {
-        0 => {}
-        1 => text += "and 1 more bad copy; --json lists all\n",
-        more => text += &format!("and {more} more bad copies; --json lists all\n"),
+    let more = report.bad_copies.len().saturating_sub(MAX_BAD_COPIES_LISTED);
+    if more > 0 {
+        text += &format!("and {more} more bad {}; --json lists all\n", human::if_one(&more, "copy", "copies"));
     }
     if !report.unresponsive.is_empty() {
         text += &format!("not counted, because they did not respond: {}\n", names(&report.unresponsive).join(", "));
@@ -100,38 +99,50 @@ fn text(report: &CheckReport, manifest: &Path, deep: bool) -> String {
 }
 
 fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
-    let (wanted, chunks, short) = (human::copies(report.wanted), report.chunk_count(), report.short());
+    let wanted = human::copies(report.wanted);
+    let part = |of| human::part(of, report.chunk_count(), "chunk");
     match report.verdict() {
         Verdict::Whole if deep => format!("whole: every chunk has {wanted}, all of them verified now"),
         Verdict::Whole => format!("whole: every chunk has {wanted}"),
         Verdict::Short if report.on_all_cells() => {
             let (cells, more) = (report.staying_cells(), report.wanted.saturating_sub(report.staying_cells()));
             format!(
-                "short: {short} of {chunks} chunks have fewer than {wanted}, because there are only {}; add {}",
+                "short: {}, because the colony has only {}; add {}",
+                short(report),
                 human::count(cells, "cell"),
                 human::count(more, "cell")
             )
         }
         Verdict::Short => format!(
-            "short: {short} of {chunks} chunks have fewer than {wanted}; the colony heals them in time, and cellsync \
-             repair {} does it now",
+            "short: {}; the colony heals that in time, and cellsync repair {} does it now",
+            short(report),
             manifest.display()
         ),
         Verdict::Missing => {
             let (missing, bytes) = report.missing();
             format!(
-                "missing: {missing} of {chunks} chunks are on no cell that responds, bytes {bytes}; start the cells \
-                 that hold them"
+                "missing: {} {} on no cell that responds, bytes {bytes}; start the cells that had copies",
+                part(missing),
+                human::if_one(&missing, "is", "are")
             )
         }
         Verdict::Corrupt => {
             let (corrupt, bytes) = report.corrupt();
             format!(
-                "corrupt: {corrupt} of {chunks} chunks have only bad copies, bytes {bytes}; if cells are switched off, \
-                 start them: they may have good ones"
+                "corrupt: {} {} only bad copies, bytes {bytes}; if cells are switched off, start them: they may have \
+                 good ones",
+                part(corrupt),
+                human::if_one(&corrupt, "has", "have")
             )
         }
     }
+}
+
+/// `1 of 3 chunks has fewer than 5 copies`.
+fn short(report: &CheckReport) -> String {
+    let (short, wanted) = (report.short(), human::copies(report.wanted));
+    let part = human::part(short, report.chunk_count(), "chunk");
+    format!("{part} {} fewer than {wanted}", human::if_one(&short, "has", "have"))
 }
 
 /// The report as JSON. It is serialized in parts, since it may be long.

@@ -118,8 +118,7 @@ fn summary(report: &GetReport, target: &Target) -> String {
     };
     let bad = match report.bad_copies.len() {
         0 => String::new(),
-        1 => "; 1 bad copy was skipped".to_owned(),
-        bad => format!("; {bad} bad copies were skipped"),
+        bad => format!("; {bad} bad {} skipped", human::if_one(&bad, "copy was", "copies were")),
     };
     format!(
         "{what} ({}, {} from {}; at least {} of each){bad}{}\n",

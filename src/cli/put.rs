@@ -117,7 +117,7 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
 
 fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
     let PutReport { size, chunks, short_chunks, fewest_copies, cells, .. } = *report;
-    let copies = human::copies(copies.into());
+    let copies = human::copies(copies);
     let copies = match short_chunks {
         0 => format!("{copies} of each"),
         short => {

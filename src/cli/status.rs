@@ -127,7 +127,7 @@ fn attention(cells: &[Row]) -> String {
         text += &if drain.safe {
             format!("{name} can be unplugged\n")
         } else {
-            format!("{name} is draining: {} of {} copies left\n", drain.left, drain.total)
+            format!("{name} is draining: {} of {} left\n", drain.left, human::copies(drain.total))
         };
     }
     let mut isolated: BTreeMap<CellId, usize> = BTreeMap::new();

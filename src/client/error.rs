@@ -33,7 +33,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// A file ended before the size that it had at the beginning.
-    #[error("cannot read {}: it ended after {read} of {expected} bytes", path.display())]
+    #[error("cannot read {}: it ended after {}", path.display(), human::part(*read, *expected, "byte"))]
     SourceTruncated {
         /// The file.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum ClientError {
         scope: ColonyScope,
     },
     /// Cells were found, and none of them responds over HTTP.
-    #[error("{found} cells were found, and none responds over HTTP; check the firewall")]
+    #[error("found {}, and none responds over HTTP; check the firewall", human::count(*found, "cell"))]
     NoCellResponds {
         /// Cells that were found.
         found: usize,
@@ -103,8 +103,9 @@ pub enum ClientError {
     },
     /// The cell that was draining is gone.
     #[error(
-        "cell {cell} disappeared before its drain was complete ({source}); {left} of its {total} copies may exist nowhere \
-         else: start it again, and the drain continues"
+        "cell {cell} disappeared before its drain was complete ({source}); {left} of its {} may exist nowhere else: \
+         start it again, and the drain continues",
+        human::copies(*total)
     )]
     DrainInterrupted {
         /// The cell.
@@ -159,8 +160,8 @@ pub enum ClientError {
     },
     /// A repair made what copies it could, and some chunks have too few.
     #[error(
-        "{short} of {chunks} chunks still have fewer than {} ({cells}); add cells or free space, and repair again",
-        human::copies(*wanted)
+        "{} still {} fewer than {} ({cells}); add cells or free space, and repair again",
+        human::part(*short, *chunks, "chunk"), human::if_one(short, "has", "have"), human::copies(*wanted)
     )]
     StillShort {
         /// Chunks with too few copies.
@@ -174,8 +175,9 @@ pub enum ClientError {
     },
     /// Some chunks are on no cell that responds.
     #[error(
-        "{missing} of {chunks} chunks are on none of the {cells} cells that respond: bytes {bytes} are missing; start \
-         the cells that hold them and try again"
+        "{} {} on no cell that responds (asked {}): bytes {bytes} are missing; start the cells that hold them and try \
+         again",
+        human::part(*missing, *chunks, "chunk"), human::if_one(missing, "is", "are"), human::count(*cells, "cell")
     )]
     Missing {
         /// Chunks without a copy.
@@ -351,7 +353,7 @@ pub enum Damage {
         more: bool,
     },
     /// All copies of several chunks that were found are bad.
-    #[error("all copies found of {corrupt} of {chunks} chunks are bad{}", more_copies(true))]
+    #[error("all copies found of {} are bad{}", human::part(*corrupt, *chunks, "chunk"), more_copies(true))]
     ChunksWithoutGoodCopy {
         /// Chunks with bad copies only.
         corrupt: usize,
@@ -362,7 +364,7 @@ pub enum Damage {
     #[error(transparent)]
     Unopenable(#[from] OpenError),
     /// A block in the middle of the file is too short.
-    #[error("block {index} has only {bytes} bytes")]
+    #[error("block {index} has only {}", human::count(*bytes, "byte"))]
     ShortBlock {
         /// The position of the block.
         index: usize,
@@ -370,7 +372,7 @@ pub enum Damage {
         bytes: usize,
     },
     /// The blocks together do not have the size that the manifest states.
-    #[error("the manifest states {expected} bytes")]
+    #[error("the manifest states {}", human::count(*expected, "byte"))]
     WrongSize {
         /// The size that the manifest states.
         expected: u64,

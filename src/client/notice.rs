@@ -98,12 +98,14 @@ impl fmt::Display for Notice {
                 write!(f, "some cells did not respond, and their copies do not count: {}", colony::list(cells))
             }
             Self::DrainStuck { copies, others, accepting, full } => {
-                let copies = human::copies(usize::try_from(*copies).unwrap_or(usize::MAX));
-                write!(f, "{copies} have no destination: ")?;
+                let have = human::if_one(copies, "has", "have");
+                write!(f, "{} {have} no destination: ", human::copies(*copies))?;
+                let part = human::part(*accepting, *others, "other cell");
+                let accept = human::if_one(accepting, "accepts chunks", "accept chunks");
                 match (others, full) {
                     (0, _) => f.write_str("there is no other cell")?,
-                    (_, 0) => write!(f, "{accepting} of {others} other cells accept chunks, and hold these already")?,
-                    (_, _) => write!(f, "{accepting} of {others} other cells accept chunks, {full} have no room")?,
+                    (_, 0) => write!(f, "{part} {accept}, and all that do hold these already")?,
+                    (_, full) => write!(f, "{part} {accept}, {full} {} no room", human::if_one(full, "has", "have"))?,
                 }
                 f.write_str("; add a cell or free space; still waiting")
             }
@@ -119,8 +121,11 @@ mod tests {
     fn a_stuck_drain_names_what_the_other_cells_can_do() {
         let stuck =
             |copies, others, accepting, full| Notice::DrainStuck { copies, others, accepting, full }.to_string();
-        assert!(stuck(12, 3, 1, 2).contains("1 of 3 other cells accept chunks, 2 have no room"));
-        assert!(stuck(1, 4, 4, 0).contains("4 of 4 other cells accept chunks, and hold"));
+        assert!(
+            stuck(12, 3, 1, 2).contains("12 copies have no destination: 1 of 3 other cells accepts chunks, 2 have")
+        );
+        assert!(stuck(1, 4, 4, 0).contains("1 copy has no destination: 4 of 4 other cells accept chunks, and"));
+        assert!(stuck(1, 1, 0, 1).contains("0 of 1 other cell accept chunks, 1 has no room"));
         assert!(stuck(7, 0, 0, 0).contains("there is no other cell; add a cell"));
     }
 }

@@ -9,7 +9,7 @@ use crate::demo::colony::Colony;
 use crate::demo::disks;
 use crate::demo::file::{Stored, show_map};
 use crate::demo::live::LiveMap;
-use crate::demo::map::{Map, show_copies};
+use crate::demo::map::Map;
 use crate::demo::narration::{Stage, line, note, paragraph, percent, warn};
 use crate::demo::wait::{CELL_TIMEOUT, Deadline, healing_timeout};
 use crate::demo::{DemoError, Scene};
@@ -77,11 +77,12 @@ pub(super) fn attack(scene: &Scene, colony: &mut Colony, stored: &Stored) -> Res
     }
     let (lost, all) = map.lost();
     line(format_args!(
-        "{} of {} still answer; {lost} of {all} copies are lost",
+        "{} of {} still answer; {lost} of {} lost",
         colony.statuses().len(),
         human::count(colony.cells().len(), "cell"),
+        human::copies(all),
     ));
-    line(format_args!("each chunk still has at least {}", show_copies(map.fewest_copies())));
+    line(format_args!("each chunk still has at least {}", human::copies(map.fewest_copies())));
     show_map(&map);
     Ok(())
 }
@@ -105,7 +106,7 @@ pub(super) fn healing(scene: &Scene, colony: &Colony, stored: &Stored) -> Result
     if stored.map(colony).has(goal) && goal < usize::from(DEFAULT_COPIES) {
         paragraph(&format!(
             "every running cell has a copy of each chunk; {} are possible until more cells join",
-            show_copies(goal),
+            human::copies(goal),
         ));
         return Ok(());
     }
@@ -138,13 +139,13 @@ pub(super) fn watch_healing(
     mut read_map: impl FnMut() -> Map,
 ) -> Result<Map, DemoError> {
     let goal = goal(colony);
-    let condition = format!("not every chunk has {} again and no bad one", show_copies(goal));
+    let condition = format!("not every chunk has {} again and no bad one", human::copies(goal));
     let map = Deadline::of_cells(healing_timeout(bytes)).wait(scene.stop, &condition, || {
         let map = read_map();
         live.show(&map);
         Ok((map.has(goal) && !map.has_bad()).then_some(map))
     })?;
     live.finish(&map);
-    line(style(format!("each chunk has {} again after {}", show_copies(goal), live.elapsed())).green());
+    line(style(format!("each chunk has {} again after {}", human::copies(goal), live.elapsed())).green());
     Ok(map)
 }

@@ -13,7 +13,7 @@ use crate::demo::counters::Counters;
 use crate::demo::disks::Disks;
 use crate::demo::file::{Stored, show_map};
 use crate::demo::live::{LiveMap, time};
-use crate::demo::map::{Map, show_copies};
+use crate::demo::map::Map;
 use crate::demo::narration::{Stage, line, note, paragraph, warn};
 use crate::demo::wait::Deadline;
 use crate::demo::{DemoError, Scene};
@@ -97,7 +97,7 @@ pub(super) fn chaos(
         }
         let done = damage.perform(scene, colony, stored, &mut disks, event)?;
         if let Some(done) = &done {
-            let least = show_copies(read_map(colony, stored, &mut disks).fewest_copies());
+            let least = human::copies(read_map(colony, stored, &mut disks).fewest_copies());
             line(format_args!("{} {done:<34} each chunk has at least {least}", time(began.elapsed())));
         }
         skipped = if done.is_some() || skipped == MAX_SKIPPED { 0 } else { skipped + 1 };
@@ -175,7 +175,7 @@ impl Damage {
             let Some(number) = colony.dead().map(|cell| cell.number).next() else { break };
             colony.restart(number, scene.stop)?;
             self.restarts += 1;
-            line(format_args!("restarted cell {number}: {} need as many cells", show_copies(enough)));
+            line(format_args!("restarted cell {number}: {} need as many cells", human::copies(enough)));
         }
         let mut disks = Disks::default();
         let bytes = stored.sealed_bytes * u64::from(DEFAULT_COPIES);
@@ -197,17 +197,13 @@ impl Damage {
             "{}, {}, {} damaged",
             human::count(self.kills, "kill"),
             human::count(self.restarts, "restart"),
-            show_copies(self.damaged),
+            human::copies(self.damaged),
         ));
         line(format_args!(
             "bad copies: {} found in audits, {} quarantined, {} replaced; {} alerts",
             sums.found, sums.quarantined, sums.replaced, sums.alerts,
         ));
-        line(format_args!(
-            "healed: sent {}, {}",
-            show_copies(usize::try_from(sums.healed).unwrap_or(usize::MAX)),
-            human::bytes(sums.healed_bytes)
-        ));
+        line(format_args!("healed: sent {}, {}", human::copies(sums.healed), human::bytes(sums.healed_bytes)));
     }
 }
 

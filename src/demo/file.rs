@@ -52,11 +52,11 @@ pub(super) fn upload(file: Option<&Path>, scene: &Scene, colony: &Colony) -> Res
     line(format_args!("{}, {}{what}", path.file_name().unwrap_or_default().display(), human::bytes(size)));
     let (stored, report) = put(&path, "manifest", &TransferProgress::new(Direction::Put), scene, colony)?;
     line(format_args!(
-        "stored as {}, {} ({} %); sent {} copies, {}, in {:.1} s",
+        "stored as {}, {} ({} %); sent {}, {}, in {:.1} s",
         human::count(report.chunks, "chunk"),
         human::bytes(report.sealed_bytes),
         percent(report.sealed_bytes, report.size),
-        report.sent_copies,
+        human::copies(report.sent_copies),
         human::bytes(report.sent_bytes),
         began.elapsed().as_secs_f64(),
     ));
@@ -70,10 +70,10 @@ pub(super) fn upload_letters(letters: usize, scene: &Scene, colony: &Colony) -> 
     let path = generate(scene, "letters", |to, rng| sample::write_letters(to, letters, rng))?;
     let (stored, report) = put(&path, "manifest-2", &TransferProgress::notices_only(), scene, colony)?;
     line(format_args!(
-        "stored a second file, {}: {}, {} copies",
+        "stored a second file, {}: {}, {}",
         path.file_name().unwrap_or_default().display(),
         human::count(report.chunks, "chunk"),
-        report.sent_copies,
+        human::copies(report.sent_copies),
     ));
     Ok(stored)
 }

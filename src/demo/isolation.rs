@@ -14,7 +14,6 @@ use crate::demo::file::{Stored, upload_letters};
 use crate::demo::genesis::with_role;
 use crate::demo::liar::{CLAIMED_FREE_BYTES, Liar};
 use crate::demo::live::LiveMap;
-use crate::demo::map::show_copies;
 use crate::demo::narration::{Stage, line, note, paragraph};
 use crate::demo::timing::MIN_CELLS_FOR_GUARDS;
 use crate::demo::wait::{CELL_TIMEOUT, Deadline, healing_timeout};
@@ -75,7 +74,7 @@ fn follow(
     let (mut is_alerted, mut is_isolated) = (false, false);
     let goal = goal(colony);
     let bytes = letters.sealed_bytes * u64::from(DEFAULT_COPIES);
-    let condition = format!("the liar is not isolated, or not every chunk has {} without it", show_copies(goal));
+    let condition = format!("the liar is not isolated, or not every chunk has {} without it", human::copies(goal));
     let map = Deadline::of_cells(healing_timeout(bytes)).wait(scene.stop, &condition, || {
         let map = letters.map(colony);
         let statuses = colony.statuses();
@@ -100,7 +99,7 @@ fn follow(
     line(format_args!(
         "{}  without the liar each chunk has {} after {}",
         action("RECOVERY").green(),
-        show_copies(goal),
+        human::copies(goal),
         live.elapsed()
     ));
     line(format_args!(

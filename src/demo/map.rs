@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use console::style;
 
 use crate::demo::narration::MAX_LISTED_CHUNKS;
+use crate::human;
 use crate::id::ChunkId;
 
 /// With more cells than this, a column is one character wide, so that fifty cells fit 80 columns.
@@ -130,7 +131,9 @@ impl Map {
         }
         let unlisted = self.chunks.len().saturating_sub(MAX_LISTED_CHUNKS);
         if unlisted > 0 {
-            lines.push(style(format!("and {unlisted} more chunks")).dim().to_string());
+            lines.push(
+                style(format!("and {unlisted} more {}", human::if_one(&unlisted, "chunk", "chunks"))).dim().to_string(),
+            );
         }
         lines
     }
@@ -182,11 +185,6 @@ impl Map {
 /// The leading bytes of an id, as a number.
 fn leading(id: &ChunkId) -> u64 {
     id.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// `1 copy`, `5 copies`.
-pub(super) fn show_copies(count: usize) -> String {
-    if count == 1 { "1 copy".to_owned() } else { format!("{count} copies") }
 }
 
 #[cfg(test)]

@@ -106,8 +106,7 @@ fn sentence(event: &Event) -> String {
             format!("healing {chunks} with too few copies; the fewest is {fewest_copies}")
         }
         Event::HealDone { copies, bytes } => {
-            let noun = if *copies == 1 { "copy" } else { "copies" };
-            format!("healing is complete: sent {copies} {noun} ({}) to other cells", human::bytes(*bytes))
+            format!("healing is complete: sent {} ({}) to other cells", human::copies(*copies), human::bytes(*bytes))
         }
         Event::BadCopy { culprit, chunk } => {
             format!("cell {} sent a bad copy of chunk {}; the colony has been alerted", culprit.short(), chunk.short())

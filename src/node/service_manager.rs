@@ -10,6 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use smol::Timer;
 
+use crate::human;
 use crate::node::mailbox::{ColonySnapshot, Mailbox};
 use crate::wire::peers::Presence;
 
@@ -43,10 +44,10 @@ fn status(snapshot: &ColonySnapshot) -> String {
     let count = |state| snapshot.cells.iter().filter(|cell| cell.state == state).count();
     let own = &snapshot.own;
     let mut text = format!(
-        "{} cell, {}, {} chunks; other cells: {} active",
+        "{} cell, {}, {}; other cells: {} active",
         own.role,
         own.status,
-        own.chunks.unwrap_or(0),
+        human::count(own.chunks.unwrap_or(0), "chunk"),
         count(Presence::Active)
     );
     for state in [Presence::Silent, Presence::Dead] {

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use crate::human;
 use crate::id::{CellId, ChunkId};
 
 /// The most bytes that [`Store::save_state`] accepts: 64 KiB.
@@ -87,7 +88,7 @@ pub enum StoreError {
         found: ChunkId,
     },
     /// The body ended before its declared length.
-    #[error("the body ended after {received_bytes} of {expected_bytes} bytes; nothing was stored")]
+    #[error("the body ended after {}; nothing was stored", human::part(*received_bytes, *expected_bytes, "byte"))]
     Truncated {
         /// Declared length.
         expected_bytes: u64,
@@ -106,7 +107,10 @@ pub enum StoreError {
         limit_bytes: u64,
     },
     /// The bytes do not fit within the reserve, the quota or the disk.
-    #[error("no room: {needed_bytes} bytes needed, {free_bytes} bytes free; free space or use another cell")]
+    #[error(
+        "no room: {} needed, {} free; free space or use another cell",
+        human::count(*needed_bytes, "byte"), human::count(*free_bytes, "byte")
+    )]
     NoRoom {
         /// Length of what was to be stored.
         needed_bytes: u64,

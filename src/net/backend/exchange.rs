@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crate::human;
 use crate::net::backend::upstream::Upstream;
 use crate::net::backend::{CLIENT_FIELD, CONNECTION_FIELD};
 use crate::wire::problem::{MEDIA_TYPE, Problem};
@@ -95,7 +96,8 @@ impl Exchange {
         // tiny_http hides that a client has disconnected, so the count of bytes decides.
         if let (true, Some(connection)) = (sends_body && left.get() > 0, connection) {
             if let Err(error) = result {
-                log::warn!("response cut off with {} of {body_bytes} bytes missing: {error}", left.get());
+                let missing = human::part(left.get(), body_bytes, "byte");
+                log::warn!("response cut off with {missing} missing: {error}");
             }
             upstream.abort(connection);
         }

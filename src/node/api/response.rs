@@ -6,6 +6,7 @@ use std::io::Read;
 use serde::Serialize;
 use smol::lock::SemaphoreGuardArc;
 
+use crate::human;
 use crate::id::ChunkId;
 use crate::net::Exchange;
 use crate::store::StoreError;
@@ -138,7 +139,10 @@ pub(super) fn read_body(exchange: &mut Exchange, max_bytes: u64) -> Result<Vec<u
         .read_to_end(&mut body)
         .map_err(|error| ErrorResponse::new(400, format!("cannot read the body: {error}")))?;
     if body.len() as u64 != len {
-        return Err(ErrorResponse::new(400, format!("the body ended after {} of {len} bytes", body.len())));
+        return Err(ErrorResponse::new(
+            400,
+            format!("the body ended after {}", human::part(body.len() as u64, len, "byte")),
+        ));
     }
     Ok(body)
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::human;
 use crate::id::ChunkId;
 use crate::net::client::Http;
 
@@ -14,7 +15,7 @@ pub(super) fn query_have(http: &Http, to: SocketAddr, mut ids: Vec<ChunkId>) -> 
     let mut has = Vec::new();
     for ids_of_request in ids.chunks(IDS_PER_REQUEST) {
         if let Err(error) = http.have(&format!("http://{to}"), ids_of_request, &mut |id| has.push(id)) {
-            log::debug!("cannot query {to} about {} chunks: {error}", ids.len());
+            log::debug!("cannot query {to} about {}: {error}", human::count(ids.len(), "chunk"));
             return None;
         }
         // An answer with more ids than asked for must not fill the memory.

@@ -68,6 +68,7 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Deserializer as _, Serialize};
 use serde_json::error::Category;
 
+use crate::human;
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::pipeline::manifest::fields::Draft;
 use crate::pipeline::seal::{Key, MalformedKey};
@@ -156,7 +157,7 @@ pub enum ManifestError {
     #[error("damaged manifest: {0}")]
     Key(#[from] MalformedKey),
     /// A block has no chunk.
-    #[error("damaged manifest: none of its {chunks} chunks has index {index}")]
+    #[error("damaged manifest: it has {}, and none has index {index}", human::count(*chunks, "chunk"))]
     MissingIndex {
         /// The first block without a chunk.
         index: u64,
@@ -173,13 +174,16 @@ pub enum ManifestError {
     #[error("the manifest has more than {MAX_CHUNKS} chunks")]
     TooManyChunks,
     /// The blocks have another size.
-    #[error("the manifest has blocks of {found} bytes, and this program reads blocks of {CHUNK_SIZE} bytes")]
+    #[error("the manifest has blocks of {}; this program reads blocks of {CHUNK_SIZE}", human::count(*found, "byte"))]
     ChunkSize {
         /// The value of `chunk_size`, in bytes.
         found: u64,
     },
     /// The size does not match the number of chunks.
-    #[error("damaged manifest: {size} bytes do not make {chunks} chunks of {CHUNK_SIZE} bytes")]
+    #[error(
+        "damaged manifest: it has {} for {} in blocks of {CHUNK_SIZE}",
+        human::count(*chunks, "chunk"), human::count(*size, "byte")
+    )]
     Size {
         /// The value of `size`, in bytes.
         size: u64,

@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::human;
+
 /// The most that all files in quarantine take together; the oldest are deleted first.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -39,7 +41,7 @@ pub(super) fn trim(quarantine: &Path) -> io::Result<()> {
         kept_bytes += len;
         kept_bytes <= MAX_BYTES
     }) {
-        log::info!("deleting {} ({len} bytes) to make room for newer bad copies", path.display());
+        log::info!("deleting {} ({}) to make room for newer bad copies", path.display(), human::count(len, "byte"));
         fs::remove_file(path)?;
     }
     Ok(())

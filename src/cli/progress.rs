@@ -31,7 +31,9 @@ pub(super) struct Bar {
 
 impl Bar {
     pub(super) fn new(name: &'static str, unit: Unit, quiet: bool) -> Self {
-        let shown = !quiet && std::io::stderr().is_terminal();
+        // A dumb terminal cannot move its cursor.
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let shown = !quiet && !is_dumb && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let drawn = ProgressBar::with_draw_target(None, target);
         if shown {
@@ -48,9 +50,9 @@ impl Bar {
     fn style(&self, known: bool) -> ProgressStyle {
         let template = if let Unit::Items(what) = self.unit {
             self.drawn.set_message(what);
-            "{wide_bar} {human_pos} of {human_len} {msg}  {eta} left"
+            "{wide_bar} {percent:>3} %  {human_pos} of {human_len} {msg}  {eta} left"
         } else if known {
-            "{wide_bar} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left"
+            "{wide_bar} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left"
         } else {
             "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}"
         };
@@ -74,6 +76,11 @@ impl Progress for Bar {
 
     fn advance(&self, plain: u64, sealed: u64) {
         self.drawn.inc(plain);
+        // A directory can turn out larger than it was when its total was made.
+        let done = self.drawn.position();
+        if self.drawn.length().is_some_and(|total| total < done) {
+            self.drawn.set_length(done);
+        }
         if matches!(self.unit, Unit::Items(_)) {
             return;
         }

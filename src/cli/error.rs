@@ -77,7 +77,10 @@ pub(super) enum ArgumentError {
 
 /// Prints why the command failed. Returns its exit code.
 pub(super) fn failed(command: &str, error: &CommandError) -> ExitCode {
-    message(command, &error.to_string());
+    // A closed pipe is nothing to report: its reader has seen enough, or has reported its own failure.
+    if !matches!(error, CommandError::Client { source: ClientError::OutputClosed }) {
+        message(command, &error.to_string());
+    }
     ExitCode::from(match error {
         CommandError::Arguments(_) => USAGE,
         CommandError::Client { source } => source.exit_code(),
@@ -97,6 +100,7 @@ fn advice(error: &ClientError) -> String {
         ClientError::TooFewCopies { made, .. } if *made > 0 => {
             format!(", or accept fewer copies with --min-copies {made}")
         }
+        ClientError::EmptyPipe { .. } => "; use --allow-empty to store it".to_owned(),
         ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
         ClientError::Resumable { cause, .. } => {
             let also = advice(cause);

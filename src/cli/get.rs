@@ -33,7 +33,9 @@ with_colony_options! {
         error_code(2, "invalid arguments; nothing was written"),
         error_code(3, "no cell responds"),
         error_code(4, "chunks are missing: they are on no cell that responds"),
-        error_code(5, "data is corrupt: some chunk has only bad copies")
+        error_code(5, "data is corrupt: some chunk has only bad copies"),
+        error_code(6, "restored, except for what was named: what the target does not support or permit"),
+        error_code(141, "standard output was closed before everything was written; no message reports it")
     )]
     program struct Args {
         /// manifest that cellsync-put wrote

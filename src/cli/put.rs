@@ -33,7 +33,11 @@ with_colony_options! {
         error_code(0, "stored, and the manifest is written; a warning reports chunks with fewer copies than wanted"),
         error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was stored"),
-        error_code(3, "no cell responds, or too few cells accept chunks")
+        error_code(3, "no cell responds, or too few cells accept chunks"),
+        error_code(
+            6,
+            "stored, except for what was named: files that changed or could not be read, and special files"
+        )
     )]
     program struct Args {
         /// file or directory to store, or - for standard input
@@ -55,6 +59,9 @@ with_colony_options! {
         /// chunks compressed in parallel, 1 to 64 (default: one per processor)
         #[argh(option, arg_name = "n", default = "default_jobs()", from_str_fn(values::jobs))]
         jobs: usize,
+        /// store standard input even if it is empty, which otherwise is an error
+        #[argh(switch)]
+        allow_empty: bool,
         /// print the result as JSON
         #[argh(switch)]
         json: bool,
@@ -106,6 +113,7 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
         min_copies: args.min_copies,
         level: args.compress,
         jobs: args.jobs,
+        allow_empty: args.allow_empty,
         force: args.force,
         scope: args.scope(),
     };
@@ -131,7 +139,12 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
         omissions(report.omissions),
-    )
+    ) + &key_reminder(manifest)
+}
+
+/// Users delete the file, keep the manifest beside where it was, and lose both with the disk.
+fn key_reminder(manifest: &Path) -> String {
+    format!("{} is the only key to this upload: keep a copy of it elsewhere\n", manifest.display())
 }
 
 fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {

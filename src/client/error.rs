@@ -15,6 +15,10 @@ use crate::id::ChunkId;
 use crate::net::client::CallError;
 use crate::pipeline::{ManifestError, OpenError, SealError};
 
+/// The exit code when standard output is closed before everything was written: the one that a shell reports for programs
+/// which end by SIGPIPE, 128 + 13.
+const OUTPUT_CLOSED: u8 = 141;
+
 /// Why a client failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +35,15 @@ pub enum ClientError {
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
+    },
+    /// The program that reads standard output has closed it.
+    #[error("standard output was closed by the program that reads it; not everything was written")]
+    OutputClosed,
+    /// What was to be stored came from a pipe, which had no bytes. Nothing was stored.
+    #[error("{} is empty, as if the program that writes to it had failed; nothing was stored", source_name(path))]
+    EmptyPipe {
+        /// The pipe; `-` is standard input.
+        path: PathBuf,
     },
     /// A file ended before the size that it had at the beginning.
     #[error("cannot read {}: it ended after {}", path.display(), human::part(*read, *expected, "byte"))]
@@ -240,8 +253,10 @@ impl ClientError {
             | Self::StillShort { .. } => 3,
             Self::Missing { .. } => 4,
             Self::Corrupt { .. } => 5,
+            Self::OutputClosed => OUTPUT_CLOSED,
             Self::Resumable { cause, .. } => cause.exit_code(),
             Self::File { .. }
+            | Self::EmptyPipe { .. }
             | Self::SourceTruncated { .. }
             | Self::SourceChanged { .. }
             | Self::Manifest { .. }
@@ -283,6 +298,10 @@ impl ClientError {
             error => Self::Call(error),
         }
     }
+}
+
+fn source_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn no_cell_responds(scope: &ColonyScope) -> String {

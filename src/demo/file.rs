@@ -88,6 +88,7 @@ fn put(
     let digest = digest(path)?;
     let manifest = scene.folder.join(manifest);
     let options = PutOptions {
+        allow_empty: true,
         copies: DEFAULT_COPIES,
         min_copies: None,
         level: Level::default(),

@@ -80,10 +80,7 @@ fn standard_input_comes_back_on_standard_output() {
     assert!(got.stderr.is_empty(), "{}", got.stderr);
     run_with_input(colony.put().arg("-"), b"").expect_error(2, &["-o"]);
     run(colony.get().args(["m", "-o", "-", "--json"])).expect_error(2, &["--json"]);
-    // An empty pipe is an empty file.
-    run_with_input(colony.put().args(["-", "-o", "empty", "--copies", "2"]), b"").expect_success();
-    assert!(run(colony.get().args(["empty", "-o", "-"])).expect_success().stdout.is_empty());
-    assert_eq!(colony.files(), ["empty", "m"]);
+    assert_eq!(colony.files(), ["m"]);
 }
 
 /// Goal: a directory is restored with all metadata that it needs. Method: nested folders, an empty file, an empty
@@ -178,4 +175,37 @@ fn files_of_every_name_come_back() {
         fs::remove_file(colony.path("").join(manifest)).unwrap();
     }
     assert!(colony.files().is_empty());
+}
+
+/// Goal: a failed program before the pipe does not become an upload of nothing. Method: empty input and an empty pipe
+/// with a name, without and with the option that accepts them.
+#[test]
+fn an_empty_input_is_stored_only_on_request() {
+    let colony = Colony::start(1);
+    let put = |words: &[&str]| {
+        let mut put = colony.put();
+        run_with_input(put.args(["-o", "m", "--copies", "1"]).args(words), b"")
+    };
+    put(&["-"]).expect_error(1, &["standard input is empty", "nothing was stored", "--allow-empty"]);
+    put(&["/dev/stdin"]).expect_error(1, &["/dev/stdin is empty", "nothing was stored", "--allow-empty"]);
+    assert!(colony.files().is_empty() && colony.copies().is_empty());
+    put(&["-", "--allow-empty"]).expect_success();
+    assert_eq!(colony.get_bytes(&colony.path("m")), b"");
+}
+
+/// Goal: a user learns what to do with the manifest. Method: reads what a put prints, and what it does not print when
+/// only errors or JSON are wanted.
+#[test]
+fn a_put_says_that_its_manifest_is_the_only_key() {
+    let colony = Colony::start(1);
+    let file = colony.write_file("file", b"bytes");
+    let put = |words: &[&str]| {
+        run(colony.put().arg(&file).args(["--force", "--copies", "1"]).args(words)).expect_success().text().to_owned()
+    };
+    let printed = put(&[]);
+    let reminder = "file.manifest is the only key to this upload: keep a copy of it elsewhere";
+    assert!(printed.lines().count() == 2 && printed.lines().last().unwrap().ends_with(reminder), "{printed}");
+    assert!(printed.contains("(5 B, 1 chunk) on 1 cell: 1 copy of each"), "{printed}");
+    assert_eq!(put(&["--quiet"]), "");
+    assert!(!put(&["--json"]).contains("only key"));
 }

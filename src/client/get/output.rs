@@ -82,6 +82,9 @@ impl Output {
 }
 
 fn standard_output_error(error: io::Error) -> ClientError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ClientError::OutputClosed;
+    }
     ClientError::file(FileAction::Write, Path::new("standard output"))(error)
 }
 

@@ -66,6 +66,9 @@ pub fn put(
     let size = session
         .run(source, &key, stop)
         .map_err(|error| if has_journal { resumable(error, manifest) } else { error })?;
+    if size == 0 && fingerprint.is_none() && !options.allow_empty {
+        return Err(ClientError::EmptyPipe { path: source.path().to_owned() });
+    }
     let is_resized = |fingerprint: &Fingerprint| is_file && fingerprint.size != size;
     if source.fingerprint()? != fingerprint || fingerprint.as_ref().is_some_and(is_resized) {
         return Err(ClientError::SourceChanged { path: source.path().to_owned() });

@@ -15,6 +15,8 @@ pub struct PutOptions {
     pub level: Level,
     /// Blocks compressed at the same time.
     pub jobs: usize,
+    /// Accept a pipe without bytes. Otherwise that is an error, because a program that fails leaves such a pipe.
+    pub allow_empty: bool,
     /// Overwrite a manifest.
     pub force: bool,
     /// Where to search for cells.

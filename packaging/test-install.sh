@@ -288,6 +288,7 @@ restores() {
 
 client_files() {
     local program
+    must "the man page of client.toml documents a setting" on laptop bash -c "man cellsync-client.toml | grep -q CELLSYNC_NODE"
     for program in cellsync cellsync-put cellsync-get; do
         must "$program prints its version" on laptop "$program" --version
         same "the man page of $program" "/usr/share/man/man1/$program.1.gz" "$(on laptop man --where "$program" 2>&1)"

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cellsync::cli::{CLIENT_SETTINGS, ClientConfig};
 use cellsync::config::{Config, Overrides};
 use cellsync::pipeline::Level;
 use tempfile::TempDir;
@@ -155,11 +156,15 @@ fn shipped_node_toml_changes_nothing_and_shows_every_setting() {
 }
 
 #[test]
-fn the_page_of_settings_has_all_settings() {
-    let page = &files()["man/cellsync-node.toml.5"];
-    let section = page.split_once(".SH SETTINGS\n").unwrap().1.split_once(".SH ").unwrap().0;
-    let tags = section.split(".TP\n").skip(1).map(|entry| plain(entry.split(' ').next().unwrap()));
-    assert_eq!(names(tags), settings());
+fn the_pages_of_settings_have_all_settings() {
+    let files = files();
+    let tags = |page: &str| {
+        let section = files[page].split_once(".SH SETTINGS\n").unwrap().1.split_once(".SH ").unwrap().0;
+        names(section.split(".TP\n").skip(1).map(|entry| plain(entry.split(' ').next().unwrap())))
+    };
+    assert_eq!(tags("man/cellsync-node.toml.5"), settings());
+    let client = CLIENT_SETTINGS.iter().map(|setting| setting.name);
+    assert_eq!(tags("man/cellsync-client.toml.5"), names(client));
 }
 
 #[test]
@@ -189,7 +194,11 @@ fn examples_are_valid() {
             if name.ends_with(".5") {
                 let file = tempfile::NamedTempFile::new().unwrap();
                 fs::write(file.path(), &example).unwrap();
-                Config::default().apply(&Overrides::read(file.path()).unwrap()).unwrap();
+                if name.contains("client") {
+                    ClientConfig::default().apply(&example, file.path()).unwrap();
+                } else {
+                    Config::default().apply(&Overrides::read(file.path()).unwrap()).unwrap();
+                }
                 continue;
             }
             for line in example.lines() {

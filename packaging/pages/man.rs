@@ -1,5 +1,6 @@
 //! The manual pages.
 
+use cellsync::cli::{CLIENT_SETTINGS, ClientSetting};
 use cellsync::config::GROUPS;
 
 use super::command::{Command, Example, Opt};
@@ -41,31 +42,36 @@ pub(super) fn of_program(program: &Command, words: &Words, day: &str) -> String 
 }
 
 /// The page of `node.toml`.
-pub(super) fn of_settings(day: &str) -> String {
-    let words = &words::SETTINGS;
-    let mut page = head("cellsync-node.toml", words, day);
-    page += ".SH DESCRIPTION
-";
-    page += paragraphs(words.description).trim_start_matches(
-        ".PP
-",
-    );
-    page += ".SH SETTINGS
-";
+pub(super) fn of_node_settings(day: &str) -> String {
+    let mut settings = String::new();
     for group in GROUPS {
-        page += &format!(
-            ".SS {}
-",
-            literal(group.title)
-        );
+        settings += &format!(".SS {}\n", literal(group.title));
         if !group.about.is_empty() {
-            page += &prose(group.about);
+            settings += &prose(group.about);
         }
         for setting in group.settings {
-            page += &tagged(&bold(&format!("{} = {}", setting.name, setting.example())), &about(setting));
+            settings += &tagged(&assignment(setting.name, &setting.example()), &about(setting));
         }
     }
-    page + &foot(words, &[words::settings_example()])
+    of_file("cellsync-node.toml", &words::NODE_SETTINGS, &settings, &words::node_settings_example(), day)
+}
+
+/// The page of `client.toml`.
+pub(super) fn of_client_settings(day: &str) -> String {
+    let about = |setting: &ClientSetting| format!("{} Accepts {}.", setting.about, setting.accepts);
+    let entry = |setting: &ClientSetting| tagged(&assignment(setting.name, setting.example), &about(setting));
+    let settings: String = CLIENT_SETTINGS.iter().map(entry).collect();
+    of_file("cellsync-client.toml", &words::CLIENT_SETTINGS, &settings, &words::client_settings_example(), day)
+}
+
+fn of_file(name: &str, words: &Words, settings: &str, example: &Example, day: &str) -> String {
+    let description = paragraphs(words.description);
+    let description = description.trim_start_matches(".PP\n");
+    head(name, words, day) + ".SH DESCRIPTION\n" + description + ".SH SETTINGS\n" + settings + &foot(words, [example])
+}
+
+fn assignment(name: &str, value: &str) -> String {
+    bold(&format!("{name} = {value}"))
 }
 
 fn head(name: &str, words: &Words, day: &str) -> String {

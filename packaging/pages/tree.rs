@@ -3,7 +3,8 @@
 //! ```text
 //! cli::commands() ──▶ command, value ──┬──▶ man ◀── words: what argh does not describe
 //!                                      ├──▶ bash, zsh, fish
-//! config::GROUPS ──────────────────────┴──▶ node_toml
+//! config::GROUPS ──────────────────────┼──▶ node_toml
+//! cli::CLIENT_SETTINGS ────────────────┴──▶ man
 //! ```
 //!
 //! The completions are made here and not by the crate `argh_complete` (0.1.19), which offers hidden options but neither
@@ -27,7 +28,8 @@ pub(crate) use self::words::REVISED;
 pub(crate) fn files(day: &str) -> Vec<(String, String)> {
     let mut files = vec![
         ("node.toml".to_owned(), node_toml::text()),
-        ("man/cellsync-node.toml.5".to_owned(), man::of_settings(day)),
+        ("man/cellsync-node.toml.5".to_owned(), man::of_node_settings(day)),
+        ("man/cellsync-client.toml.5".to_owned(), man::of_client_settings(day)),
     ];
     for program in cellsync::cli::commands() {
         let program = Command::shown(&program);

@@ -27,6 +27,17 @@ pub(super) fn of(program: &str) -> &'static Words {
     }
 }
 
+const NODE_VARIABLE: (&str, &str) = (
+    "CELLSYNC_NODE",
+    "Cells to contact instead of searching the network, as with --node, with spaces or commas between them. The options \
+     --node, --loopback and --udp-port prevail over it.",
+);
+const CONFIG_VARIABLE: (&str, &str) = ("XDG_CONFIG_HOME", "Folder of the user's configuration, instead of ~/.config.");
+const USER_CONFIG: (&str, &str) =
+    ("~/.config/cellsync/client.toml", "The user's settings, which cellsync-client.toml(5) describes.");
+const SYSTEM_CONFIG: (&str, &str) =
+    ("/etc/cellsync/client.toml", "The same settings for all users. Those in the user's file prevail.");
+
 const TOOL: Words = Words {
     section: 1,
     name: "inspect and maintain a storage colony",
@@ -34,14 +45,20 @@ const TOOL: Words = Words {
         "A cell is named by its URL, its address or the first digits of its id. `cellsync status` shows them.",
     ],
     environment: &[
+        NODE_VARIABLE,
+        CONFIG_VARIABLE,
         #[cfg(feature = "demo")]
         ("TMPDIR", "Parent of the folder that `cellsync demo` makes, instead of /tmp."),
     ],
-    files: &[(
-        "*.manifest",
-        "Written by cellsync-put: the key of a file and the list of its chunks. `check` and `repair` read it.",
-    )],
-    see_also: &[("cellsync-put", 1), ("cellsync-get", 1), ("cellsync-node", 8)],
+    files: &[
+        (
+            "*.manifest",
+            "Written by cellsync-put: the key of a file and the list of its chunks. `check` and `repair` read it.",
+        ),
+        USER_CONFIG,
+        SYSTEM_CONFIG,
+    ],
+    see_also: &[("cellsync-put", 1), ("cellsync-get", 1), ("cellsync-client.toml", 5), ("cellsync-node", 8)],
 };
 
 const PUT: Words = Words {
@@ -56,15 +73,17 @@ const PUT: Words = Words {
          fewer copies than that.",
         "To store a file whose name begins with a dash, write -- before it.",
     ],
-    environment: &[],
+    environment: &[NODE_VARIABLE, CONFIG_VARIABLE],
     files: &[
+        USER_CONFIG,
+        SYSTEM_CONFIG,
         ("PATH.manifest", "The manifest: the key and the list of chunks. Only its owner can read it."),
         (
             "PATH.manifest.part",
             "The journal of an unfinished put. The same command continues from it, and removes it at the end.",
         ),
     ],
-    see_also: &[("cellsync-get", 1), ("cellsync", 1), ("cellsync-node", 8)],
+    see_also: &[("cellsync-get", 1), ("cellsync", 1), ("cellsync-client.toml", 5), ("cellsync-node", 8)],
 };
 
 const GET: Words = Words {
@@ -74,9 +93,9 @@ const GET: Words = Words {
         "Chunks are fetched from the fastest cells that hold them. A bad copy is reported, and another copy is used. A \
          directory is restored as a directory.",
     ],
-    environment: &[],
-    files: &[("NAME.manifest", "Written by cellsync-put. NAME is restored.")],
-    see_also: &[("cellsync-put", 1), ("cellsync", 1)],
+    environment: &[NODE_VARIABLE, CONFIG_VARIABLE],
+    files: &[("NAME.manifest", "Written by cellsync-put. NAME is restored."), USER_CONFIG, SYSTEM_CONFIG],
+    see_also: &[("cellsync-put", 1), ("cellsync", 1), ("cellsync-client.toml", 5)],
 };
 
 const NODE: Words = Words {
@@ -108,7 +127,7 @@ const NODE: Words = Words {
     see_also: &[("cellsync-node.toml", 5), ("cellsync", 1), ("cellsync-put", 1), ("cellsync-get", 1)],
 };
 
-pub(super) const SETTINGS: Words = Words {
+pub(super) const NODE_SETTINGS: Words = Words {
     section: 5,
     name: "settings of a cell of a storage colony",
     description: &[
@@ -123,8 +142,30 @@ pub(super) const SETTINGS: Words = Words {
     see_also: &[("cellsync-node", 8)],
 };
 
-/// The example on the page of the settings.
-pub(super) fn settings_example() -> Example {
+/// The example on the page of `node.toml`.
+pub(super) fn node_settings_example() -> Example {
     let lines = ["data = \"/srv/cellsync/cell\"", "reserve = \"5 GiB\"", "heal_rate = \"2 MiB\""];
     Example { purpose: "A board with a disk of its own and a slow network:", lines: lines.to_vec() }
+}
+
+pub(super) const CLIENT_SETTINGS: Words = Words {
+    section: 5,
+    name: "settings of the clients of a storage colony",
+    description: &[
+        "cellsync-put(1), cellsync-get(1) and the commands of cellsync(1) read their settings from two files, if they \
+         exist. The files are written in TOML: a line `key = value` for each setting, and comments after a `#`.",
+        "Each setting is taken from the first of these that has it: an option of the command line, the environment \
+         variable CELLSYNC_NODE, the user's file, the file of the system, the default. An unknown setting or an \
+         invalid value is an error, and nothing is done.",
+        "Each setting is shown with an example.",
+    ],
+    environment: &[NODE_VARIABLE, CONFIG_VARIABLE],
+    files: &[USER_CONFIG, SYSTEM_CONFIG],
+    see_also: &[("cellsync-put", 1), ("cellsync-get", 1), ("cellsync", 1)],
+};
+
+/// The example on the page of `client.toml`.
+pub(super) fn client_settings_example() -> Example {
+    let lines = ["nodes = [\"10.0.2.7:8080\"]", "copies = 3", "exclude = [\"*.o\", \".cache\"]"];
+    Example { purpose: "A colony of three cells in another network:", lines: lines.to_vec() }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::cli::error::failed;
+use crate::cli::client_config::ClientConfig;
+use crate::cli::error::{CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{print, print_json};
@@ -49,13 +50,9 @@ with_colony_options! {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let bar = Bar::new(NAME, Unit::Items("copies"), false);
-    let options = CheckOptions { deep: args.deep, copies: args.copies, scope: args.scope() };
-    let checked = crate::client::check(&args.manifest, &options, &bar, &stop_on_interrupt());
-    bar.clear();
-    let report = match checked {
+    let report = match check(args) {
         Ok(report) => report,
-        Err(error) => return failed(NAME, &error.into()),
+        Err(error) => return failed(NAME, &error),
     };
     let printed = if args.json {
         print_json(NAME, &Json { report: &report, manifest: &args.manifest })
@@ -63,6 +60,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
         print(NAME, &text(&report, &args.manifest, args.deep))
     };
     if printed == ExitCode::SUCCESS { ExitCode::from(report.verdict().exit_code()) } else { printed }
+}
+
+fn check(args: &Args) -> Result<CheckReport, CommandError> {
+    let scope = args.scope(&ClientConfig::load()?)?;
+    let bar = Bar::new(NAME, Unit::Items("copies"), false);
+    let options = CheckOptions { deep: args.deep, copies: args.copies, scope };
+    let result = crate::client::check(&args.manifest, &options, &bar, &stop_on_interrupt());
+    bar.clear();
+    Ok(result?)
 }
 
 fn text(report: &CheckReport, manifest: &Path, deep: bool) -> String {

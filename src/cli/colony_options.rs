@@ -28,13 +28,8 @@ macro_rules! with_colony_options {
             #[argh(option, arg_name = "url", from_str_fn(crate::cli::values::cell_url))]
             node: Vec<String>,
             /// UDP port for discovery (default 5000)
-            #[argh(
-                option,
-                arg_name = "port",
-                default = "crate::config::DEFAULT_UDP_PORT",
-                from_str_fn(crate::cli::values::udp_port)
-            )]
-            udp_port: u16,
+            #[argh(option, arg_name = "port", from_str_fn(crate::cli::values::udp_port))]
+            udp_port: Option<u16>,
             /// search for cells on this machine only
             #[argh(switch)]
             loopback: bool,
@@ -43,9 +38,11 @@ macro_rules! with_colony_options {
 
         impl Args {
             /// Where to search for the colony.
-            fn scope(&self) -> crate::client::ColonyScope {
-                let (nodes, udp_port, loopback) = (self.node.clone(), self.udp_port, self.loopback);
-                crate::client::ColonyScope { nodes, udp_port, loopback }
+            fn scope(
+                &self,
+                config: &crate::cli::client_config::ClientConfig,
+            ) -> Result<crate::client::ColonyScope, crate::cli::client_config::ClientConfigError> {
+                config.scope(&self.node, self.udp_port, self.loopback)
             }
         }
     };

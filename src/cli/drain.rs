@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::cli::client_config::ClientConfig;
 use crate::cli::error::{CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 fn drain(args: &Args) -> Result<String, CommandError> {
     let http = Http::new(Timeouts::PROBE, 1, 4);
-    let cell = find_cell(&http, &args.scope(), &args.cell)?;
+    let cell = find_cell(&http, &args.scope(&ClientConfig::load()?)?, &args.cell)?;
     if args.undo {
         crate::client::undrain(&http, &cell)?;
         return Ok(format!("cell {} stays and accepts chunks again", cell.name()));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::client_config::ClientConfigError;
 use crate::cli::exit_code::USAGE;
 use crate::cli::terminal::message;
 use crate::client::{ClientError, UsageError};
@@ -13,6 +14,9 @@ pub(super) enum CommandError {
     /// The arguments are invalid. Nothing was done.
     #[error(transparent)]
     Arguments(#[from] ArgumentError),
+    /// The configuration is invalid. Nothing was done.
+    #[error(transparent)]
+    Config(#[from] ClientConfigError),
     /// The client failed.
     #[error("{source}{}", advice(source))]
     Client {
@@ -82,7 +86,7 @@ pub(super) fn failed(command: &str, error: &CommandError) -> ExitCode {
         message(command, &error.to_string());
     }
     ExitCode::from(match error {
-        CommandError::Arguments(_) => USAGE,
+        CommandError::Arguments(_) | CommandError::Config(_) => USAGE,
         CommandError::Client { source } => source.exit_code(),
     })
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use argh::CommandInfoWithArgs;
 
 use crate::cli::check::bad_copy_json;
+use crate::cli::client_config::ClientConfig;
 use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
@@ -89,7 +90,8 @@ pub fn get() -> ExitCode {
 
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
-    let options = GetOptions { jobs: args.jobs, force: args.force, scope: args.scope() };
+    let scope = args.scope(&ClientConfig::load()?)?;
+    let options = GetOptions { jobs: args.jobs, force: args.force, scope };
     let bar = Bar::new(NAME, Unit::FetchedBytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  command_line: words ─▶ argh, with values ─▶ Args ─▶ run() ─▶ client, node ─▶ terminal, progress
-//!                └▶ help: what --help prints                   └▶ error: message and exit code
+//!                └▶ help: what --help prints       ▲           └▶ error: message and exit code
+//!                                      client_config: client.toml, CELLSYNC_NODE
 //! ```
 
 // Here the library speaks to users.
@@ -14,6 +15,7 @@ mod colony_options;
 
 mod cellsync;
 mod check;
+mod client_config;
 mod command_line;
 #[cfg(all(target_os = "linux", feature = "demo"))]
 mod demo;
@@ -38,6 +40,7 @@ mod words;
 use argh::CommandInfoWithArgs;
 
 pub use crate::cli::cellsync::cellsync;
+pub use crate::cli::client_config::{CLIENT_SETTINGS, ClientConfig, ClientConfigError, ClientSetting};
 pub use crate::cli::get::get;
 #[cfg(target_os = "linux")]
 pub use crate::cli::node::node;

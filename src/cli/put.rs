@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use argh::CommandInfoWithArgs;
 
+use crate::cli::client_config::ClientConfig;
 use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
@@ -47,15 +48,15 @@ with_colony_options! {
         #[argh(option, short = 'o', arg_name = "file", from_str_fn(values::path_or_dash))]
         output: Option<PathBuf>,
         /// copies of each chunk, on as many cells, 1 to 32 (default 5)
-        #[argh(option, arg_name = "n", default = "DEFAULT_COPIES", from_str_fn(values::copies))]
-        copies: u8,
+        #[argh(option, arg_name = "n", from_str_fn(values::copies))]
+        copies: Option<u8>,
         /// accept as few as k copies of each chunk when too few cells have room (default: as --copies, or one on each
         /// cell if there are fewer cells)
         #[argh(option, arg_name = "k", from_str_fn(values::copies))]
         min_copies: Option<u8>,
         /// compression level: 0 (fast) to 9 (small), with e for extreme (default 9e)
-        #[argh(option, arg_name = "level", default = "Level::default()")]
-        compress: Level,
+        #[argh(option, arg_name = "level")]
+        compress: Option<Level>,
         /// chunks compressed in parallel, 1 to 64 (default: one per processor)
         #[argh(option, arg_name = "n", default = "default_jobs()", from_str_fn(values::jobs))]
         jobs: usize,
@@ -85,20 +86,28 @@ pub fn put() -> ExitCode {
         Err(code) => return code,
     };
     crate::pipeline::keep_freed_memory();
-    let (report, manifest) = match run(&args) {
+    let Done { report, manifest, copies } = match run(&args) {
         Ok(done) => done,
         Err(error) => return failed(NAME, &error),
     };
     let printed = match (args.json, args.quiet) {
         (true, _) => print(NAME, &format!("{}\n", json(&report, &manifest))),
-        (false, false) => print(NAME, &summary(&report, &manifest, args.copies)),
+        (false, false) => print(NAME, &summary(&report, &manifest, copies)),
         (false, true) => ExitCode::SUCCESS,
     };
     with_omissions(printed, report.omissions)
 }
 
-fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
-    let copies = args.copies;
+struct Done {
+    report: PutReport,
+    manifest: PathBuf,
+    /// Copies wanted.
+    copies: u8,
+}
+
+fn run(args: &Args) -> Result<Done, CommandError> {
+    let config = ClientConfig::load()?;
+    let copies = args.copies.or(config.copies).unwrap_or(DEFAULT_COPIES);
     if let Some(min) = args.min_copies.filter(|min| *min > copies) {
         return Err(ArgumentError::MinCopies { min, copies }.into());
     }
@@ -110,17 +119,17 @@ fn run(args: &Args) -> Result<(PutReport, PathBuf), CommandError> {
     };
     let options = PutOptions {
         copies,
-        min_copies: args.min_copies,
-        level: args.compress,
+        min_copies: args.min_copies.or(config.min_copies.map(|min| min.min(copies))),
+        level: args.compress.or(config.compress).unwrap_or_default(),
         jobs: args.jobs,
         allow_empty: args.allow_empty,
         force: args.force,
-        scope: args.scope(),
+        scope: args.scope(&config)?,
     };
     let bar = Bar::new(NAME, Unit::StoredBytes, args.quiet);
     let report = crate::client::put(&source, &manifest, &options, &bar, &stop_on_interrupt());
     bar.clear();
-    Ok((report?, manifest))
+    Ok(Done { report: report?, manifest, copies })
 }
 
 fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::check::{bad_copy_json, names};
-use crate::cli::error::failed;
+use crate::cli::client_config::ClientConfig;
+use crate::cli::error::{CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{print, print_json};
@@ -46,13 +47,9 @@ with_colony_options! {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     crate::pipeline::keep_freed_memory();
-    let bar = Bar::new(NAME, Unit::Items(if args.deep { "copies or chunks" } else { "chunks" }), false);
-    let options = CheckOptions { deep: args.deep, copies: args.copies, scope: args.scope() };
-    let repaired = crate::client::repair(&args.manifest, &options, &bar, &stop_on_interrupt());
-    bar.clear();
-    let report = match repaired {
+    let report = match repair(args) {
         Ok(report) => report,
-        Err(error) => return failed(NAME, &error.into()),
+        Err(error) => return failed(NAME, &error),
     };
     let printed = if args.json {
         print_json(NAME, &json(&report, &args.manifest))
@@ -63,6 +60,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Some(error) => failed(NAME, &error.into()),
         None => printed,
     }
+}
+
+fn repair(args: &Args) -> Result<RepairReport, CommandError> {
+    let scope = args.scope(&ClientConfig::load()?)?;
+    let bar = Bar::new(NAME, Unit::Items(if args.deep { "copies or chunks" } else { "chunks" }), false);
+    let options = CheckOptions { deep: args.deep, copies: args.copies, scope };
+    let result = crate::client::repair(&args.manifest, &options, &bar, &stop_on_interrupt());
+    bar.clear();
+    Ok(result?)
 }
 
 fn summary(report: &RepairReport, manifest: &Path) -> String {

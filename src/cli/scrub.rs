@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::cli::client_config::ClientConfig;
 use crate::cli::error::{CommandError, failed};
 use crate::cli::exit_code::{CORRUPT, FAILED};
 use crate::cli::interrupt::stop_on_interrupt;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn scrub(args: &Args) -> Result<Vec<ScrubOutcome>, CommandError> {
-    let scope = args.scope();
+    let scope = args.scope(&ClientConfig::load()?)?;
     let http = Http::new(Timeouts::PROBE, 1, 64);
     let cells = match &args.cell {
         Some(cell) => vec![find_cell(&http, &scope, cell)?],

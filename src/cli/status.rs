@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::error::failed;
+use crate::cli::client_config::ClientConfig;
+use crate::cli::error::{CommandError, failed};
 use crate::cli::terminal::{print, print_json};
 use crate::client::{ClientError, ColonyScope, find_cells, query_cells};
 use crate::human;
@@ -37,11 +38,15 @@ with_colony_options! {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    match query(&args.scope()) {
+    match cells(args) {
         Ok(cells) if args.json => print_json(NAME, &serde_json::json!({ "cells": cells })),
         Ok(cells) => print(NAME, &table(&cells)),
-        Err(error) => failed(NAME, &error.into()),
+        Err(error) => failed(NAME, &error),
     }
+}
+
+fn cells(args: &Args) -> Result<Vec<Row>, CommandError> {
+    Ok(query(&args.scope(&ClientConfig::load()?)?)?)
 }
 
 /// A cell, and what it is doing, if it responds.

@@ -10,6 +10,7 @@
 //! in the table, from which `--help`, the manual page and the `node.toml` of the packages are made.
 
 mod check;
+pub(crate) mod document;
 mod error;
 mod node_config;
 mod overrides;

@@ -1,11 +1,8 @@
 //! Settings that a file or the command line gives, in place of the defaults.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
-use toml::Spanned;
-
+use crate::config::document::{self, Entry, NotToml};
 use crate::config::error::{ConfigError, Origin};
 use crate::config::node_config::Config;
 use crate::config::setting::Setting;
@@ -23,11 +20,6 @@ struct Override {
     value: Value,
 }
 
-/// A TOML document of settings. Each value has its position in the text.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Document(BTreeMap<String, Spanned<toml::Value>>);
-
 impl Overrides {
     /// Reads a `node.toml`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -38,10 +30,7 @@ impl Overrides {
 
     /// Parses a `node.toml` that was read from `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::document(text, |offset| {
-            let line = text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1;
-            Origin::File { path: path.to_owned(), line }
-        })
+        Self::document(text, |offset| Origin::File { path: path.to_owned(), line: document::line(text, offset) })
     }
 
     /// Parses one setting as `KEY=VALUE`, with the value as in a `node.toml`.
@@ -61,16 +50,11 @@ impl Overrides {
     }
 
     fn document(text: &str, origin: impl Fn(usize) -> Origin) -> Result<Self, ConfigError> {
-        let Document(settings) = toml::from_str(text).map_err(|error: toml::de::Error| ConfigError::Syntax {
-            origin: origin(error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', " "),
-        })?;
-        let mut settings: Vec<_> = settings.into_iter().collect();
-        // The first mistake in the text is the one that is reported.
-        settings.sort_by_key(|(_, value)| value.span().start);
+        let entries = document::parse(text)
+            .map_err(|NotToml { offset, message }| ConfigError::Syntax { origin: origin(offset), message })?;
         let mut overrides = Self::default();
-        for (name, value) in settings {
-            overrides.add(origin(value.span().start), &name, value.into_inner().into())?;
+        for Entry { name, value, offset } in entries {
+            overrides.add(origin(offset), &name, value)?;
         }
         Ok(overrides)
     }

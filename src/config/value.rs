@@ -19,20 +19,20 @@ pub enum Value {
 }
 
 impl Value {
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// What the text stands for.
-    pub(super) fn parse<T: FromStr>(&self) -> Option<T> {
+    pub(crate) fn parse<T: FromStr>(&self) -> Option<T> {
         self.text()?.parse().ok()
     }
 
-    pub(super) fn integer(&self) -> Option<u64> {
+    pub(crate) fn integer(&self) -> Option<u64> {
         if let Self::Integer(number) = self { u64::try_from(*number).ok() } else { None }
     }
 
-    pub(super) fn list(&self) -> Option<&[Self]> {
+    pub(crate) fn list(&self) -> Option<&[Self]> {
         if let Self::List(list) = self { Some(list) } else { None }
     }
 }

@@ -6,4 +6,6 @@
 #[cfg(test)]
 mod arguments;
 #[cfg(test)]
+mod client_config;
+#[cfg(test)]
 mod program;

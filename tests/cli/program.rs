@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 pub(crate) const PROGRAMS: [&str; 4] = ["cellsync", "cellsync-put", "cellsync-get", "cellsync-node"];
 
-/// A program, with no input, no user's configuration, and a search for cells that ends on this machine.
+/// A program, with no input and no configuration of the user.
 pub(crate) fn program(name: &str) -> Command {
     let path = match name {
         "cellsync" => env!("CARGO_BIN_EXE_cellsync"),
@@ -15,7 +15,7 @@ pub(crate) fn program(name: &str) -> Command {
         _ => panic!("no program {name}"),
     };
     let mut command = Command::new(path);
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env("XDG_CONFIG_HOME", "/nowhere").env_remove("CELLSYNC_NODE");
     command
 }
 

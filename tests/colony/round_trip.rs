@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use cellsync::id::BLOCK_BYTES;
 
@@ -208,4 +209,27 @@ fn a_put_says_that_its_manifest_is_the_only_key() {
     assert!(printed.contains("(5 B, 1 chunk) on 1 cell: 1 copy of each"), "{printed}");
     assert_eq!(put(&["--quiet"]), "");
     assert!(!put(&["--json"]).contains("only key"));
+}
+
+/// Goal: the settings of a user's file are those of a put, unless options give others. Method: reads the numbers of
+/// copies from the manifests.
+#[test]
+fn a_put_takes_its_settings_from_the_users_file() {
+    let colony = Colony::start(3);
+    let folder = colony.path("../cellsync");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("client.toml"), "copies = 2\nmin_copies = 2\ncompress = \"0\"").unwrap();
+    let file = colony.write_file("file", &compressible_blocks(6, 1));
+    let put = |words: &[&str]| {
+        let report = run(colony.put().arg(&file).args(["--force", "--json"]).args(words)).expect_success().json();
+        (report["sent_copies"].as_u64().unwrap(), report["sealed_bytes"].as_u64().unwrap())
+    };
+    let (copies, sealed_bytes) = put(&[]);
+    assert_eq!((copies, sealed_bytes), put(&["--copies", "2", "--compress", "0"]));
+    let (copies, other_bytes) = put(&["--copies", "1", "--compress", "9e"]);
+    assert!(copies == 1 && other_bytes != sealed_bytes, "{copies} {other_bytes}");
+    fs::write(folder.join("client.toml"), format!("nodes = [\"{}\"]", colony.cells[0].url)).unwrap();
+    let mut status = Command::new(env!("CARGO_BIN_EXE_cellsync"));
+    let status = run(status.args(["status", "--json"]).env("XDG_CONFIG_HOME", colony.path(".."))).expect_success();
+    assert_eq!(status.json()["cells"].as_array().unwrap().len(), 3);
 }

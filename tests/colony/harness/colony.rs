@@ -140,7 +140,7 @@ impl Colony {
 
     fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.folder.path().join("files"));
+        command.current_dir(self.folder.path().join("files")).env("XDG_CONFIG_HOME", self.folder.path());
         command.args(self.discovery_options());
         command
     }
@@ -148,7 +148,7 @@ impl Colony {
     /// A command of `cellsync` for this colony.
     pub(crate) fn tool(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cellsync"));
-        command.current_dir(self.folder.path().join("files"));
+        command.current_dir(self.folder.path().join("files")).env("XDG_CONFIG_HOME", self.folder.path());
         command.arg(name).args(self.discovery_options());
         command
     }

@@ -49,6 +49,12 @@ pub(super) enum ArgumentError {
         /// The manifest.
         manifest: PathBuf,
     },
+    /// The option is for directories.
+    #[error("{option} applies to the files in a directory, and the source is not a directory")]
+    NotADirectory {
+        /// The option.
+        option: &'static str,
+    },
     /// Options that exclude each other.
     #[error("{one} cannot be combined with {other}")]
     Exclusive {
@@ -105,6 +111,7 @@ fn advice(error: &ClientError) -> String {
             format!(", or accept fewer copies with --min-copies {made}")
         }
         ClientError::EmptyPipe { .. } => "; use --allow-empty to store it".to_owned(),
+        ClientError::Omissions { .. } => "; exclude these files, or store all others without --strict".to_owned(),
         ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
         ClientError::Resumable { cause, .. } => {
             let also = advice(cause);

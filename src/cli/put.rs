@@ -12,7 +12,9 @@ use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{omissions, print, with_omissions};
 use crate::cli::values;
-use crate::client::{PutOptions, PutReport, Source, default_jobs, default_manifest_path};
+use crate::client::{
+    PutOptions, PutReport, Source, default_jobs, default_manifest_path, read_patterns, stores_xattrs_by_default,
+};
 use crate::human;
 use crate::id::DEFAULT_COPIES;
 use crate::pipeline::Level;
@@ -63,6 +65,28 @@ with_colony_options! {
         /// store standard input even if it is empty, which otherwise is an error
         #[argh(switch)]
         allow_empty: bool,
+        /// leave out what matches this pattern when a directory is stored; may be repeated. A pattern without / matches
+        /// names at any depth, one that begins with / is relative to the stored directory, one that ends with /
+        /// matches directories only; ** matches any number of directories
+        #[argh(option, arg_name = "glob", from_str_fn(values::text))]
+        exclude: Vec<String>,
+        /// leave out what matches the patterns in this file, one a line; lines that begin with # are comments; may be
+        /// repeated
+        #[argh(option, arg_name = "file", from_str_fn(values::path_or_dash))]
+        exclude_from: Vec<PathBuf>,
+        /// leave out the contents of directories that a CACHEDIR.TAG marks as caches, except the tag
+        #[argh(switch)]
+        exclude_caches: bool,
+        /// store directories on which another file system is mounted as empty ones
+        #[argh(switch)]
+        one_file_system: bool,
+        /// store extended attributes, access control lists and capabilities of the files in a directory (default for
+        /// root)
+        #[argh(switch)]
+        xattrs: bool,
+        /// fail if anything cannot be stored as it is, before the first byte is stored where that is known
+        #[argh(switch)]
+        strict: bool,
         /// print the result as JSON
         #[argh(switch)]
         json: bool,
@@ -98,6 +122,20 @@ pub fn put() -> ExitCode {
     with_omissions(printed, report.omissions)
 }
 
+impl Args {
+    /// An option that was given and has no meaning for a single file.
+    fn directory_option(&self) -> Option<&'static str> {
+        let options = [
+            (!self.exclude.is_empty(), "--exclude"),
+            (!self.exclude_from.is_empty(), "--exclude-from"),
+            (self.exclude_caches, "--exclude-caches"),
+            (self.one_file_system, "--one-file-system"),
+            (self.xattrs, "--xattrs"),
+        ];
+        options.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+}
+
 struct Done {
     report: PutReport,
     manifest: PathBuf,
@@ -117,6 +155,15 @@ fn run(args: &Args) -> Result<Done, CommandError> {
         Some(path) => path.clone(),
         None => default_manifest_path(&source).ok_or(ArgumentError::UnnamedSource)?,
     };
+    let mut exclude = args.exclude.clone();
+    for path in &args.exclude_from {
+        exclude.extend(read_patterns(path)?);
+    }
+    if !matches!(source, Source::Directory(_))
+        && let Some(option) = args.directory_option()
+    {
+        return Err(ArgumentError::NotADirectory { option }.into());
+    }
     let options = PutOptions {
         copies,
         min_copies: args.min_copies.or(config.min_copies.map(|min| min.min(copies))),
@@ -124,6 +171,11 @@ fn run(args: &Args) -> Result<Done, CommandError> {
         jobs: args.jobs,
         allow_empty: args.allow_empty,
         force: args.force,
+        exclude,
+        exclude_caches: args.exclude_caches,
+        one_file_system: args.one_file_system,
+        xattrs: args.xattrs || stores_xattrs_by_default(),
+        strict: args.strict,
         scope: args.scope(&config)?,
     };
     let bar = Bar::new(NAME, Unit::StoredBytes, args.quiet);
@@ -157,6 +209,9 @@ fn key_reminder(manifest: &Path) -> String {
 }
 
 fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {
+    let omitted = report.omitted.iter().map(
+        |omission| serde_json::json!({"path": omission.path.to_string_lossy(), "reason": omission.reason.to_string()}),
+    );
     serde_json::json!({
         "manifest": manifest.display().to_string(),
         "size": report.size,
@@ -170,5 +225,6 @@ fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {
         "cells": report.cells,
         "requests": report.requests,
         "omissions": report.omissions,
+        "omitted": omitted.collect::<Vec<_>>(),
     })
 }

@@ -61,6 +61,12 @@ pub enum ClientError {
         /// The source.
         path: PathBuf,
     },
+    /// Files could not be stored, or not as they were, and all had to be. There is no manifest.
+    #[error("{}, and no manifest was written", human::count(*count, "omission"))]
+    Omissions {
+        /// How many. Each was reported to the progress.
+        count: usize,
+    },
     /// The manifest is not usable.
     #[error("{}: {source}", path.display())]
     Manifest {
@@ -270,6 +276,7 @@ impl ClientError {
             | Self::DrainCancelled { .. }
             | Self::ScrubInterrupted { .. }
             | Self::ScrubLost { .. }
+            | Self::Omissions { .. }
             | Self::Stopped
             | Self::StoppedDrainWait { .. }
             | Self::StoppedScrubWait

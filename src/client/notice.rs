@@ -6,6 +6,7 @@ use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
 use crate::client::discover::colony::{self, CellName};
 use crate::client::put::availability::cells_accepting;
+use crate::client::put::omission::Omission;
 use crate::human;
 use crate::net::client::CallError;
 
@@ -34,6 +35,11 @@ pub enum Notice {
     PutResumed {
         /// Chunks that are in the colony already.
         chunks: usize,
+    },
+    /// Something cannot be stored, or not as it was.
+    Omitted {
+        /// What, and why.
+        omission: Omission,
     },
     /// There are fewer cells than copies wanted.
     FewerCopies {
@@ -64,7 +70,10 @@ impl Notice {
     /// Must the user see this even if only warnings are shown? The result is less than was asked for, or needs action.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::FewerCopies { .. } | Self::UnresponsiveCells { .. } | Self::DrainStuck { .. } => true,
+            Self::Omitted { .. }
+            | Self::FewerCopies { .. }
+            | Self::UnresponsiveCells { .. }
+            | Self::DrainStuck { .. } => true,
             Self::BadCopy { .. }
             | Self::CellSkipped { .. }
             | Self::CopiesUnverified { .. }
@@ -88,6 +97,7 @@ impl fmt::Display for Notice {
             Self::PutResumed { chunks } => {
                 write!(f, "resuming: {} already in the colony", human::count(*chunks, "chunk"))
             }
+            Self::Omitted { omission } => write!(f, "{omission}"),
             Self::FewerCopies { accepting, wanted } => write!(
                 f,
                 "only {}: each chunk gets {} instead of {wanted}",

@@ -51,6 +51,22 @@ pub enum UsageError {
         /// The journal.
         path: PathBuf,
     },
+    /// A pattern of what to leave out is not valid.
+    #[error("invalid pattern {pattern:?}: {reason}")]
+    InvalidPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of patterns is not usable.
+    #[error("{} is not a file of patterns: it must be UTF-8 text of at most {limit} bytes", path.display())]
+    PatternFile {
+        /// The file.
+        path: PathBuf,
+        /// The maximum size in bytes.
+        limit: u64,
+    },
     /// The source has more blocks than this machine can count.
     #[error("the source is too large for this machine")]
     SourceTooLarge,

@@ -94,6 +94,11 @@ fn put(
         level: Level::default(),
         jobs: default_jobs(),
         force: false,
+        exclude: Vec::new(),
+        exclude_caches: false,
+        one_file_system: false,
+        xattrs: false,
+        strict: false,
         scope: colony.scope(),
     };
     let report = crate::client::put(&Source::File(path.to_owned()), &manifest, &options, progress, scene.stop)?;

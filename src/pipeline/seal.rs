@@ -89,6 +89,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The 32 bytes of the key, to derive other keys from.
+    pub(super) fn secret(&self) -> [[u8; AES_BYTES]; 2] {
+        [self.mac, self.cipher]
+    }
+}
+
 impl FromStr for Key {
     type Err = MalformedKey;
 

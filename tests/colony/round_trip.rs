@@ -36,7 +36,8 @@ fn a_put_stores_five_good_copies_and_a_get_restores_them() {
     assert_eq!(fs::metadata(&stored.manifest).unwrap().permissions().mode() & 0o7777, 0o600);
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-    assert_eq!(keys(&stored.json), named(&["version", "key", "size", "chunk_size", "copies", "chunks"]));
+    let expected = ["version", "key", "size", "chunk_size", "copies", "mode", "mtime_ns", "chunks"];
+    assert_eq!(keys(&stored.json), named(&expected));
     assert!(stored.json["chunks"].as_array().unwrap().iter().all(|chunk| keys(chunk) == named(&["index", "id"])));
     assert_eq!(stored.json["size"], bytes.len());
     let text = fs::read_to_string(&stored.manifest).unwrap();

@@ -1,9 +1,13 @@
 //! The journal of a put: `NAME.manifest.part`, readable only by its user, since it holds the key.
 //!
 //! ```text
-//! {"version":1,"key":"…","source":{"size":…,"modified_ns":…}}     the first line
+//! {"version":1,"key":"…","source":{"size":…,"modified_ns":…}}     the first line of a file's
+//! {"version":1,"key":"…","source":"directory"}                    the first line of a directory's
 //! {"index":0,"id":"…"}                                            for each block, before its first copy is sent
+//! {"index":0,"id":"…","hash":"…"}                                 the same in a directory
 //! ```
+//!
+//! A directory may change between two puts. So its blocks are recognized one by one, by a keyed hash of their content.
 //!
 //! A line states the id under which a block was sealed, not that its copies are stored: that, the cells are asked. So a
 //! put can continue from whatever is in the colony, wherever it was interrupted. An incomplete line is ignored.
@@ -20,7 +24,7 @@ use crate::client::paths::with_suffix;
 use crate::client::put::fingerprint::Fingerprint;
 use crate::client::usage_error::UsageError;
 use crate::id::ChunkId;
-use crate::pipeline::Key;
+use crate::pipeline::{BlockHash, Key};
 
 const VERSION: u32 = 1;
 /// How far the index of a block can be ahead of the number of blocks in the journal. Sealers finish out of order, but
@@ -31,13 +35,39 @@ const MAX_INDEX_GAP: usize = 256;
 struct Header {
     version: u32,
     key: String,
-    source: Fingerprint,
+    source: JournalSource,
+}
+
+/// What a journal states about the source of its put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(in crate::client) enum JournalSource {
+    /// A file. Its blocks are those of the interrupted put if it is unchanged.
+    File(Fingerprint),
+    /// A directory. Each of its blocks has a hash.
+    Directory(DirectoryMark),
+}
+
+/// How a journal marks a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::client) enum DirectoryMark {
+    Directory,
+}
+
+impl JournalSource {
+    pub(in crate::client) fn directory() -> Self {
+        Self::Directory(DirectoryMark::Directory)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 struct SealedBlock {
     index: usize,
     id: ChunkId,
+    /// The hash of the block, in a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
 }
 
 /// An open journal. It is locked, so that two puts of one file do not mix.
@@ -51,6 +81,8 @@ pub(in crate::client) struct InterruptedPut {
     pub(in crate::client) key: Key,
     /// Chunk ids by the position of their block.
     pub(in crate::client) ids: BTreeMap<usize, ChunkId>,
+    /// For a directory, the hashes of the blocks.
+    pub(in crate::client) hashes: Option<BTreeMap<usize, BlockHash>>,
 }
 
 /// The path of the journal of this manifest.
@@ -63,7 +95,7 @@ impl Journal {
     /// one.
     pub(in crate::client) fn open(
         manifest: &Path,
-        source: &Fingerprint,
+        source: &JournalSource,
     ) -> Result<(Self, Option<InterruptedPut>), ClientError> {
         let path = journal_path(manifest);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
@@ -87,7 +119,7 @@ impl Journal {
         Ok((journal, interrupted))
     }
 
-    fn read(&mut self, source: &Fingerprint) -> Result<Option<InterruptedPut>, ClientError> {
+    fn read(&mut self, source: &JournalSource) -> Result<Option<InterruptedPut>, ClientError> {
         let mut lines = BufReader::new(&mut self.file).lines();
         let Some(header) = lines.next() else { return Ok(None) };
         let header = header.map_err(ClientError::file(FileAction::Read, &self.path))?;
@@ -99,22 +131,28 @@ impl Journal {
             return Ok(None);
         }
         let Ok(key) = header.key.parse() else { return Ok(None) };
-        let mut ids = BTreeMap::new();
+        let (mut ids, mut hashes) = (BTreeMap::new(), BTreeMap::new());
         for line in lines {
             let line = line.map_err(ClientError::file(FileAction::Read, &self.path))?;
-            if let Ok(SealedBlock { index, id }) = serde_json::from_str(&line) {
+            if let Ok(SealedBlock { index, id, hash }) = serde_json::from_str(&line) {
                 ids.insert(index, id);
+                // The hash is that of the last line, or none.
+                match hash.and_then(|hash| hash.parse().ok()) {
+                    Some(hash) => hashes.insert(index, hash),
+                    None => hashes.remove(&index),
+                };
             }
         }
         // Blocks are sealed nearly in order. An index far beyond all others is not from a put.
         let end = ids.len() + MAX_INDEX_GAP;
         ids.retain(|&index, _| index < end);
-        Ok(Some(InterruptedPut { key, ids }))
+        let hashes = matches!(source, JournalSource::Directory(_)).then_some(hashes);
+        Ok(Some(InterruptedPut { key, ids, hashes }))
     }
 
     /// Empties the journal and starts it for a new put.
-    pub(in crate::client) fn start(&mut self, key: &Key, source: &Fingerprint) -> Result<(), ClientError> {
-        let header = Header { version: VERSION, key: key.to_text(), source: source.clone() };
+    pub(in crate::client) fn start(&mut self, key: &Key, source: &JournalSource) -> Result<(), ClientError> {
+        let header = Header { version: VERSION, key: key.to_text(), source: *source };
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         let written = emptied.and_then(|_| self.file.write_all(json_line(&header).as_bytes()));
         written.map_err(ClientError::file(FileAction::Write, &self.path))
@@ -127,9 +165,16 @@ impl Journal {
         written.map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
-    /// Records the id under which a block was sealed. Must be called before the first copy is sent.
-    pub(in crate::client) fn record(&mut self, index: usize, id: ChunkId) -> Result<(), ClientError> {
-        let line = json_line(&SealedBlock { index, id });
+    /// Records the id under which a block was sealed, and in a directory its hash. Must be called before the first copy
+    /// is sent.
+    pub(in crate::client) fn record(
+        &mut self,
+        index: usize,
+        id: ChunkId,
+        hash: Option<BlockHash>,
+    ) -> Result<(), ClientError> {
+        let hash = hash.map(|hash| hash.to_string());
+        let line = json_line(&SealedBlock { index, id, hash });
         self.file.write_all(line.as_bytes()).map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
@@ -146,18 +191,18 @@ fn json_line(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::put::source::Source;
 
     struct Fixture {
         dir: tempfile::TempDir,
-        source: Fingerprint,
+        source: JournalSource,
     }
 
     impl Fixture {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("f"), b"x").unwrap();
-            let source = Source::named(&dir.path().join("f")).unwrap().fingerprint().unwrap().unwrap();
+            let metadata = fs::metadata(dir.path().join("f")).unwrap();
+            let source = JournalSource::File(Fingerprint::of_file(&metadata));
             Self { dir, source }
         }
 
@@ -174,9 +219,9 @@ mod tests {
         assert!(interrupted.is_none());
         journal.start(&key, &fixture.source).unwrap();
         let ids = [ChunkId::of(b"0"), ChunkId::of(b"1"), ChunkId::of(b"again")];
-        journal.record(0, ids[0]).unwrap();
-        journal.record(1, ids[1]).unwrap();
-        journal.record(0, ids[2]).unwrap();
+        journal.record(0, ids[0], None).unwrap();
+        journal.record(1, ids[1], None).unwrap();
+        journal.record(0, ids[2], None).unwrap();
         journal.file.write_all(br#"{"index":2,"id":"00"#).unwrap();
         drop(journal);
         let (mut journal, interrupted) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
@@ -185,8 +230,8 @@ mod tests {
         assert_eq!(interrupted.ids, BTreeMap::from([(0, ids[2]), (1, ids[1])]), "a later line replaces an earlier one");
 
         journal.resume().unwrap();
-        journal.record(1_000_000_000_000, ids[1]).unwrap();
-        journal.record(3, ids[1]).unwrap();
+        journal.record(1_000_000_000_000, ids[1], None).unwrap();
+        journal.record(3, ids[1], None).unwrap();
         drop(journal);
         let (_, interrupted) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
         assert_eq!(interrupted.unwrap().ids, BTreeMap::from([(0, ids[2]), (1, ids[1]), (3, ids[1])]));
@@ -198,9 +243,44 @@ mod tests {
         let (mut journal, _) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
         journal.start(&Key::generate(), &fixture.source).unwrap();
         drop(journal);
-        let mut other = fixture.source.clone();
+        let JournalSource::File(mut other) = fixture.source else { panic!("not a file") };
         other.size = 2;
-        assert!(Journal::open(&fixture.manifest(), &other).unwrap().1.is_none());
+        for other in [JournalSource::File(other), JournalSource::directory()] {
+            assert!(Journal::open(&fixture.manifest(), &other).unwrap().1.is_none());
+        }
+    }
+
+    #[test]
+    fn the_journal_of_a_directory_has_the_hash_of_each_block() {
+        let (fixture, source) = (Fixture::new(), JournalSource::directory());
+        let (mut journal, _) = Journal::open(&fixture.manifest(), &source).unwrap();
+        let key = Key::generate();
+        journal.start(&key, &source).unwrap();
+        let (id, hash) = (ChunkId::of(b"chunk"), BlockHash::of(b"block", &key));
+        for index in 0..3 {
+            journal.record(index, id, Some(hash)).unwrap();
+        }
+        // A line without a hash, as an earlier version writes it.
+        journal.record(1, id, None).unwrap();
+        drop(journal);
+        let (_, interrupted) = Journal::open(&fixture.manifest(), &source).unwrap();
+        let interrupted = interrupted.unwrap();
+        assert_eq!(interrupted.hashes, Some(BTreeMap::from([(0, hash), (2, hash)])));
+        assert_eq!(interrupted.ids.len(), 3);
+    }
+
+    /// Earlier versions recorded a directory by the metadata of its entries, and its stream had another form.
+    #[test]
+    fn the_journal_of_a_directory_of_an_earlier_version_is_not_resumed() {
+        let fixture = Fixture::new();
+        let JournalSource::File(file) = fixture.source else { panic!("not a file") };
+        let mut source = serde_json::to_value(file).unwrap();
+        source["entries"] = serde_json::to_value(ChunkId::of(b"entries")).unwrap();
+        let header = serde_json::json!({"version": 1, "key": Key::generate().to_text(), "source": source});
+        fs::write(journal_path(&fixture.manifest()), format!("{header}\n")).unwrap();
+        for source in [fixture.source, JournalSource::directory()] {
+            assert!(Journal::open(&fixture.manifest(), &source).unwrap().1.is_none());
+        }
     }
 
     #[test]

@@ -1,25 +1,31 @@
 //! Putting a file into the colony.
 //!
 //! ```text
-//!  Source ─▶ blocks ─▶ seal ─▶ Journal ─▶ Placer: which cells ─▶ SendWindow: how many at once ─▶ send
+//!  Input ─▶ blocks ─▶ seal ─▶ Journal ─▶ Placer: which cells ─▶ SendWindow: how many at once ─▶ send
 //!                                                                                                  │
 //!           manifest ◀─ FinishedBlocks ◀─ the chunk has its copies ◀───────────────────────────────┘
 //! ```
 //!
-//! [`upload_pipeline`] has the threads, [`session`] the loop that decides, and [`placer`] its rules.
+//! [`input`] reads a file, a directory ([`tree`]) or standard input. [`upload_pipeline`] has the threads, [`session`] the
+//! loop that decides, and [`placer`] its rules. What cannot be stored as it is becomes an [`omission`], and the put goes
+//! on.
 
 pub(super) mod availability;
-mod directory;
+mod block_writer;
 mod fingerprint;
 mod finished_blocks;
+mod input;
 mod journal;
 pub(super) mod manifest_path;
+pub(super) mod omission;
 pub(super) mod options;
 pub(super) mod placer;
 mod resume;
 mod send_window;
 mod session;
+mod single_file;
 pub(super) mod source;
+pub(super) mod tree;
 mod upload_pipeline;
 
 use std::path::Path;
@@ -28,8 +34,9 @@ use crate::client::discover::find_cells::find_cells;
 use crate::client::error::ClientError;
 use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
-use crate::client::put::fingerprint::Fingerprint;
-use crate::client::put::journal::{Journal, journal_path};
+use crate::client::put::input::Input;
+use crate::client::put::journal::{Journal, JournalSource, journal_path};
+use crate::client::put::omission::Omissions;
 use crate::client::put::options::{PutOptions, PutReport};
 use crate::client::put::placer::Placer;
 use crate::client::put::send_window::senders;
@@ -47,9 +54,8 @@ pub fn put(
     stop: &StopSignal,
 ) -> Result<PutReport, ClientError> {
     manifest_path::check(source, manifest, options.force)?;
-    let fingerprint = source.fingerprint()?;
-    let is_file = matches!(source, Source::File(_));
-    progress.total(fingerprint.as_ref().filter(|_| is_file).map(|fingerprint| fingerprint.size));
+    let input = Input::new(source, options)?;
+    let omissions = plan(&input, options, progress, stop)?;
 
     let senders = senders(options.copies);
     let http = Http::new(Timeouts::STORE, senders, 4 * senders);
@@ -60,20 +66,35 @@ pub fn put(
     let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
     check_availability(&placer, options, progress)?;
 
-    let mut session = PutSession::new(http, placer, options, progress);
-    let key = open_journal(&mut session, fingerprint.as_ref(), manifest, options.force)?;
+    let mut session = PutSession::new(http, placer, options, progress, omissions);
+    let key = open_journal(&mut session, input.journal_source(), manifest, options.force)?;
     let has_journal = session.has_journal();
     let size = session
-        .run(source, &key, stop)
+        .run(&input, &key, stop)
         .map_err(|error| if has_journal { resumable(error, manifest) } else { error })?;
-    if size == 0 && fingerprint.is_none() && !options.allow_empty {
+    if size == 0 && input.journal_source().is_none() && !options.allow_empty {
         return Err(ClientError::EmptyPipe { path: source.path().to_owned() });
     }
-    let is_resized = |fingerprint: &Fingerprint| is_file && fingerprint.size != size;
-    if source.fingerprint()? != fingerprint || fingerprint.as_ref().is_some_and(is_resized) {
-        return Err(ClientError::SourceChanged { path: source.path().to_owned() });
+    session.finish(&input, key, size, manifest)
+}
+
+/// Finds out how much there is to store, and what cannot be stored, before the first byte is sent.
+fn plan(
+    input: &Input,
+    options: &PutOptions,
+    progress: &dyn Progress,
+    stop: &StopSignal,
+) -> Result<Omissions, ClientError> {
+    let mut omissions = Omissions::default();
+    let size = input.plan(stop, &mut |omission| {
+        progress.notice(&Notice::Omitted { omission: omission.clone() });
+        omissions.add(omission);
+    })?;
+    progress.total(size);
+    match omissions.count {
+        count if count > 0 && options.strict => Err(ClientError::Omissions { count }),
+        _ => Ok(omissions),
     }
-    session.finish(source, key, size, manifest)
 }
 
 /// Fails if too few cells accept chunks, and warns if there are fewer than copies wanted.
@@ -92,16 +113,16 @@ fn check_availability(placer: &Placer, options: &PutOptions, progress: &dyn Prog
 /// chunks.
 fn open_journal(
     session: &mut PutSession<'_>,
-    fingerprint: Option<&Fingerprint>,
+    source: Option<JournalSource>,
     manifest: &Path,
     force: bool,
 ) -> Result<Key, ClientError> {
     let check_overwrite = |key| manifest_path::check_overwrite(manifest, force, key);
-    let Some(fingerprint) = fingerprint else {
+    let Some(source) = source else {
         check_overwrite(None)?;
         return Ok(Key::generate());
     };
-    let (mut journal, interrupted) = Journal::open(manifest, fingerprint)?;
+    let (mut journal, interrupted) = Journal::open(manifest, &source)?;
     let key = match interrupted {
         Some(interrupted) if check_overwrite(Some(&interrupted.key)).is_ok() => {
             session.resume(&interrupted);
@@ -112,7 +133,7 @@ fn open_journal(
             // If this fails, the journal stays as it is, for the put that it is of.
             check_overwrite(None)?;
             let key = Key::generate();
-            journal.start(&key, fingerprint)?;
+            journal.start(&key, &source)?;
             key
         }
     };
@@ -125,6 +146,7 @@ fn resumable(cause: ClientError, manifest: &Path) -> ClientError {
     match cause {
         ClientError::Stopped
         | ClientError::WorkerPanicked
+        | ClientError::Omissions { .. }
         | ClientError::TooFewCells { .. }
         | ClientError::TooFewCopies { .. }
         | ClientError::NoCells { .. } => {

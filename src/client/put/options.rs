@@ -1,6 +1,7 @@
 //! The options of a put, and its result.
 
 use crate::client::discover::colony::ColonyScope;
+use crate::client::put::omission::Omission;
 use crate::pipeline::Level;
 
 /// Options of a put.
@@ -19,8 +20,30 @@ pub struct PutOptions {
     pub allow_empty: bool,
     /// Overwrite a manifest.
     pub force: bool,
+    /// Patterns of what is left out of a directory. A file is stored whatever they are.
+    pub exclude: Vec<String>,
+    /// Leave out the contents of directories that a `CACHEDIR.TAG` marks as caches.
+    pub exclude_caches: bool,
+    /// Store directories on which another file system is mounted as empty ones.
+    pub one_file_system: bool,
+    /// Store extended attributes and access control lists.
+    pub xattrs: bool,
+    /// Fail if anything cannot be stored as it is.
+    pub strict: bool,
     /// Where to search for cells.
     pub scope: ColonyScope,
+}
+
+/// Are extended attributes stored by default? For root, who can restore all of them.
+pub fn stores_xattrs_by_default() -> bool {
+    #[cfg(unix)]
+    {
+        rustix::process::geteuid().is_root()
+    }
+    #[cfg(not(unix))]
+    {
+        false
+    }
 }
 
 /// The result of a put.
@@ -46,6 +69,8 @@ pub struct PutReport {
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
-    /// What could not be stored, or not as it was. Each was reported to the progress.
+    /// The number of files that could not be stored, or not as they were. Each was reported to the progress.
     pub omissions: usize,
+    /// The first of these, at most 1,000.
+    pub omitted: Vec<Omission>,
 }

@@ -19,16 +19,18 @@ use crate::client::manifest_file;
 use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::put::finished_blocks::FinishedBlocks;
+use crate::client::put::input::Input;
 use crate::client::put::journal::{InterruptedPut, Journal};
+use crate::client::put::omission::Omissions;
 use crate::client::put::options::{PutOptions, PutReport};
 use crate::client::put::placer::{ChunkCopies, Failure, NextStep, Placer};
 use crate::client::put::resume::{StoredChunk, fetch_stored_chunk, find_stored_chunks};
 use crate::client::put::send_window::{SendWindow, senders};
-use crate::client::put::source::{Source, SourceLength};
+use crate::client::put::source::SourceLength;
 use crate::client::put::upload_pipeline::{Event, SendJob, UploadInput, UploadPipeline};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{CallError, Http, PutHints};
-use crate::pipeline::{Key, Manifest, SealedChunk};
+use crate::pipeline::{BlockHash, Key, Manifest, SealedChunk};
 
 /// When no cell is left for a chunk, cells are searched for again up to this many times in a row.
 const MAX_SEARCHES: u32 = 4;
@@ -47,6 +49,13 @@ struct ChunkInProgress {
     has_permit: bool,
 }
 
+/// A chunk of an interrupted put, with its copies.
+struct KeptChunk {
+    id: ChunkId,
+    hash: BlockHash,
+    copies: usize,
+}
+
 /// The state of one put.
 pub(in crate::client) struct PutSession<'a> {
     http: Http,
@@ -58,10 +67,13 @@ pub(in crate::client) struct PutSession<'a> {
     in_progress: BTreeMap<usize, ChunkInProgress>,
     /// Chunks of an interrupted put that lack copies.
     incomplete: VecDeque<StoredChunk>,
+    /// Chunks of an interrupted put that are used only if their blocks are still the same.
+    kept: BTreeMap<usize, KeptChunk>,
     /// Chunks for which no cell is left.
     stuck: BTreeSet<usize>,
     window: SendWindow,
     report: PutReport,
+    omissions: Omissions,
 }
 
 impl<'a> PutSession<'a> {
@@ -70,6 +82,7 @@ impl<'a> PutSession<'a> {
         placer: Placer,
         options: &'a PutOptions,
         progress: &'a dyn Progress,
+        omissions: Omissions,
     ) -> Self {
         Self {
             http,
@@ -80,9 +93,11 @@ impl<'a> PutSession<'a> {
             finished: FinishedBlocks::default(),
             in_progress: BTreeMap::new(),
             incomplete: VecDeque::new(),
+            kept: BTreeMap::new(),
             stuck: BTreeSet::new(),
             window: SendWindow::new(options.copies),
             report: PutReport::default(),
+            omissions,
         }
     }
 
@@ -95,9 +110,21 @@ impl<'a> PutSession<'a> {
         self.journal.is_some()
     }
 
-    /// Takes over the chunks of an interrupted put that the colony holds.
+    /// Takes over the chunks of an interrupted put that the colony holds. If their blocks were hashed, a chunk is used
+    /// once its block turns out to be the same, and chunks that lack copies are not used: their blocks are sealed again.
     pub(in crate::client) fn resume(&mut self, interrupted: &InterruptedPut) {
         let stored = find_stored_chunks(&self.http, &self.placer, self.options.copies, &interrupted.ids);
+        if let Some(hashes) = &interrupted.hashes {
+            for StoredChunk { index, id, holders } in stored.complete {
+                if let Some(&hash) = hashes.get(&index) {
+                    self.kept.insert(index, KeptChunk { id, hash, copies: holders.len() });
+                }
+            }
+            if !self.kept.is_empty() {
+                self.progress.notice(&Notice::PutResumed { chunks: self.kept.len() });
+            }
+            return;
+        }
         self.report.resumed_chunks = stored.complete.len() + stored.incomplete.len();
         for StoredChunk { index, id, holders } in stored.complete {
             self.finished.insert(index, id, holders.len());
@@ -108,14 +135,16 @@ impl<'a> PutSession<'a> {
         }
     }
 
-    /// Stores the source. Returns its size. It takes more than one pass only if chunks of an interrupted put turn out
-    /// to be unreadable: their blocks are sealed again in the next pass.
-    pub(in crate::client) fn run(&mut self, source: &Source, key: &Key, stop: &StopSignal) -> Result<u64, ClientError> {
+    /// Stores the source. Returns its size. It takes more than one pass only if chunks of an interrupted put of a file
+    /// turn out to be unreadable: their blocks are sealed again in the next pass.
+    pub(in crate::client) fn run(&mut self, source: &Input, key: &Key, stop: &StopSignal) -> Result<u64, ClientError> {
         self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {
             let incomplete = self.incomplete.iter().map(|chunk| chunk.index);
             let input = UploadInput {
-                source: source.clone(),
+                input: source.clone(),
+                kept: self.kept.iter().map(|(&index, chunk)| (index, chunk.hash)).collect(),
+                hashes_blocks: matches!(source, Input::Tree(_)),
                 skip: self.finished.indices().chain(incomplete).collect(),
                 key: key.clone(),
                 level: self.options.level,
@@ -123,7 +152,7 @@ impl<'a> PutSession<'a> {
                 senders: senders(self.options.copies),
             };
             let length = self.pass(&UploadPipeline::start(input, &self.http), stop)?;
-            // The journal of this source names no block beyond its end, unless somebody edited it.
+            // The journal of this file names no block beyond its end, unless somebody edited it.
             self.finished.truncate(length.blocks);
             if self.finished.count() == length.blocks {
                 return Ok(length.bytes);
@@ -166,9 +195,9 @@ impl<'a> PutSession<'a> {
                 return Ok(length);
             }
             match pipeline.next_event() {
-                Ok(Event::Sealed { index, plain_bytes, chunk }) => {
+                Ok(Event::Sealed { index, plain_bytes, chunk, hash }) => {
                     if let Some(journal) = &mut self.journal {
-                        journal.record(index, chunk.id)?;
+                        journal.record(index, chunk.id, hash)?;
                     }
                     self.report.sealed_bytes += chunk.bytes.len() as u64;
                     let copies = ChunkCopies::default();
@@ -181,6 +210,20 @@ impl<'a> PutSession<'a> {
                     self.window.send(pipeline);
                     self.record_upload(index, cell, result);
                     self.advance(index, pipeline);
+                }
+                Ok(Event::Kept { index, plain_bytes }) => {
+                    if let Some(KeptChunk { id, copies, .. }) = self.kept.remove(&index) {
+                        self.finished.insert(index, id, copies);
+                        self.report.resumed_chunks += 1;
+                        self.progress.advance(plain_bytes, 0);
+                    }
+                }
+                Ok(Event::Omitted(omission)) => {
+                    self.progress.notice(&Notice::Omitted { omission: omission.clone() });
+                    self.omissions.add(omission);
+                    if self.options.strict {
+                        return Err(ClientError::Omissions { count: self.omissions.count });
+                    }
                 }
                 Ok(Event::SourceEnded(length)) => end = Some(length),
                 Ok(Event::Failed(error)) => return Err(error),
@@ -280,7 +323,7 @@ impl<'a> PutSession<'a> {
     /// Writes the manifest, and only then removes the journal.
     pub(in crate::client) fn finish(
         mut self,
-        source: &Source,
+        source: &Input,
         key: Key,
         size: u64,
         path: &Path,
@@ -293,6 +336,8 @@ impl<'a> PutSession<'a> {
         self.report.short_chunks = self.finished.count_with_fewer_than(copies);
         self.report.cells = self.placer.responding();
         self.report.requests = self.http.requests();
+        self.report.omissions = self.omissions.count;
+        self.report.omitted = self.omissions.first;
         let manifest = Manifest { key, size: Some(size), copies, content: source.content(), chunks };
         manifest_file::write(&manifest, path, self.options.force)?;
         if let Some(journal) = self.journal {

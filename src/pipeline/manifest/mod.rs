@@ -48,9 +48,22 @@
 //! {"index":1,"id":"e3b0c442…"}
 //! ```
 //!
-//! The first line has the key, and what identifies the source file: its size in bytes, its time of modification in
-//! nanoseconds since 1970, and for a directory `entries`, a SHA-256 over the metadata of its entries. Each other line
-//! is written before the first copy of its chunk is sent, and replaces earlier lines for the same `index`.
+//! The first line has the key, and what identifies the source file: its size in bytes and its time of modification in
+//! nanoseconds since 1970. Each other line is written before the first copy of its chunk is sent, and replaces earlier
+//! lines for the same `index`. A resumed put of the same file does not read the blocks whose chunks are stored.
+//!
+//! A directory may change between two puts. So its blocks are recognized by their content:
+//!
+//! ```text
+//! {"version":1,"key":"<as in the manifest>","source":"directory"}
+//! {"index":0,"id":"ba7816bf…","hash":"9f86d081…"}
+//! ```
+//!
+//! `hash` has 32 hexadecimal digits: the first 16 bytes of the HMAC-SHA256 of the block. Its key is the HMAC-SHA256 of
+//! the five bytes `block` under the 32 bytes of `key`. A resumed put reads the directory anew; a block with the same
+//! hash as before keeps its chunk if that has all its copies, and every other block is sealed again. Earlier versions
+//! identified a directory by `entries`, a hash of the metadata of its entries, and wrote another stream; such a put
+//! starts anew.
 //!
 //! Empty and truncated lines are ignored. The journal does not record which copies were stored; a resumed put asks the
 //! cells. The journal is removed once the manifest is complete. Its code is `client/put/journal.rs`.

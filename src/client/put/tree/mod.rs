@@ -1,0 +1,191 @@
+//! A directory as a source: what is in it, and its stream.
+//!
+//! ```text
+//!  Walk: what is there, without what is excluded ─▶ Scanner: metadata ─▶ header ─▶ data ─▶ blocks
+//! ```
+//!
+//! A directory is read twice. [`Tree::plan`] reads no content: it finds the length of the stream, and what cannot be
+//! stored, before the first byte is sent. [`Tree::pack`] reads everything anew, so it stores what is there then. While it
+//! does, files may change: an entry keeps the length that its header states, and what is not as it was is reported. So
+//! the stream is a whole archive whatever happens.
+
+mod attributes;
+mod data;
+pub(in crate::client) mod exclude;
+mod open;
+mod owners;
+mod scan;
+mod sparse;
+mod stat;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::archive;
+use crate::client::error::{ClientError, FileAction};
+use crate::client::progress::StopSignal;
+use crate::client::put::block_writer::{BlockWriter, Ended};
+use crate::client::put::omission::{Omission, OmissionReason, SystemError};
+use crate::client::put::options::PutOptions;
+use crate::client::put::source::SourceLength;
+use crate::client::put::tree::data::{copy, read_at};
+use crate::client::put::tree::exclude::Patterns;
+use crate::client::put::tree::scan::{Data, Purpose, Scanner};
+use crate::client::put::tree::stat::Stat;
+use crate::client::put::tree::walk::Walk;
+use crate::client::usage_error::UsageError;
+use crate::pipeline::Block;
+use crate::sync::lock;
+
+/// A directory that is stored, with what is left out of it.
+pub(in crate::client) struct Tree {
+    root: PathBuf,
+    patterns: Patterns,
+    exclude_caches: bool,
+    one_file_system: bool,
+    xattrs: bool,
+    named: Named,
+}
+
+impl Tree {
+    pub(in crate::client) fn new(root: &Path, options: &PutOptions) -> Result<Self, UsageError> {
+        Ok(Self {
+            root: root.to_owned(),
+            patterns: Patterns::new(&options.exclude)?,
+            exclude_caches: options.exclude_caches,
+            one_file_system: options.one_file_system,
+            xattrs: options.xattrs,
+            named: Named::default(),
+        })
+    }
+
+    /// Finds out how long the stream will be in bytes if nothing changes, and what will be missing in it.
+    pub(in crate::client) fn plan(
+        &self,
+        stop: &StopSignal,
+        report: &mut dyn FnMut(Omission),
+    ) -> Result<u64, ClientError> {
+        let mut bytes = archive::END.len() as u64;
+        let mut scanner = Scanner::new(self, Purpose::Plan);
+        for found in Walk::new(self) {
+            if stop.is_set() {
+                return Err(ClientError::Stopped);
+            }
+            let (entry, path) = match found {
+                Ok(found) => (scanner.scan(&found), found.path),
+                Err(Omission { path, reason }) => (Err(reason), path),
+            };
+            let (length, reason) = match entry {
+                Ok(entry) => (Some(entry.stream_bytes()), entry.omission),
+                Err(reason) => (None, Some(reason)),
+            };
+            if let Some(reason) = reason {
+                self.name(Omission { path, reason }, report)?;
+            }
+            bytes += length.unwrap_or_default();
+        }
+        Ok(bytes)
+    }
+
+    /// Passes the blocks of the stream to `take`, in order, until `take` returns false. Returns the length of the
+    /// stream; `None` if `take` ended it.
+    pub(in crate::client) fn pack(
+        &self,
+        take: &mut dyn FnMut(Block) -> bool,
+        report: &mut dyn FnMut(Omission),
+    ) -> Result<Option<SourceLength>, ClientError> {
+        let mut out = BlockWriter::new(take);
+        let mut scanner = Scanner::new(self, Purpose::Pack);
+        for found in Walk::new(self) {
+            let found = match found {
+                Ok(found) => found,
+                Err(omission) => {
+                    self.name(omission, report)?;
+                    continue;
+                }
+            };
+            let written = match scanner.scan(&found) {
+                Ok(entry) => {
+                    if let Some(reason) = entry.omission {
+                        self.name(Omission { path: found.path.clone(), reason }, report)?;
+                    }
+                    let data = entry.data.as_ref();
+                    out.write(&entry.header).and_then(|()| data.map_or(Ok(None), |data| write_data(data, &mut out)))
+                }
+                Err(reason) => Ok(Some(reason)),
+            };
+            match written {
+                Ok(None) => {}
+                Ok(Some(reason)) => self.name(Omission { path: found.path, reason }, report)?,
+                Err(Ended) => return Ok(None),
+            }
+        }
+        Ok(out.write(&archive::END).and_then(|()| out.finish()).ok())
+    }
+
+    /// Reports an omission, unless it was reported before. Fails if there is nothing to store without it: the directory
+    /// itself cannot be read.
+    fn name(&self, omission: Omission, report: &mut dyn FnMut(Omission)) -> Result<(), ClientError> {
+        if omission.path == self.root {
+            let error = match omission.reason {
+                OmissionReason::Unlisted(error) | OmissionReason::Unreadable(error) => Some(error.into()),
+                OmissionReason::Vanished => Some(io::ErrorKind::NotFound.into()),
+                _ => None,
+            };
+            if let Some(error) = error {
+                return Err(ClientError::file(FileAction::Read, &self.root)(error));
+            }
+        }
+        if self.named.is_new(&omission) {
+            report(omission);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the data of a file. Returns what is not as it was when the file was opened.
+fn write_data(data: &Data, out: &mut BlockWriter<'_>) -> Result<Option<OmissionReason>, Ended> {
+    let Data { file, extents, stat } = data;
+    let copied = copy(&|buffer, offset| read_at(file, buffer, offset), extents, out)?;
+    let bytes = extents.iter().map(|extent| extent.length).sum();
+    out.write_zeros(archive::padding(bytes) as u64)?;
+    let after = match file.metadata() {
+        Ok(metadata) => Stat::of(&metadata),
+        Err(error) => return Ok(Some(OmissionReason::Damaged { bytes: 0, error: SystemError::from(&error) })),
+    };
+    let stored = stat.size;
+    Ok(match (copied.error, copied.end) {
+        (Some(error), _) => Some(OmissionReason::Damaged { bytes: copied.damaged, error }),
+        (None, Some(read)) => Some(OmissionReason::Shrank { stored, read }),
+        (None, None) if after.size > stored => Some(OmissionReason::Grew { stored }),
+        (None, None) if after.size < stored => Some(OmissionReason::Changed),
+        (None, None) => {
+            let is_same = (after.modified, after.changed) == (stat.modified, stat.changed);
+            (!is_same).then_some(OmissionReason::Changed)
+        }
+    })
+}
+
+/// The omissions that were reported, by a hash of each: the plan finds most of them before the stream does.
+#[derive(Default)]
+struct Named {
+    hasher: RandomState,
+    hashes: Mutex<BTreeSet<u64>>,
+}
+
+impl Named {
+    /// Adds an omission. False if it was added before.
+    fn is_new(&self, omission: &Omission) -> bool {
+        let hash = self.hasher.hash_one((&omission.path, mem::discriminant(&omission.reason)));
+        lock(&self.hashes).insert(hash)
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

@@ -137,6 +137,44 @@ fn a_changed_source_is_put_from_the_start() {
     assert!(!journal.exists());
 }
 
+/// Goal: a put of a directory that was changed meanwhile keeps every block that is still the same, and mixes no two
+/// versions. Method: interrupts a put, changes a file in the middle of the directory without changing its length, adds
+/// one at the end, and repeats the command.
+#[test]
+fn a_changed_directory_resumes_with_the_blocks_that_are_the_same() {
+    let colony = Colony::start(3);
+    let (tree, manifest) = (colony.path("file"), colony.path("file.manifest"));
+    fs::create_dir(&tree).unwrap();
+    for n in 0..8 {
+        fs::write(tree.join(format!("{n}")), random_bytes(n, 2 << 20)).unwrap();
+    }
+    let mut put = colony.put();
+    put.args(["--compress", "1", "--jobs", "1", "--json", "--copies", "3"]).arg(&tree);
+    let mut first = suspend_put(&colony, &mut put, 8);
+    first.kill();
+    first.finish();
+    colony.wait_idle();
+    let journal = fs::read_to_string(colony.path("file.manifest.part")).unwrap();
+    let sealed: Vec<_> = journal.lines().skip(1).collect();
+    assert!(sealed.iter().all(|line| line.contains("\"hash\"")), "{journal}");
+
+    fs::write(tree.join("1"), random_bytes(99, 2 << 20)).unwrap();
+    fs::write(tree.join("z"), b"new").unwrap();
+    let report = run(&mut put).expect_success().json();
+    // File 1 has parts in three blocks or four. Of the last blocks sealed, some may lack copies.
+    let resumed = report["resumed_chunks"].as_u64().unwrap();
+    assert!(resumed >= 2 && resumed < sealed.len() as u64, "{resumed} of {}", sealed.len());
+    let restored = colony.path("restored");
+    run(colony.get().arg(&manifest).arg("-o").arg(&restored)).expect_success();
+    for name in ["0", "1", "2", "3", "4", "5", "6", "7", "z"] {
+        assert!(fs::read(restored.join(name)).unwrap() == fs::read(tree.join(name)).unwrap(), "{name}");
+    }
+    let ids = StoredFile::read(&manifest).ids;
+    let kept = ids.iter().filter(|id| journal.contains(id.as_str())).count() as u64;
+    assert_eq!(kept, resumed, "every block that is the same has its former chunk, and no other");
+    assert!(!colony.path("file.manifest.part").exists());
+}
+
 /// Goal: Ctrl-C stops a put in order, and the message says how to resume. Method: sends SIGINT, then repeats the
 /// command.
 #[test]

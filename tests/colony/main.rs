@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod changing_trees;
+#[cfg(test)]
 mod check_and_repair;
 #[cfg(test)]
 mod damage;

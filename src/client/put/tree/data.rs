@@ -30,14 +30,16 @@ pub(super) fn copy(
     out: &mut BlockWriter<'_>,
 ) -> Result<Copied, Ended> {
     let mut copied = Copied::default();
+    // After an error, the bytes up to here are read in small parts, so that few are lost.
+    let mut careful_until = 0;
     let mut buffer = vec![0; BUFFER_BYTES];
     for extent in extents {
         let end = extent.offset.saturating_add(extent.length);
         let mut at = extent.offset;
         while at < end && copied.end.is_none() {
-            // After an error only up to the next point from which reading may succeed.
             let next = (at - at % RETRY_BYTES).saturating_add(RETRY_BYTES);
-            let step = if copied.error.is_some() { next.min(end) - at } else { end - at };
+            let is_careful = at < careful_until;
+            let step = if is_careful { next.min(end) - at } else { end - at };
             let step = buffer.len().min(usize::try_from(step).unwrap_or(usize::MAX));
             let Some(part) = buffer.get_mut(..step) else { break };
             match read_at(part, at) {
@@ -47,7 +49,10 @@ pub(super) fn copy(
                     at = at.saturating_add(read as u64).min(end);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if copied.error.is_none() => copied.error = Some(SystemError::from(&error)),
+                Err(error) if !is_careful => {
+                    copied.error.get_or_insert(SystemError::from(&error));
+                    careful_until = at.saturating_add(BUFFER_BYTES as u64);
+                }
                 Err(_) => {
                     let skipped = next.min(end) - at;
                     out.write_zeros(skipped)?;

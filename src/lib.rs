@@ -51,6 +51,8 @@
 //! | Where to add a setting? | `config/settings_table.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
+//! | What is stored of a directory, and how? | `client/put/tree/mod.rs`; the entries of the stream in `archive/encode.rs` |
+//! | What happens to a file that changes while it is stored? | `client/put/tree/data.rs`, `client/put/omission.rs` |
 //! | What is on a cell's disk? | `store/files/mod.rs` |
 //!
 //! # What lives where

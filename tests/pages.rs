@@ -45,7 +45,11 @@ fn listed(words: &[&str], heading: &str) -> Names {
     let help = text(&Command::new(path).args(&words[1..]).arg("--help").output().unwrap().stdout);
     let section = help.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.is_empty());
     let entries = section.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    names(entries.flat_map(|line| line.split("  ").next().unwrap().split(", ")))
+    // Two spaces follow an option, or one if it is as wide as the column.
+    names(entries.flat_map(|line| {
+        let words = line.split("  ").next().unwrap().split(' ');
+        words.take_while(|word| word.starts_with('-') || !line.starts_with('-')).map(|word| word.trim_end_matches(','))
+    }))
 }
 
 fn options(words: &[&str]) -> Names {

@@ -33,6 +33,17 @@ with_colony_options! {
                    pg_dump shop | cellsync-put - -o shop.manifest",
         example = "Compress less, and accept three copies of each chunk or more:\n  \
                    cellsync-put --compress 1 --min-copies 3 album.tar",
+        example = "Store a home directory without caches and objects:\n  \
+                   cellsync-put --exclude-caches --exclude '*.o' --exclude /Downloads/ /home/ada",
+        note = "A directory is stored with links, holes, permissions, owners and times of modification, and with \
+                extended attributes, access control lists and capabilities if --xattrs says so. Not stored are times of \
+                access, status change and birth, inode flags, SELinux labels, locks and reflinks. FIFOs, sockets and \
+                devices are named and skipped.",
+        note = "What cannot be read is named before anything is sent. A file that changes while it is stored keeps its \
+                length, cut or padded with zeros, and is named. Files are read one after the other: for a database, \
+                store a dump or a snapshot.",
+        note = "Patterns: * and ? match no /, [abc] matches one byte, braces hold alternatives with commas in between, \
+                and a backslash takes the meaning from the next character. a/b matches at any depth. Names of owners come from /etc/passwd and /etc/group alone.",
         error_code(0, "stored, and the manifest is written; a warning reports chunks with fewer copies than wanted"),
         error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was stored"),

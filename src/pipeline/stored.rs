@@ -32,8 +32,6 @@
 
 use std::ops::Range;
 
-use crc::{CRC_32_ISO_HDLC, CRC_64_XZ, Crc, Table};
-
 use crate::id::BLOCK_BYTES;
 
 /// The longest uncompressed LZMA2 chunk, in bytes: the field for its length − 1 has two bytes.
@@ -46,10 +44,6 @@ const BLOCK_HEADER: [u8; 8] = [0x02, 0x00, 0x21, 0x01, 0x00, 0x00, 0x00, 0x00];
 const LZMA2_FIRST: u8 = 0x01;
 const LZMA2_OTHER: u8 = 0x02;
 const LZMA2_END: u8 = 0x00;
-
-static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
-/// With a table of sixteen lanes: all data passes through this checksum, which limits the speed of this module.
-static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Appends `data` as an .xz stream in stored form.
 pub(super) fn stored(data: &[u8], xz: &mut Vec<u8>) {
@@ -68,7 +62,7 @@ pub(super) fn stored(data: &[u8], xz: &mut Vec<u8>) {
         control = LZMA2_OTHER;
     }
     xz.push(LZMA2_END);
-    xz.extend_from_slice(&tail(data.len(), CRC64.checksum(data)));
+    xz.extend_from_slice(&tail(data.len(), crc64(data)));
 }
 
 /// Reads the stored form in place: replaces the content of a buffer, which contains an .xz stream at `xz`, with the data
@@ -94,11 +88,11 @@ fn data_pieces(xz: &[u8]) -> Option<Vec<Range<usize>>> {
     push_headers(&mut headers);
     let mut rest = xz.strip_prefix(headers.as_slice())?;
     let mut pieces = Vec::with_capacity(BLOCK_BYTES / LZMA2_CHUNK_BYTES);
-    let (mut len, mut check, mut expected) = (0, CRC64.digest(), LZMA2_FIRST);
+    let (mut len, mut check, mut expected) = (0, crc64fast::Digest::new(), LZMA2_FIRST);
     loop {
         let (&control, after) = rest.split_first()?;
         if control == LZMA2_END {
-            return (after == tail(len, check.finalize())).then_some(pieces);
+            return (after == tail(len, check.sum64())).then_some(pieces);
         }
         let (&high_low, after) = after.split_first_chunk()?;
         let start = xz.len() - after.len();
@@ -107,7 +101,7 @@ fn data_pieces(xz: &[u8]) -> Option<Vec<Range<usize>>> {
         if control != expected || len > BLOCK_BYTES {
             return None;
         }
-        check.update(piece);
+        check.write(piece);
         pieces.push(start..start + piece.len());
         (rest, expected) = (after, LZMA2_OTHER);
     }
@@ -127,6 +121,12 @@ pub(super) fn stored_len(len: usize) -> usize {
 /// The length from the block header to the check, without the padding between data and check.
 fn unpadded_len(len: usize) -> usize {
     12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
+}
+
+fn crc64(data: &[u8]) -> u64 {
+    let mut digest = crc64fast::Digest::new();
+    digest.write(data);
+    digest.sum64()
 }
 
 fn push_stream_header(xz: &mut Vec<u8>) {
@@ -160,7 +160,7 @@ fn index_and_footer(block: Option<(usize, usize)>) -> Vec<u8> {
         push_vli(&mut bytes, data_len);
     }
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-    let crc = CRC32.checksum(&bytes);
+    let crc = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     // An index of one record has some thirty bytes at most, which fits.
     #[allow(clippy::cast_possible_truncation)]
@@ -176,7 +176,7 @@ fn index_and_footer(block: Option<(usize, usize)>) -> Vec<u8> {
 }
 
 fn push_crc32(xz: &mut Vec<u8>, of: &[u8]) {
-    xz.extend_from_slice(&CRC32.checksum(of).to_le_bytes());
+    xz.extend_from_slice(&crc32fast::hash(of).to_le_bytes());
 }
 
 fn push_vli(bytes: &mut Vec<u8>, mut value: usize) {

@@ -3,8 +3,7 @@
 //! All responses are made here, because `tiny_http` lacks one guarantee: the body has exactly the declared length, or
 //! the connection ends before it.
 
-use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -12,6 +11,9 @@ use crate::human;
 use crate::net::backend::upstream::Upstream;
 use crate::net::backend::{CLIENT_FIELD, CONNECTION_FIELD};
 use crate::wire::problem::{MEDIA_TYPE, Problem};
+
+/// Size of the pieces in which a body is sent, in bytes: the size of the gateway's buffers.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Responds to requests.
 pub trait Handler: Send + Sync {
@@ -65,7 +67,10 @@ impl Exchange {
 
     /// Responds with these bytes.
     pub fn respond(self, status: u16, fields: &[(&str, &str)], body: &[u8]) {
-        self.respond_from(status, fields, body.len() as u64, body);
+        let response = response(status, fields, body, body.len());
+        if let Err(error) = self.request.respond(response) {
+            log::warn!("response cut off: {error}");
+        }
     }
 
     /// Responds with JSON.
@@ -80,28 +85,58 @@ impl Exchange {
 
     /// Responds with the first `body_bytes` bytes of `body`. If there are fewer, or reading fails, the client's
     /// connection ends before the declared length, which is how HTTP marks an incomplete response. For `HEAD`, nothing
-    /// is read.
+    /// is read. A request body that was not read is discarded first.
+    ///
+    /// `tiny_http` writes only the head here. It would copy the body in pieces of 8 KiB, and wake the gateway for each.
     pub fn respond_from(self, status: u16, fields: &[(&str, &str)], body_bytes: u64, body: impl Read) {
         let connection = self.field(CONNECTION_FIELD).and_then(|text| text.parse().ok());
         let sends_body = self.request.method() != &tiny_http::Method::Head && !matches!(status, 204 | 304);
-        let left = Cell::new(body_bytes);
-        let headers = fields.iter().filter_map(|(name, value)| header(name, value)).collect();
         // A length above `usize` cannot be sent; such a response ends like one whose body is too short.
         let length = usize::try_from(body_bytes).unwrap_or(usize::MAX);
-        let body = ExactBody { body, left: &left };
-        let response = tiny_http::Response::new(tiny_http::StatusCode(status), headers, body, Some(length), None)
-            .with_chunked_threshold(usize::MAX);
+        let head = response(status, fields, io::empty(), length);
+        let (version, request_fields) = (self.request.http_version().clone(), self.request.headers().to_vec());
         let upstream = Arc::clone(&self.upstream);
-        let result = self.request.respond(response);
-        // tiny_http hides that a client has disconnected, so the count of bytes decides.
-        if let (true, Some(connection)) = (sends_body && left.get() > 0, connection) {
-            if let Err(error) = result {
-                let missing = human::part(left.get(), body_bytes, "byte");
-                log::warn!("response cut off with {missing} missing: {error}");
-            }
+        let mut writer = self.request.into_writer();
+        let sent = head
+            .raw_print(&mut writer, version, &request_fields, true, None)
+            .and_then(|()| if sends_body { copy_exactly(body, &mut writer, body_bytes) } else { Ok(()) })
+            .and_then(|()| writer.flush());
+        let Err(error) = sent else { return };
+        // Nothing is lost if the client has disconnected, and with it the gateway's end.
+        if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+            log::warn!("response cut off: {error}");
+        }
+        if let Some(connection) = connection {
             upstream.abort(connection);
         }
     }
+}
+
+fn response<R: Read>(status: u16, fields: &[(&str, &str)], body: R, length: usize) -> tiny_http::Response<R> {
+    let headers = fields.iter().filter_map(|(name, value)| header(name, value)).collect();
+    tiny_http::Response::new(tiny_http::StatusCode(status), headers, body, Some(length), None)
+        .with_chunked_threshold(usize::MAX)
+}
+
+/// Copies exactly `left` bytes, or fails.
+fn copy_exactly(mut body: impl Read, writer: &mut impl Write, mut left: u64) -> io::Result<()> {
+    let mut buffer = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES)];
+    while left > 0 {
+        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match body.read(buffer.get_mut(..limit).unwrap_or_default()) {
+            Ok(0) => {
+                let missing = human::count(usize::try_from(left).unwrap_or(usize::MAX), "byte");
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("the body lacks its last {missing}")));
+            }
+            Ok(count) => count.min(limit),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // The body may come from another cell. A reset of that connection is not one of the client's own.
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        writer.write_all(buffer.get(..count).unwrap_or_default())?;
+        left -= count as u64;
+    }
+    Ok(())
 }
 
 /// A header field, unless its value contains a control character, which could end the field or the head.
@@ -111,28 +146,4 @@ fn header(name: &str, value: &str) -> Option<tiny_http::Header> {
         return None;
     }
     tiny_http::Header::from_bytes(name, value).ok()
-}
-
-/// A reader of exactly `left` bytes, or an error.
-struct ExactBody<'a, R> {
-    body: R,
-    left: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for ExactBody<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let limit = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..limit).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let read = self.body.read(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => error,
-            // The body may come from another cell. tiny_http would take a reset of that connection for one of the
-            // client's own, and hide it.
-            _ => io::Error::other(error),
-        })?;
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the body is shorter than declared"));
-        }
-        self.left.set(self.left.get().saturating_sub(read as u64));
-        Ok(read)
-    }
 }

@@ -22,6 +22,10 @@ pub const MAX_CHUNK_BYTES: usize = 2 << 20;
 /// made this many, so a manifest that does not state a number means this one.
 pub const DEFAULT_COPIES: u8 = 5;
 
+/// Copies of a chunk that a put must make, unless the user chooses another number or wants fewer. One lost disk is then
+/// survived, and the colony makes the other copies.
+pub const DEFAULT_MIN_COPIES: u8 = 2;
+
 /// The most cells that are named, and remembered, as holders of one chunk.
 pub const MAX_HOLDERS: usize = 32;
 

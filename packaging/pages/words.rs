@@ -68,9 +68,12 @@ const PUT: Words = Words {
         "Blocks of 1 MiB are compressed, sealed with a new key for each upload, and sent to distinct cells. A \
          directory is stored as one tar stream. The colony sees sizes and times, never names or contents.",
         "Without the manifest nobody can read the stored data: keep a second copy of it elsewhere.",
-        "If there are fewer cells than copies wanted, each chunk is stored on all of them, and a warning reports it; \
-         the colony makes the other copies when cells join. With --min-copies the put fails instead if a chunk gets \
-         fewer copies than that.",
+        "If fewer cells than copies wanted have room, each chunk is stored on all of them, and a warning reports it; the \
+         colony makes the other copies when cells join or have room. The put fails if a chunk gets fewer copies than \
+         --min-copies. Copies are on different hosts where possible.",
+        "Before anything is sent, the size is compared with the room that the cells report, for --min-copies copies of \
+         data that does not compress. If it exceeds the room, the put does not begin; data that compresses well may fit \
+         all the same, with --no-room-check. The size of standard input is unknown and is not compared.",
         "To store a file whose name begins with a dash, write -- before it.",
     ],
     environment: &[NODE_VARIABLE, CONFIG_VARIABLE],

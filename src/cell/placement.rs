@@ -3,6 +3,8 @@
 //! A random choice needs no table, and no rebalancing when cells come and go. It also spreads chunks so that the loss
 //! of several cells at once hits all copies of as few chunks as possible.
 
+use std::collections::BTreeMap;
+
 use crate::cell::rank;
 use crate::id::{CellId, ChunkId};
 use crate::wire::beacon::Role;
@@ -45,6 +47,28 @@ pub(super) fn order_for_chunk(chunk: &ChunkId, candidates: &[(CellId, Candidate)
     sorted(keys).into_iter().filter_map(|index| candidates.get(index)).map(|(cell, _)| *cell).collect()
 }
 
+/// Moves candidates to the front whose hosts have fewer copies, since the copies on one host are lost together; otherwise
+/// keeps their order. `host` gives the host of each candidate, and `held` those of the copies that exist already.
+pub fn spread_over_hosts<H: Ord>(
+    order: Vec<usize>,
+    host: impl Fn(usize) -> H,
+    held: impl IntoIterator<Item = H>,
+) -> Vec<usize> {
+    let mut copies: BTreeMap<H, usize> = BTreeMap::new();
+    for host in held {
+        *copies.entry(host).or_default() += 1;
+    }
+    // The copies on each candidate's host, if those before it get one.
+    let mut ranked: Vec<(usize, usize)> = Vec::with_capacity(order.len());
+    for index in order {
+        let copies = copies.entry(host(index)).or_default();
+        ranked.push((*copies, index));
+        *copies += 1;
+    }
+    ranked.sort_by_key(|(copies, _)| *copies);
+    ranked.into_iter().map(|(_, index)| index).collect()
+}
+
 /// Weighted sampling without replacement: each candidate draws `-ln(u) / weight`, and the smallest come first
 /// (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
 fn key(candidate: &Candidate, weight: u64, drawn: f64) -> (bool, f64) {
@@ -85,6 +109,15 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         let first = (0..10_000).filter(|_| order(&cells, &mut rng)[0] == 1).count();
         assert!((7_300..7_700).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn hosts_with_fewer_copies_come_first() {
+        let hosts = ["a", "a", "a", "b", "b", "c"];
+        let spread = |held: &[&'static str]| spread_over_hosts((0..6).collect(), |n| hosts[n], held.iter().copied());
+        assert_eq!(spread(&[]), [0, 3, 5, 1, 4, 2]);
+        assert_eq!(spread(&["a", "c"]), [3, 0, 4, 5, 1, 2]);
+        assert_eq!(spread(&["c", "c", "c", "elsewhere"]), [0, 3, 1, 4, 2, 5]);
     }
 
     #[test]

@@ -112,6 +112,11 @@ fn advice(error: &ClientError) -> String {
         }
         ClientError::EmptyPipe { .. } => "; use --allow-empty to store it".to_owned(),
         ClientError::Omissions { .. } => "; exclude these files, or store all others without --strict".to_owned(),
+        ClientError::TooLittleRoom { fits, .. } => {
+            let fewer =
+                if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };
+            format!("{fewer}, or begin anyway with --no-room-check if the data compresses well")
+        }
         ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
         ClientError::Resumable { cause, .. } => {
             let also = advice(cause);

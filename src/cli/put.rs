@@ -47,7 +47,7 @@ with_colony_options! {
         error_code(0, "stored, and the manifest is written; a warning reports chunks with fewer copies than wanted"),
         error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was stored"),
-        error_code(3, "no cell responds, or too few cells accept chunks"),
+        error_code(3, "no cell responds, too few cells accept chunks, or the cells have too little room"),
         error_code(
             6,
             "stored, except for what was named: files that changed or could not be read, and special files"
@@ -63,8 +63,8 @@ with_colony_options! {
         /// copies of each chunk, on as many cells, 1 to 32 (default 5)
         #[argh(option, arg_name = "n", from_str_fn(values::copies))]
         copies: Option<u8>,
-        /// accept as few as k copies of each chunk when too few cells have room (default: as --copies, or one on each
-        /// cell if there are fewer cells)
+        /// accept as few as k copies of each chunk when too few cells have room; the colony makes the others later
+        /// (default: 2, or as --copies if that is fewer)
         #[argh(option, arg_name = "k", from_str_fn(values::copies))]
         min_copies: Option<u8>,
         /// compression level: 0 (fast) to 9 (small), with e for extreme (default 9e)
@@ -104,6 +104,9 @@ with_colony_options! {
         /// print only errors and warnings
         #[argh(switch)]
         quiet: bool,
+        /// begin even if the cells have too little room for data that does not compress
+        #[argh(switch)]
+        no_room_check: bool,
         /// overwrite an existing manifest
         #[argh(switch)]
         force: bool,
@@ -182,6 +185,7 @@ fn run(args: &Args) -> Result<Done, CommandError> {
         jobs: args.jobs,
         allow_empty: args.allow_empty,
         force: args.force,
+        skip_room_check: args.no_room_check,
         exclude,
         exclude_caches: args.exclude_caches,
         one_file_system: args.one_file_system,

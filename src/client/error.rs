@@ -167,6 +167,23 @@ pub enum ClientError {
         /// Copies required of each chunk.
         required: usize,
     },
+    /// The cells have too little room. Nothing was stored, or nothing further.
+    #[error(
+        "the cells have too little room: {} need up to {}, and there is {}{}; add cells or free space",
+        human::copies(*required), human::bytes(*needed_bytes), human::bytes(*room_bytes), without_room(full)
+    )]
+    TooLittleRoom {
+        /// Copies required of each chunk.
+        required: usize,
+        /// Bytes of these copies, if the data does not compress.
+        needed_bytes: u64,
+        /// Bytes that the cells can take, each of them one copy at most.
+        room_bytes: u64,
+        /// Copies of each chunk for which there is room.
+        fits: usize,
+        /// Cells without any room.
+        full: Vec<CellName>,
+    },
     /// A chunk has too few copies, and no cell accepts another one.
     #[error("a chunk has {} of the {required} required ({cells}); add cells or free space", human::copies(*made))]
     TooFewCopies {
@@ -256,6 +273,7 @@ impl ClientError {
             | Self::NoCellResponds { .. }
             | Self::TooFewCells { .. }
             | Self::TooFewCopies { .. }
+            | Self::TooLittleRoom { .. }
             | Self::StillShort { .. } => 3,
             Self::Missing { .. } => 4,
             Self::Corrupt { .. } => 5,
@@ -316,6 +334,19 @@ fn no_cell_responds(scope: &ColonyScope) -> String {
         ([], true) => format!("no cell responds on this machine (UDP port {})", scope.udp_port),
         ([], false) => format!("no cell responds on this network (UDP port {})", scope.udp_port),
         (nodes, _) => format!("no cell responds at {}", nodes.join(", ")),
+    }
+}
+
+/// Maximum number of full cells that an error names.
+const MAX_NAMED_CELLS: usize = 5;
+
+fn without_room(cells: &[CellName]) -> String {
+    match cells.get(..MAX_NAMED_CELLS) {
+        _ if cells.is_empty() => String::new(),
+        Some(named) if cells.len() > named.len() => {
+            format!(" (full: {}, and {} more)", colony::list(named), cells.len() - named.len())
+        }
+        _ => format!(" (full: {})", colony::list(cells)),
     }
 }
 

@@ -48,6 +48,24 @@ pub enum Notice {
         /// Copies wanted.
         wanted: u8,
     },
+    /// If the data does not compress, the cells lack the room for all copies wanted.
+    ScarceRoom {
+        /// Copies of each chunk for which there is room.
+        copies: usize,
+        /// Copies wanted.
+        wanted: u8,
+    },
+    /// A put made fewer copies than wanted of some chunks.
+    ChunksShort {
+        /// Chunks with fewer copies than wanted.
+        short: usize,
+        /// Chunks of the source.
+        chunks: usize,
+        /// The smallest number of copies of any chunk.
+        fewest: usize,
+        /// Copies wanted.
+        wanted: u8,
+    },
     /// Cells did not respond, or not to the end. Their copies do not count.
     UnresponsiveCells {
         /// The cells.
@@ -72,12 +90,14 @@ impl Notice {
         match self {
             Self::Omitted { .. }
             | Self::FewerCopies { .. }
+            | Self::ChunksShort { .. }
             | Self::UnresponsiveCells { .. }
             | Self::DrainStuck { .. } => true,
             Self::BadCopy { .. }
             | Self::CellSkipped { .. }
             | Self::CopiesUnverified { .. }
-            | Self::PutResumed { .. } => false,
+            | Self::PutResumed { .. }
+            | Self::ScarceRoom { .. } => false,
         }
     }
 }
@@ -100,9 +120,22 @@ impl fmt::Display for Notice {
             Self::Omitted { omission } => write!(f, "{omission}"),
             Self::FewerCopies { accepting, wanted } => write!(
                 f,
-                "only {}: each chunk gets {} instead of {wanted}",
+                "only {}: each chunk gets {} instead of {wanted}, and the colony makes the others when cells join or have \
+                 room",
                 cells_accepting(*accepting),
                 human::copies(*accepting)
+            ),
+            Self::ScarceRoom { copies, wanted } => write!(
+                f,
+                "if the data does not compress, the cells have room for {} of each chunk instead of {wanted}",
+                human::copies(*copies)
+            ),
+            Self::ChunksShort { short, chunks, fewest, wanted } => write!(
+                f,
+                "{} with fewer than {}, none with fewer than {fewest}; the colony makes the others when cells join or \
+                 have room",
+                human::part(*short, *chunks, "chunk"),
+                human::copies(*wanted)
             ),
             Self::UnresponsiveCells { cells } => {
                 write!(f, "some cells did not respond, and their copies do not count: {}", colony::list(cells))

@@ -90,10 +90,12 @@ fn put(
     let options = PutOptions {
         allow_empty: true,
         copies: DEFAULT_COPIES,
-        min_copies: None,
+        // A colony of one cell can be shown too.
+        min_copies: Some(1),
         level: Level::default(),
         jobs: default_jobs(),
         force: false,
+        skip_room_check: false,
         exclude: Vec::new(),
         exclude_caches: false,
         one_file_system: false,

@@ -93,7 +93,7 @@ fn a_reboot_moves_no_bytes() {
 }
 
 /// Goal: a chunk that was put when there were fewer cells than copies gets its other copies when cells join, and no
-/// more. Method: puts to three cells, then adds three.
+/// more: the put tells the cells how many are wanted. Method: puts to three cells, then adds three.
 #[test]
 fn an_under_replicated_chunk_gets_copies_when_cells_join() {
     let options = fast_options();

@@ -20,14 +20,14 @@ fn a_put_without_a_colony_is_exit_3() {
 }
 
 /// Goal: a put never makes fewer copies than the user accepts; otherwise it makes as many as possible and reports the
-/// number. Method: two and three cells with five copies wanted.
+/// number. Method: three, two and one of the cells for five copies, with and without `--min-copies`.
 #[test]
 fn a_put_to_few_cells_makes_fewer_copies_or_refuses() {
     let mut colony = Colony::start(3);
     let bytes = compressible_blocks(1, 3);
     let file = colony.write_file("file", &bytes);
     let put = run(colony.put().arg(&file)).expect_success();
-    let put = put.expect_line(&["3", "5"]);
+    let put = put.expect_line(&["3 copies", "instead of 5", "the colony makes the others"]);
     assert_facts(put.text(), &["3", "5"]);
     assert!(colony.copies().values().all(|cells| cells.len() == 3));
     assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
@@ -35,9 +35,72 @@ fn a_put_to_few_cells_makes_fewer_copies_or_refuses() {
     colony.cells[0].kill();
     colony.wait_all_active();
     fs::remove_file(colony.path("file.manifest")).unwrap();
-    run(colony.put().arg(&file).args(["--min-copies", "3"])).expect_error(3, &["2", "3"]);
+    run(colony.put().arg(&file).args(["--min-copies", "3"])).expect_error(3, &["2", "3", "--min-copies 2"]);
     assert_eq!(colony.files(), ["file"]);
-    run(colony.put().arg(&file).args(["--min-copies", "2"])).expect_success();
+    // Two copies are enough by default; warnings appear even with --quiet.
+    let put = run(colony.put().arg(&file).arg("--quiet")).expect_success();
+    put.expect_line(&["2 copies", "instead of 5", "the colony makes the others"]);
+
+    colony.cells[1].kill();
+    colony.wait_all_active();
+    fs::remove_file(colony.path("file.manifest")).unwrap();
+    let before = colony.count_copies();
+    run(colony.put().arg(&file)).expect_error(3, &["1 cell accepts", "2 copies", "--min-copies 1"]);
+    assert_eq!((colony.files(), colony.count_copies()), (vec!["file".to_owned()], before));
+    run(colony.put().arg(&file).args(["--min-copies", "1"])).expect_success();
+    fs::remove_file(colony.path("file.manifest")).unwrap();
+    run(colony.put().arg(&file).args(["--copies", "1"])).expect_success();
+}
+
+/// Goal: one full cell does not prevent a put. Method: five cells, of which one has no room, and five copies wanted.
+#[test]
+fn a_full_cell_among_five_is_left_out() {
+    let mut colony = Colony::start(4);
+    colony.add_cell(&["--quota", "100 KiB"]);
+    let bytes = random_bytes(5, 6 << 20);
+    let file = colony.write_file("file", &bytes);
+    let put = run(colony.put().arg(&file).arg("--json")).expect_success();
+    assert_eq!((&put.json()["fewest_copies"], &put.json()["short_chunks"]), (&4.into(), &6.into()));
+    put.expect_line(&["4 cells accept chunks", "4 copies"]);
+    assert!(colony.cells[4].chunks().is_empty());
+    assert!(colony.copies().values().all(|cells| cells.len() == 4));
+    assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
+}
+
+/// Goal: a cell that fills up during a put is done without, and the put reports it. Method: four cells with room and one
+/// whose quota is smaller than the file; then the same with a sixth cell, which takes the copies.
+#[test]
+fn a_cell_that_fills_up_during_a_put_is_done_without() {
+    let mut colony = Colony::start(4);
+    colony.add_cell(&["--quota", "5 MiB"]);
+    let file = colony.write_file("file", &random_bytes(6, 12 << 20));
+    let put = run(colony.put().arg(&file).arg("--json")).expect_success();
+    assert_eq!(put.json()["fewest_copies"], 4);
+    put.expect_line(&["of 12 chunks", "fewer than 5 copies", "the colony makes the others"]);
+    let held = colony.cells[4].chunks().len();
+    assert!((1..12).contains(&held), "{held}");
+
+    colony.add_cell(&[""; 0]);
+    let put = run(colony.put().arg(&file).args(["--json", "--force"])).expect_success();
+    assert_eq!((&put.json()["fewest_copies"], &put.json()["short_chunks"]), (&5.into(), &0.into()));
+    colony.assert_all_copies_good();
+}
+
+/// Goal: a put that cannot fit does not begin, reports what is missing, and begins if the user insists. Method: cells
+/// whose quota is smaller than the file, which compresses well; and one that fits with fewer copies.
+#[test]
+fn a_put_without_room_does_not_begin() {
+    let colony = Colony::start_with(3, &["--quota", "8 MiB"]);
+    let bytes = compressible_blocks(7, 14);
+    let file = colony.write_file("file", &bytes);
+    let facts = ["2 copies need up to 28.1 MiB", "there is 24.0 MiB", "--min-copies 1", "--no-room-check"];
+    run(colony.put().arg(&file)).expect_error(3, &facts);
+    assert_eq!((colony.files(), colony.count_copies()), (vec!["file".to_owned()], 0));
+    // In a pipe its size is unknown.
+    run_with_input(colony.put().args(["-", "-o", "piped.manifest"]), &bytes).expect_success();
+    let put = run(colony.put().arg(&file).args(["--no-room-check", "--copies", "3"])).expect_success();
+    put.expect_line(&["if the data does not compress", "1 copy"]);
+    assert!(colony.get_bytes(&colony.path("file.manifest")) == bytes);
 }
 
 /// Goal: a full colony is reported. Method: cells whose quota is smaller than a chunk; then cells that fill up during
@@ -51,7 +114,13 @@ fn a_put_to_a_full_colony_is_exit_3() {
 
     let colony = Colony::start_with(2, &["--quota", "3 MiB"]);
     let file = colony.write_file("file", &random_bytes(2, 8 << 20));
-    run(colony.put().arg(&file)).expect_code(3).expect_last_line(&["2 of 2", "no room", "file.manifest.part"]);
+    run(colony.put().arg(&file)).expect_error(3, &["2 copies need up to 16", "there is 6"]);
+    assert_eq!((colony.files(), colony.count_copies()), (vec!["file".to_owned()], 0));
+    run(colony.put().arg(&file).arg("--no-room-check")).expect_code(3).expect_last_line(&[
+        "2 of 2",
+        "no room",
+        "file.manifest.part",
+    ]);
     assert!(!colony.path("file.manifest").exists());
     assert!(colony.cells.iter().all(|cell| !cell.has_staged_chunk()));
     colony.assert_all_copies_good();
@@ -185,10 +254,10 @@ fn invalid_arguments_are_one_line_and_exit_2() {
     assert_eq!(colony.files(), ["file"]);
 }
 
-/// Goal: a put that began with five copies never succeeds with one. Method: kills four of five cells during a put,
-/// restarts them, and repeats the put.
+/// Goal: a put never succeeds with fewer copies than two, or than the user accepts. Method: kills four of five cells
+/// during a put, restarts them, and repeats the put.
 #[test]
-fn cells_lost_during_a_put_do_not_lower_its_copies() {
+fn a_put_that_loses_all_cells_but_one_fails() {
     let mut colony = Colony::start(5);
     let file = colony.write_file("file", &random_bytes(8, 12 << 20));
     let mut put = colony.put();
@@ -198,7 +267,7 @@ fn cells_lost_during_a_put_do_not_lower_its_copies() {
         cell.kill();
     }
     first.signal(Signal::CONT);
-    first.finish().expect_code(3).expect_last_line(&["of 5", "--min-copies", "file.manifest.part"]);
+    first.finish().expect_code(3).expect_last_line(&["of 5", "the 2 required", "--min-copies", "file.manifest.part"]);
     assert_eq!(colony.files(), ["file", "file.manifest.part"]);
     for cell in &mut colony.cells[..4] {
         cell.restart();

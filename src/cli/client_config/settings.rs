@@ -79,8 +79,8 @@ pub const CLIENT_SETTINGS: &[ClientSetting] = &[
     },
     ClientSetting {
         name: "min_copies",
-        about: "The fewest copies of each chunk that cellsync-put accepts; never more than it makes. `--min-copies` \
-                prevails over it.",
+        about: "The fewest copies of each chunk that cellsync-put accepts, by default 2; never more than it makes. \
+                `--min-copies` prevails over it.",
         accepts: "1 to 32",
         example: "2",
         assign: |config, value| {

@@ -1,6 +1,7 @@
 //! A colony as a client sees it: where to search for its cells, and the cells that were found.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use crate::id::CellId;
 use crate::wire::beacon::{Beacon, Role, Status};
@@ -62,6 +63,17 @@ impl KnownCell {
         }
     }
 
+    /// The host of the cell: copies on one host are lost together. It is the address in the URL, without the port unless
+    /// it is a loopback address: cells on one machine stand for a colony of many.
+    pub(in crate::client) fn host(&self) -> &str {
+        let authority = self.url.strip_prefix("http://").unwrap_or(&self.url).split('/').next().unwrap_or_default();
+        match (authority.parse::<SocketAddr>(), authority.rsplit_once(':')) {
+            (Ok(address), Some((host, _))) if !address.ip().is_loopback() => host,
+            (Err(_), Some((name, port))) if name != "localhost" && port.parse::<u16>().is_ok() => name,
+            _ => authority,
+        }
+    }
+
     /// The name of the cell in messages.
     pub fn name(&self) -> CellName {
         CellName { id: self.id, url: self.url.clone() }
@@ -95,4 +107,26 @@ impl fmt::Display for CellName {
 /// The names of several cells in a message: `5f2a9c01 (http://a:8080), http://b:8080`.
 pub(in crate::client) fn list(cells: &[CellName]) -> String {
     cells.iter().map(CellName::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_and_on_loopback_one_cell() {
+        for (url, host) in [
+            ("http://10.0.0.7:8080", "10.0.0.7"),
+            ("http://10.0.0.7:8081/", "10.0.0.7"),
+            ("http://[fe80::1]:8080", "[fe80::1]"),
+            ("http://10.0.0.7", "10.0.0.7"),
+            ("http://shed.local:8080", "shed.local"),
+            ("http://shed.local", "shed.local"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://localhost:8080", "localhost:8080"),
+        ] {
+            assert_eq!(KnownCell::at(url).host(), host, "{url}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl ChunkRepairer {
     /// `copies` are wanted of each chunk; `bad_copies` were found by the survey.
     pub(in crate::client) fn new(http: Http, copies: u8, holders: HolderIndex, bad_copies: &[BadCopy]) -> Self {
         let cells: Vec<KnownCell> = holders.cells().cloned().collect();
-        let placer = Placer::new(cells, copies, None, fastrand::u64(..));
+        let placer = Placer::new(cells, copies, copies, fastrand::u64(..));
         // Cells that found their copy bad themselves have quarantined it.
         let unremoved = bad_copies.iter().filter(|copy| copy.found.is_some());
         let unremoved = unremoved.map(|copy| (copy.chunk, copy.cell.clone())).collect();

@@ -21,6 +21,7 @@ pub(super) mod omission;
 pub(super) mod options;
 pub(super) mod placer;
 mod resume;
+mod room;
 mod send_window;
 mod session;
 mod single_file;
@@ -39,6 +40,7 @@ use crate::client::put::journal::{Journal, JournalSource, journal_path};
 use crate::client::put::omission::Omissions;
 use crate::client::put::options::{PutOptions, PutReport};
 use crate::client::put::placer::Placer;
+use crate::client::put::room::Room;
 use crate::client::put::send_window::senders;
 use crate::client::put::session::PutSession;
 use crate::client::put::source::Source;
@@ -55,7 +57,7 @@ pub fn put(
 ) -> Result<PutReport, ClientError> {
     manifest_path::check(source, manifest, options.force)?;
     let input = Input::new(source, options)?;
-    let omissions = plan(&input, options, progress, stop)?;
+    let (size, omissions) = plan(&input, options, progress, stop)?;
 
     let senders = senders(options.copies);
     let http = Http::new(Timeouts::STORE, senders, 4 * senders);
@@ -63,12 +65,21 @@ pub fn put(
     if cells.is_empty() {
         return Err(ClientError::none_responding(&options.scope, 0));
     }
-    let placer = Placer::new(cells, options.copies, options.min_copies, fastrand::u64(..));
-    check_availability(&placer, options, progress)?;
+    let placer = Placer::new(cells, options.copies, options.required_copies(), fastrand::u64(..));
+    check_availability(&placer)?;
+    if !journal_path(manifest).exists() {
+        // Before there is a journal.
+        check_room(&placer, size, options)?;
+    }
 
     let mut session = PutSession::new(http, placer, options, progress, omissions);
     let key = open_journal(&mut session, input.journal_source(), manifest, options.force)?;
     let has_journal = session.has_journal();
+    // What an interrupted put has stored needs no room.
+    let left = size.map(|size| size.saturating_sub(session.stored_bytes()));
+    let checked = check_room(session.placer(), left, options);
+    checked.map_err(|error| if session.stored_bytes() > 0 { resumable(error, manifest) } else { error })?;
+    report_scarcity(session.placer(), left, options, progress);
     let size = session
         .run(&input, &key, stop)
         .map_err(|error| if has_journal { resumable(error, manifest) } else { error })?;
@@ -78,13 +89,13 @@ pub fn put(
     session.finish(&input, key, size, manifest)
 }
 
-/// Finds out how much there is to store, and what cannot be stored, before the first byte is sent.
+/// Finds out how many bytes there are to store, and what cannot be stored, before the first byte is sent.
 fn plan(
     input: &Input,
     options: &PutOptions,
     progress: &dyn Progress,
     stop: &StopSignal,
-) -> Result<Omissions, ClientError> {
+) -> Result<(Option<u64>, Omissions), ClientError> {
     let mut omissions = Omissions::default();
     let size = input.plan(stop, &mut |omission| {
         progress.notice(&Notice::Omitted { omission: omission.clone() });
@@ -93,20 +104,47 @@ fn plan(
     progress.total(size);
     match omissions.count {
         count if count > 0 && options.strict => Err(ClientError::Omissions { count }),
-        _ => Ok(omissions),
+        _ => Ok((size, omissions)),
     }
 }
 
-/// Fails if too few cells accept chunks, and warns if there are fewer than copies wanted.
-fn check_availability(placer: &Placer, options: &PutOptions, progress: &dyn Progress) -> Result<(), ClientError> {
-    let (accepting, required) = (placer.accepting(), placer.required());
-    if accepting < required {
+/// Fails if too few cells accept chunks.
+fn check_availability(placer: &Placer) -> Result<(), ClientError> {
+    let required = placer.required();
+    if placer.accepting() < required {
         return Err(ClientError::TooFewCells { cells: placer.availability(), required });
     }
-    if accepting < usize::from(options.copies) {
-        progress.notice(&Notice::FewerCopies { accepting, wanted: options.copies });
-    }
     Ok(())
+}
+
+/// Fails if the cells have too little room for `size` bytes. A put that fails in the middle would leave them full.
+fn check_room(placer: &Placer, size: Option<u64>, options: &PutOptions) -> Result<(), ClientError> {
+    let Some(size) = size.filter(|_| !options.skip_room_check) else { return Ok(()) };
+    let (room, required) = (Room::new(size, placer.free_bytes()), placer.required());
+    if room.fits(required) {
+        return Ok(());
+    }
+    Err(ClientError::TooLittleRoom {
+        required,
+        needed_bytes: room.needed_bytes(required),
+        room_bytes: room.bytes(),
+        fits: room.copies(required),
+        full: placer.full_cells(),
+    })
+}
+
+/// Warns if chunks get fewer copies than wanted, or may get fewer.
+fn report_scarcity(placer: &Placer, size: Option<u64>, options: &PutOptions, progress: &dyn Progress) {
+    let (accepting, wanted) = (placer.accepting(), usize::from(options.copies));
+    if accepting < wanted {
+        progress.notice(&Notice::FewerCopies { accepting, wanted: options.copies });
+        return;
+    }
+    let Some(size) = size else { return };
+    let copies = Room::new(size, placer.free_bytes()).copies(wanted);
+    if copies < wanted {
+        progress.notice(&Notice::ScarceRoom { copies, wanted: options.copies });
+    }
 }
 
 /// Opens the journal, if the source can be read twice, and resumes the put that it is of. Returns the key for the
@@ -149,6 +187,7 @@ fn resumable(cause: ClientError, manifest: &Path) -> ClientError {
         | ClientError::Omissions { .. }
         | ClientError::TooFewCells { .. }
         | ClientError::TooFewCopies { .. }
+        | ClientError::TooLittleRoom { .. }
         | ClientError::NoCells { .. } => {
             ClientError::Resumable { cause: Box::new(cause), journal: journal_path(manifest) }
         }

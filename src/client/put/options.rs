@@ -2,6 +2,7 @@
 
 use crate::client::discover::colony::ColonyScope;
 use crate::client::put::omission::Omission;
+use crate::id::DEFAULT_MIN_COPIES;
 use crate::pipeline::Level;
 
 /// Options of a put.
@@ -9,8 +10,8 @@ use crate::pipeline::Level;
 pub struct PutOptions {
     /// Copies wanted of each chunk, 1 to 32.
     pub copies: u8,
-    /// The smallest number of copies that is accepted. Without it, a chunk may have fewer copies than wanted only if
-    /// there are fewer cells.
+    /// The smallest number of copies that is accepted, at most `copies`. Without it, the smaller of `copies` and
+    /// [`DEFAULT_MIN_COPIES`].
     pub min_copies: Option<u8>,
     /// Compression level.
     pub level: Level,
@@ -20,6 +21,8 @@ pub struct PutOptions {
     pub allow_empty: bool,
     /// Overwrite a manifest.
     pub force: bool,
+    /// Begin even if the cells have too little room for data that does not compress.
+    pub skip_room_check: bool,
     /// Patterns of what is left out of a directory. A file is stored whatever they are.
     pub exclude: Vec<String>,
     /// Leave out the contents of directories that a `CACHEDIR.TAG` marks as caches.
@@ -32,6 +35,13 @@ pub struct PutOptions {
     pub strict: bool,
     /// Where to search for cells.
     pub scope: ColonyScope,
+}
+
+impl PutOptions {
+    /// The smallest number of copies that is accepted of each chunk.
+    pub(in crate::client) fn required_copies(&self) -> u8 {
+        self.min_copies.unwrap_or(DEFAULT_MIN_COPIES).min(self.copies)
+    }
 }
 
 /// Are extended attributes stored by default? For root, who can restore all of them.

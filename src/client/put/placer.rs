@@ -1,9 +1,9 @@
 //! Which cells get the copies of each chunk, and when a chunk has enough of them. Pure; the uploads happen elsewhere.
 
-use crate::cell::placement::{Candidate, order};
-use crate::client::discover::colony::KnownCell;
+use crate::cell::placement::{Candidate, order, spread_over_hosts};
+use crate::client::discover::colony::{CellName, KnownCell};
 use crate::client::put::availability::{CellAvailability, Rejection};
-use crate::id::CellId;
+use crate::id::{CellId, MAX_CHUNK_BYTES};
 use crate::net::client::CallError;
 use crate::wire::beacon::Status;
 
@@ -109,15 +109,12 @@ pub(in crate::client) struct Placer {
 }
 
 impl Placer {
-    /// `copies` are wanted of each chunk. `min_copies` is the smallest number that the user accepts. Without it, fewer
-    /// than `copies` are enough only if fewer cells than that respond now: cells lost later do not lower the
-    /// requirement.
-    pub(in crate::client) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: Option<u8>, seed: u64) -> Self {
+    /// `copies` are wanted of each chunk, and `min_copies`, at most as many, is the smallest number that is accepted.
+    pub(in crate::client) fn new(cells: Vec<KnownCell>, copies: u8, min_copies: u8, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        let mut placer = Self { cells: Vec::new(), copies: copies.into(), required: 0, rng };
+        let required = min_copies.clamp(1, copies.max(1)).into();
+        let mut placer = Self { cells: Vec::new(), copies: copies.into(), required, rng };
         placer.update_cells(cells);
-        let attainable = placer.copies.min(placer.responding());
-        placer.required = min_copies.map_or(attainable, usize::from).clamp(1, placer.copies);
         placer
     }
 
@@ -125,6 +122,10 @@ impl Placer {
     pub(in crate::client) fn update_cells(&mut self, cells: Vec<KnownCell>) {
         for known in cells {
             let state = match known.status {
+                // Cells report themselves full below this. Not those of every version.
+                Status::Active if known.free_bytes.is_some_and(|free| free < MAX_CHUNK_BYTES as u64) => {
+                    CellState::Rejecting(Rejection::Reported(Status::Full))
+                }
                 Status::Active => CellState::Accepting,
                 Status::Leaving => CellState::Unreachable,
                 Status::Full | Status::Draining | Status::Unknown => {
@@ -171,6 +172,20 @@ impl Placer {
     /// The number of cells that accept chunks.
     pub(in crate::client) fn accepting(&self) -> usize {
         self.cells.iter().filter(|cell| cell.state == CellState::Accepting).count()
+    }
+
+    /// The free bytes that the cells reported that accept chunks.
+    pub(in crate::client) fn free_bytes(&self) -> impl Iterator<Item = Option<u64>> {
+        let accepting = self.cells.iter().filter(|cell| cell.state == CellState::Accepting);
+        accepting.map(|cell| cell.known.free_bytes)
+    }
+
+    /// The cells that have no room.
+    pub(in crate::client) fn full_cells(&self) -> Vec<CellName> {
+        let is_full = |cell: &&Cell| {
+            matches!(cell.state, CellState::Rejecting(Rejection::Reported(Status::Full) | Rejection::Refused(507)))
+        };
+        self.cells.iter().filter(is_full).map(|cell| cell.known.name()).collect()
     }
 
     /// The cells, by whether they accept chunks.
@@ -221,6 +236,9 @@ impl Placer {
             .map(|(number, cell)| (number, Candidate { role: cell.known.role, free_bytes: cell.known.free_bytes }))
             .unzip();
         let order = order(&candidates, &mut self.rng);
+        let host = |number: usize| self.cell(number).map(KnownCell::host);
+        let host_at = |position: usize| numbers.get(position).and_then(|&number| host(number));
+        let order = spread_over_hosts(order, host_at, copies.holders().into_iter().map(host));
         order.into_iter().take(count).filter_map(|position| numbers.get(position).copied()).collect()
     }
 
@@ -298,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_chunk_goes_to_five_distinct_cells() {
-        let mut placer = Placer::new(cells(8), 5, None, 1);
+        let mut placer = Placer::new(cells(8), 5, 5, 1);
         let mut copies = ChunkCopies::default();
         let mut chosen = send(&mut placer, &mut copies);
         assert_eq!(placer.next(&mut copies), NextStep::Wait);
@@ -316,7 +334,7 @@ mod tests {
         let mut cells = cells(9);
         let roles = [Role::Stem, Role::Storage, Role::Guard];
         cells.iter_mut().zip(roles.into_iter().cycle()).for_each(|(cell, role)| cell.role = role);
-        let mut placer = Placer::new(cells, 5, None, 1);
+        let mut placer = Placer::new(cells, 5, 5, 1);
         for _ in 0..50 {
             let mut copies = ChunkCopies::default();
             let chosen = send(&mut placer, &mut copies);
@@ -331,7 +349,7 @@ mod tests {
 
     #[test]
     fn an_unreachable_cell_is_replaced_and_gets_no_further_chunks() {
-        let mut placer = Placer::new(cells(6), 5, None, 1);
+        let mut placer = Placer::new(cells(6), 5, 5, 1);
         let mut copies = ChunkCopies::default();
         let chosen = send(&mut placer, &mut copies);
         assert!(placer.upload_failed(&mut copies, chosen[0], Failure::Unreachable));
@@ -343,7 +361,7 @@ mod tests {
 
     #[test]
     fn with_fewer_cells_than_copies_one_copy_on_each_is_enough() {
-        let mut placer = Placer::new(cells(3), 5, None, 1);
+        let mut placer = Placer::new(cells(3), 5, 2, 1);
         let mut copies = ChunkCopies::default();
         for cell in send(&mut placer, &mut copies) {
             placer.upload_succeeded(&mut copies, cell);
@@ -352,8 +370,60 @@ mod tests {
     }
 
     #[test]
+    fn full_cells_are_not_missed() {
+        let mut cells = cells(5);
+        cells[1].status = Status::Full;
+        cells[2].free_bytes = Some(MAX_CHUNK_BYTES as u64 - 1);
+        let full = [cells[1].name(), cells[2].name()];
+        let mut placer = Placer::new(cells, 5, 2, 1);
+        let mut copies = ChunkCopies::default();
+        let mut chosen = send(&mut placer, &mut copies);
+        for &cell in &chosen {
+            placer.upload_succeeded(&mut copies, cell);
+        }
+        chosen.sort_unstable();
+        assert_eq!((chosen, placer.next(&mut copies)), (vec![0, 3, 4], NextStep::Sufficient));
+        assert_eq!((placer.full_cells(), placer.free_bytes().count()), (full.to_vec(), 3));
+    }
+
+    #[test]
+    fn copies_are_on_different_hosts_while_there_are_any() {
+        let mut cells = cells(6);
+        for (number, cell) in cells.iter_mut().enumerate() {
+            // Four cells on one host, and most of the room; two on another.
+            cell.url = format!("http://10.0.0.{}:{number}", if number < 4 { 1 } else { 2 });
+            cell.free_bytes = Some(if number < 4 { 1 << 40 } else { 1 << 30 });
+        }
+        for seed in 0..20 {
+            let mut placer = Placer::new(cells.clone(), 2, 2, seed);
+            let mut copies = ChunkCopies::default();
+            let chosen = send(&mut placer, &mut copies);
+            assert_eq!(chosen.iter().filter(|&&number| number < 4).count(), 1, "{chosen:?}");
+            // One of them fails, and the other host still counts.
+            placer.upload_failed(&mut copies, chosen[0], Failure::Refused(Rejection::Refused(507)));
+            assert_eq!(send(&mut placer, &mut copies)[0] < 4, chosen[0] < 4);
+        }
+        let mut placer = Placer::new(cells, 5, 2, 1);
+        assert_eq!(send(&mut placer, &mut ChunkCopies::default()).len(), 5, "hosts are only a preference");
+    }
+
+    /// Goal: a cell that fills up in the middle is replaced, and without a replacement the chunk has enough copies.
+    #[test]
+    fn a_cell_that_fills_up_is_replaced_or_done_without() {
+        for (count, replaced) in [(6, true), (5, false)] {
+            let mut placer = Placer::new(cells(count), 5, 2, 1);
+            let (mut copies, failed) = send_with_one_failure(&mut placer, Failure::Refused(Rejection::Refused(507)));
+            match placer.next(&mut copies) {
+                NextStep::Send(cells) => assert!(replaced && cells.len() == 1 && cells != [failed]),
+                step => assert_eq!((replaced, step), (false, NextStep::Stuck), "another search comes first"),
+            }
+            assert!(replaced || placer.meets_requirement(&copies));
+        }
+    }
+
+    #[test]
     fn cells_that_refuse_do_not_lower_the_requirement() {
-        let mut placer = Placer::new(cells(5), 5, None, 1);
+        let mut placer = Placer::new(cells(5), 5, 5, 1);
         let (mut copies, failed) = send_with_one_failure(&mut placer, Failure::Refused(Rejection::Refused(507)));
         assert_eq!(placer.next(&mut copies), NextStep::Stuck);
         assert!(!placer.meets_requirement(&copies));
@@ -363,7 +433,7 @@ mod tests {
 
     #[test]
     fn fewer_copies_are_accepted_only_after_another_search() {
-        let mut placer = Placer::new(cells(5), 5, Some(4), 1);
+        let mut placer = Placer::new(cells(5), 5, 4, 1);
         let (mut copies, _) = send_with_one_failure(&mut placer, Failure::Unreachable);
         assert_eq!(placer.next(&mut copies), NextStep::Stuck);
         assert!(placer.meets_requirement(&copies), "four are enough in the end");
@@ -371,7 +441,7 @@ mod tests {
 
     #[test]
     fn cells_lost_later_do_not_lower_the_requirement() {
-        let mut placer = Placer::new(cells(5), 5, None, 1);
+        let mut placer = Placer::new(cells(5), 5, 5, 1);
         for lost in 0..4 {
             placer.upload_failed(&mut ChunkCopies::default(), lost, Failure::Unreachable);
         }
@@ -384,7 +454,7 @@ mod tests {
     #[test]
     fn a_cell_is_skipped_after_three_timeouts_or_refusals() {
         for failure in [Failure::Slow, Failure::Refused(Rejection::Refused(507))] {
-            let mut placer = Placer::new(cells(1), 1, None, 1);
+            let mut placer = Placer::new(cells(1), 1, 1, 1);
             let mut fail = || placer.upload_failed(&mut ChunkCopies::default(), 0, failure);
             assert_eq!([fail(), fail(), fail(), fail()], [false, false, true, false]);
         }
@@ -392,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_cell_with_a_new_address_keeps_its_number() {
-        let mut placer = Placer::new(cells(2), 2, None, 1);
+        let mut placer = Placer::new(cells(2), 2, 2, 1);
         let mut moved = cells(1);
         moved[0].url = "http://10.9.9.9:9".into();
         placer.update_cells(moved);
@@ -403,7 +473,7 @@ mod tests {
     fn availability_counts_cells_by_their_rejection() {
         let mut cells = cells(4);
         cells[3].status = Status::Full;
-        let mut placer = Placer::new(cells, 5, None, 1);
+        let mut placer = Placer::new(cells, 5, 5, 1);
         assert_eq!((placer.responding(), placer.accepting()), (4, 3));
         for _ in 0..MAX_FAILURES {
             placer.upload_failed(&mut ChunkCopies::default(), 0, Failure::Refused(Rejection::Refused(507)));
@@ -415,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_cell_that_is_found_again_gets_chunks_again() {
-        let mut placer = Placer::new(cells(1), 1, None, 1);
+        let mut placer = Placer::new(cells(1), 1, 1, 1);
         let mut copies = ChunkCopies::default();
         send(&mut placer, &mut copies);
         placer.upload_failed(&mut copies, 0, Failure::Unreachable);

@@ -36,6 +36,8 @@ use crate::pipeline::{BlockHash, Key, Manifest, SealedChunk};
 const MAX_SEARCHES: u32 = 4;
 /// Minimum interval between two of these searches.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
+/// While chunks get fewer copies than wanted, cells are searched for at this interval: they return, join or get room.
+const SCARCITY_SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 /// Chunks of an interrupted put that are completed at the same time. Each is in memory.
 const MAX_STORED_CHUNKS_IN_PROGRESS: usize = 4;
 
@@ -72,6 +74,10 @@ pub(in crate::client) struct PutSession<'a> {
     /// Chunks for which no cell is left.
     stuck: BTreeSet<usize>,
     window: SendWindow,
+    /// When cells were last searched for.
+    last_search: Instant,
+    /// The copies of each chunk that the cells could take at the beginning. The user knows of these.
+    expected_copies: usize,
     report: PutReport,
     omissions: Omissions,
 }
@@ -84,6 +90,7 @@ impl<'a> PutSession<'a> {
         progress: &'a dyn Progress,
         omissions: Omissions,
     ) -> Self {
+        let expected_copies = placer.accepting().min(options.copies.into());
         Self {
             http,
             options,
@@ -96,6 +103,8 @@ impl<'a> PutSession<'a> {
             kept: BTreeMap::new(),
             stuck: BTreeSet::new(),
             window: SendWindow::new(options.copies),
+            last_search: Instant::now(),
+            expected_copies,
             report: PutReport::default(),
             omissions,
         }
@@ -108,6 +117,15 @@ impl<'a> PutSession<'a> {
 
     pub(in crate::client) fn has_journal(&self) -> bool {
         self.journal.is_some()
+    }
+
+    pub(in crate::client) fn placer(&self) -> &Placer {
+        &self.placer
+    }
+
+    /// Bytes of the source whose chunks an interrupted run had stored.
+    pub(in crate::client) fn stored_bytes(&self) -> u64 {
+        (self.report.resumed_chunks + self.kept.len()) as u64 * BLOCK_BYTES as u64
     }
 
     /// Takes over the chunks of an interrupted put that the colony holds. If their blocks were hashed, a chunk is used
@@ -259,6 +277,9 @@ impl<'a> PutSession<'a> {
                 self.window.send(pipeline);
             }
             NextStep::Wait => {}
+            NextStep::Sufficient if self.last_search.elapsed() >= SCARCITY_SEARCH_INTERVAL => {
+                self.stuck.insert(index);
+            }
             NextStep::Complete | NextStep::Sufficient => self.finish_chunk(index, pipeline),
             NextStep::Stuck => {
                 self.stuck.insert(index);
@@ -294,6 +315,7 @@ impl<'a> PutSession<'a> {
         if is_empty || searches > 0 {
             thread::sleep(SEARCH_INTERVAL.saturating_sub(began.elapsed()));
         }
+        self.last_search = Instant::now();
         Ok(())
     }
 
@@ -334,6 +356,10 @@ impl<'a> PutSession<'a> {
         self.report.chunks = chunks.len();
         self.report.fewest_copies = self.finished.fewest_copies();
         self.report.short_chunks = self.finished.count_with_fewer_than(copies);
+        if self.report.short_chunks > 0 && self.report.fewest_copies < self.expected_copies {
+            let (short, chunks, fewest) = (self.report.short_chunks, self.report.chunks, self.report.fewest_copies);
+            self.progress.notice(&Notice::ChunksShort { short, chunks, fewest, wanted: copies });
+        }
         self.report.cells = self.placer.responding();
         self.report.requests = self.http.requests();
         self.report.omissions = self.omissions.count;

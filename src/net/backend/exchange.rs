@@ -125,7 +125,7 @@ fn copy_exactly(mut body: impl Read, writer: &mut impl Write, mut left: u64) -> 
         let limit = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let count = match body.read(buffer.get_mut(..limit).unwrap_or_default()) {
             Ok(0) => {
-                let missing = human::count(usize::try_from(left).unwrap_or(usize::MAX), "byte");
+                let missing = human::count(left, "byte");
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("the body lacks its last {missing}")));
             }
             Ok(count) => count.min(limit),

@@ -153,9 +153,13 @@ impl Colony {
         command
     }
 
-    /// `cellsync-put` for this colony.
+    /// `cellsync-put` for this colony. If it was started with one cell, one copy is enough.
     pub(crate) fn put(&self) -> Command {
-        self.client(env!("CARGO_BIN_EXE_cellsync-put"))
+        let mut put = self.client(env!("CARGO_BIN_EXE_cellsync-put"));
+        if self.cells.len() == 1 {
+            put.args(["--min-copies", "1"]);
+        }
+        put
     }
 
     /// `cellsync-get` for this colony.

@@ -21,6 +21,7 @@ fn options() -> PutOptions {
         level: Level::default(),
         jobs: 1,
         force: false,
+        skip_room_check: false,
         allow_empty: false,
         exclude: Vec::new(),
         exclude_caches: false,

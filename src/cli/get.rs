@@ -92,7 +92,7 @@ fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
     let scope = args.scope(&ClientConfig::load()?)?;
     let options = GetOptions { jobs: args.jobs, force: args.force, scope };
-    let bar = Bar::new(NAME, Unit::FetchedBytes, args.quiet);
+    let bar = Bar::new(NAME, Unit::Bytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();
     Ok((report?, target))

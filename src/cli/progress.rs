@@ -1,10 +1,11 @@
 //! The progress bar. It is shown on standard error, if that is a terminal. Messages are printed above it.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::cli::terminal::message;
 use crate::client::{Notice, Progress};
@@ -12,10 +13,8 @@ use crate::client::{Notice, Progress};
 /// What the bar counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unit {
-    /// Bytes of the file, next to the sealed bytes that were stored for them.
-    StoredBytes,
-    /// Bytes of the file, next to the sealed bytes that were fetched for them.
-    FetchedBytes,
+    /// Bytes of the file, next to the share to which they were compressed.
+    Bytes,
     /// Things of this name.
     Items(&'static str),
 }
@@ -36,10 +35,15 @@ impl Bar {
         let shown = !quiet && !is_dumb && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let drawn = ProgressBar::with_draw_target(None, target);
-        if shown {
-            drawn.enable_steady_tick(Duration::from_millis(200));
+        let bar = Self { name, drawn, plain: Cell::new(0), sealed: Cell::new(0), unit, quiet };
+        if let Unit::Items(what) = unit {
+            bar.drawn.set_message(format!("{what}  "));
         }
-        Self { name, drawn, plain: Cell::new(0), sealed: Cell::new(0), unit, quiet }
+        bar.drawn.set_style(bar.style(false));
+        if shown {
+            bar.drawn.enable_steady_tick(Duration::from_millis(200));
+        }
+        bar
     }
 
     /// Takes the bar off the screen.
@@ -48,17 +52,22 @@ impl Bar {
     }
 
     fn style(&self, known: bool) -> ProgressStyle {
-        let template = if let Unit::Items(what) = self.unit {
-            self.drawn.set_message(what);
-            "{wide_bar} {percent:>3} %  {human_pos} of {human_len} {msg}  {eta} left"
-        } else if known {
-            "{wide_bar} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left"
-        } else {
-            "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}"
+        let template = match (self.unit, known) {
+            (Unit::Items(_), true) => "{wide_bar} {percent:>3} %  {human_pos} of {human_len} {msg}{left}",
+            (Unit::Items(_), false) => "{spinner}",
+            (Unit::Bytes, true) => {
+                "{wide_bar} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {msg}{left}"
+            }
+            (Unit::Bytes, false) => "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}",
         };
         // The templates are constant and valid.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        style.progress_chars("█▉▊▋▌▍▎▏ ")
+        style.progress_chars("█▉▊▋▌▍▎▏ ").with_key("left", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Before anything is done, the time is unknown, not zero.
+            if state.pos() > 0 {
+                write!(text, "{:#} left", HumanDuration(state.eta())).ok();
+            }
+        })
     }
 }
 
@@ -91,11 +100,7 @@ impl Progress for Bar {
             self.plain.set(self.plain.get() + plain);
             self.sealed.set(self.sealed.get() + sealed);
             let percent = 100.0 * self.sealed.get() as f64 / self.plain.get() as f64;
-            let done = match self.unit {
-                Unit::StoredBytes => "stored",
-                _ => "fetched",
-            };
-            self.drawn.set_message(format!("{percent:.0} % {done}"));
+            self.drawn.set_message(format!("compressed to {percent:.0} %  "));
         }
     }
 

@@ -193,7 +193,7 @@ fn run(args: &Args) -> Result<Done, CommandError> {
         strict: args.strict,
         scope: args.scope(&config)?,
     };
-    let bar = Bar::new(NAME, Unit::StoredBytes, args.quiet);
+    let bar = Bar::new(NAME, Unit::Bytes, args.quiet);
     let report = crate::client::put(&source, &manifest, &options, &bar, &stop_on_interrupt());
     bar.clear();
     Ok(Done { report: report?, manifest, copies })

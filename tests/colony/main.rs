@@ -40,5 +40,7 @@ mod round_trip;
 #[cfg(test)]
 mod start_and_stop;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 #[path = "../wait/mod.rs"]
 mod wait;

@@ -10,7 +10,7 @@ use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::{omissions, print, with_omissions};
+use crate::cli::terminal::{message, omissions, print, with_omissions};
 use crate::cli::values;
 use crate::client::{
     PutOptions, PutReport, Source, default_jobs, default_manifest_path, read_patterns, stores_xattrs_by_default,
@@ -172,6 +172,13 @@ fn run(args: &Args) -> Result<Done, CommandError> {
     let mut exclude = args.exclude.clone();
     for path in &args.exclude_from {
         exclude.extend(read_patterns(path)?);
+    }
+    if matches!(source, Source::Directory(_)) && !config.exclude.is_empty() {
+        // What a file of long ago excludes must not go unnoticed.
+        if !args.quiet {
+            message(NAME, &format!("leaving out {}, as client.toml says", config.exclude.join(", ")));
+        }
+        exclude.extend(config.exclude.iter().cloned());
     }
     if !matches!(source, Source::Directory(_))
         && let Some(option) = args.directory_option()

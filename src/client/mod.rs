@@ -56,6 +56,6 @@ pub use crate::client::put::omission::{Omission, OmissionReason, SpecialFile, Sy
 pub use crate::client::put::options::{PutOptions, PutReport, stores_xattrs_by_default};
 pub use crate::client::put::put;
 pub use crate::client::put::source::Source;
-pub use crate::client::put::tree::exclude::read_patterns;
+pub use crate::client::put::tree::exclude::{is_pattern, read_patterns};
 pub use crate::client::usage_error::UsageError;
 pub use crate::client::workers::{MAX_JOBS, default_jobs};

@@ -229,6 +229,18 @@ fn a_put_takes_its_settings_from_the_users_file() {
     assert_eq!((copies, sealed_bytes), put(&["--copies", "2", "--compress", "0"]));
     let (copies, other_bytes) = put(&["--copies", "1", "--compress", "9e"]);
     assert!(copies == 1 && other_bytes != sealed_bytes, "{copies} {other_bytes}");
+    fs::write(folder.join("client.toml"), "copies = 1\nexclude = [\"*.o\"]").unwrap();
+    let tree = colony.path("tree");
+    fs::create_dir(&tree).unwrap();
+    for name in ["a", "a.o", "b.tmp"] {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    let stored = run(colony.put().args(["tree", "--exclude=*.tmp"])).expect_success();
+    assert!(stored.stderr.contains("leaving out *.o, as client.toml says"), "{}", stored.stderr);
+    run(colony.get().args(["tree.manifest", "-o", "restored"])).expect_success();
+    let names: Vec<_> =
+        fs::read_dir(colony.path("restored")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["a"]);
     fs::write(folder.join("client.toml"), format!("nodes = [\"{}\"]", colony.cells[0].url)).unwrap();
     let mut status = Command::new(env!("CARGO_BIN_EXE_cellsync"));
     let status = run(status.args(["status", "--json"]).env("XDG_CONFIG_HOME", colony.path(".."))).expect_success();

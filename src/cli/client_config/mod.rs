@@ -191,6 +191,7 @@ mod tests {
             ("nodes = [\"a:1\",\n \"b:x\"]", &["line 1: nodes cannot be \"b:x\"", "HOST:PORT"]),
             ("nodes = [1]", &["nodes cannot be 1"]),
             ("exclude = [\"\"]", &["exclude cannot be \"\""]),
+            ("exclude = [\"*.o\", \"[\"]", &["exclude cannot be \"[\"; it accepts a list", "--exclude"]),
         ] {
             let error = read(text).unwrap_err();
             assert_eq!(error.lines().count(), 1, "{error}");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cli::values;
+use crate::client::is_pattern;
 use crate::config::Value;
 use crate::pipeline::Level;
 
@@ -106,10 +107,10 @@ pub const CLIENT_SETTINGS: &[ClientSetting] = &[
         name: "exclude",
         about: "Patterns of names that cellsync-put leaves out of directories, in addition to those of `--exclude`. \
                 Default: none.",
-        accepts: "a list of at most 1000 patterns, such as \"*.o\"",
+        accepts: "a list of at most 1000 patterns as of --exclude, such as \"*.o\"",
         example: "[\"*.o\", \".cache\"]",
         assign: |config, value| {
-            config.exclude = list(value, MAX_PATTERNS, |pattern| (!pattern.is_empty()).then(|| pattern.to_owned()))?;
+            config.exclude = list(value, MAX_PATTERNS, |pattern| is_pattern(pattern).then(|| pattern.to_owned()))?;
             Ok(())
         },
     },

@@ -71,6 +71,11 @@ impl Patterns {
     }
 }
 
+/// Is this a valid pattern?
+pub fn is_pattern(pattern: &str) -> bool {
+    Patterns::new(&[pattern.to_owned()]).is_ok()
+}
+
 /// Reads patterns from a file, one on each line. Empty lines and lines that begin with `#` are ignored.
 pub fn read_patterns(path: &Path) -> Result<Vec<String>, ClientError> {
     let file = File::open(path).map_err(ClientError::file(FileAction::Read, path))?;

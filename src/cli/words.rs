@@ -48,7 +48,7 @@ pub(super) enum Problem {
     #[error("unknown option {option}{}", did_you_mean(similar.as_deref()))]
     UnknownOption { option: String, similar: Option<String> },
     #[error("unknown option {option}; for a file of this name, write ./{option}, or -- before it")]
-    UnknownShortOption { option: String },
+    UnknownFileName { option: String },
     #[error("unknown option {option}; options follow the command")]
     OptionBeforeCommand { option: String },
     #[error("{option} takes no value")]
@@ -263,7 +263,7 @@ impl Sorter<'_> {
         let listed = self.info.flags.iter().filter(|flag| !flag.hidden).map(|flag| flag.long);
         match similar(name, listed) {
             None if !self.info.commands.is_empty() => Problem::OptionBeforeCommand { option },
-            None if !name.starts_with("--") => Problem::UnknownShortOption { option },
+            None if !name.starts_with("--") && !self.info.positionals.is_empty() => Problem::UnknownFileName { option },
             similar => Problem::UnknownOption { option, similar },
         }
     }

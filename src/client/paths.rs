@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crate::client::usage_error::UsageError;
+
 /// Temporary files and directories begin so. They are made beside the file that they become.
 pub(in crate::client) const TEMPORARY_PREFIX: &str = ".cellsync-";
 
@@ -12,6 +14,15 @@ pub(in crate::client) fn parent_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Fails if there is no directory that could contain this path.
+pub(in crate::client) fn check_parent(path: &Path) -> Result<(), UsageError> {
+    let parent = parent_of(path);
+    if parent.is_dir() {
+        return Ok(());
+    }
+    Err(UsageError::NoFolder { path: path.to_owned(), parent: parent.to_owned() })
 }
 
 /// Is this a directory, or written like one, with a separator at the end? A file cannot have such a name.

@@ -35,6 +35,14 @@ pub enum UsageError {
         /// The path.
         path: PathBuf,
     },
+    /// A file is to be written where there is no directory.
+    #[error("cannot write {}: there is no directory {}; make it first", path.display(), parent.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+        /// The directory that should contain it.
+        parent: PathBuf,
+    },
     /// Something else is where the journal must be.
     #[error("{} exists and is not a regular file; move it away", path.display())]
     JournalNotRegular {

@@ -102,6 +102,9 @@ fn mistakes_are_named_with_what_helps() {
         ("cellsync", &["check", "--version"], &["unknown option --version"]),
         ("cellsync", &["drain", "-"], &["'-'", "first four digits"]),
         ("cellsync-node", &["--listen", "-"], &["listen cannot be \"-\""]),
+        ("cellsync-node", &["-x"], &["unknown option -x; see"]),
+        ("cellsync-put", &["/dev/null", "-o", "/nowhere/m"], &["there is no directory /nowhere; make it first"]),
+        ("cellsync-get", &["m.manifest", "-o", "/nowhere/m"], &["there is no directory /nowhere; make it first"]),
         ("cellsync-node", &["start"], &["unexpected argument start"]),
     ] {
         run(program, words).expect_error(2, facts);

@@ -96,7 +96,7 @@ fn only_force_overwrites_a_file_and_only_with_a_complete_one() {
     colony.write_file("file", b"changed again");
     run(colony.get().arg(&stored.manifest).arg("--force")).expect_error(5, &["0-", &colony.cells[0].url]);
     assert_eq!(fs::read(colony.path("file")).unwrap(), b"changed again");
-    run(colony.get().arg(&stored.manifest).args(["-o", "no/folder/x"])).expect_error(1, &["no/folder/x"]);
+    run(colony.get().arg(&stored.manifest).args(["-o", "no/folder/x"])).expect_error(2, &["no/folder/x"]);
     run(colony.get().arg(&stored.manifest).args(["-o", "."])).expect_error(2, &[]);
     run(colony.get().arg(&stored.manifest).args(["-o", "x/"])).expect_error(2, &["x/"]);
     assert_eq!(colony.files(), ["file", "file.manifest"]);

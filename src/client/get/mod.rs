@@ -35,7 +35,7 @@ use crate::client::get::fetch_pool::{FetchJob, FetchOutcome, FetchPool, FetchRes
 use crate::client::get::output::{Output, Target};
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
-use crate::client::paths::is_same_file;
+use crate::client::paths::{check_parent, is_same_file};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 use crate::client::workers::STOP_CHECK_INTERVAL;
@@ -91,10 +91,11 @@ pub fn get(
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<GetReport, ClientError> {
-    if let Target::Path(path) = target
-        && is_same_file(manifest, path)
-    {
-        return Err(UsageError::OutputIsManifest { path: path.clone() }.into());
+    if let Target::Path(path) = target {
+        check_parent(path)?;
+        if is_same_file(manifest, path) {
+            return Err(UsageError::OutputIsManifest { path: path.clone() }.into());
+        }
     }
     let manifest = manifest_file::read(manifest)?;
     let mut output = Output::open(target, manifest.content, options.force)?;

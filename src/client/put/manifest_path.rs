@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::client::error::ClientError;
 use crate::client::manifest_file;
-use crate::client::paths::{is_same_file, names_directory, parent_of};
+use crate::client::paths::{check_parent, is_same_file, names_directory, parent_of};
 use crate::client::put::journal::journal_path;
 use crate::client::put::source::Source;
 use crate::client::usage_error::UsageError;
@@ -41,6 +41,7 @@ pub(in crate::client) fn check(source: &Source, path: &Path, force: bool) -> Res
     if names_directory(path) {
         return Err(UsageError::ManifestIsDirectory { path: path.to_owned() }.into());
     }
+    check_parent(path)?;
     if is_same_file(source.path(), path) {
         return Err(UsageError::ManifestIsSource { path: path.to_owned() }.into());
     }

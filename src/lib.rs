@@ -50,6 +50,7 @@
 //! | Where to add an endpoint? | `wire/mod.rs` (specification) and `wire/routes.rs`; then `node/api/mod.rs` does not compile until it handles it |
 //! | Where to add a setting? | `config/settings_table.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
+//! | What is restored of a directory, and in which order? | `client/get/tree/mod.rs`; one entry's metadata: `client/get/tree/metadata.rs` |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |
 //! | What is stored of a directory, and how? | `client/put/tree/mod.rs`; the entries of the stream in `archive/encode.rs` |
 //! | What happens to a file that changes while it is stored? | `client/put/tree/data.rs`, `client/put/omission.rs` |

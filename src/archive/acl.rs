@@ -86,6 +86,31 @@ pub fn from_text(text: &str) -> Result<Vec<u8>, MalformedAcl> {
     Ok(stored)
 }
 
+/// The mode of a file whose list is left out. A mode has the mask in place of what the owning group may do, and anyone
+/// who is named in the list is in the group or among the others now: neither gets a permission that one of the named
+/// lacks. A malformed list leaves nothing to them.
+pub fn mode_without(text: &str, mode: u32) -> u32 {
+    let stored = from_text(text).unwrap_or_default();
+    let (entries, _) = stored.get(size_of_val(&VERSION)..).unwrap_or_default().as_chunks::<8>();
+    let (mut owning_group, mut mask, mut named) = (0, 7, None);
+    for &[tag_low, tag_high, low, high, ..] in entries {
+        let permissions = u32::from(u16::from_le_bytes([low, high]));
+        match u16::from_le_bytes([tag_low, tag_high]) {
+            OWNING_GROUP => owning_group = permissions,
+            MASK => mask = permissions,
+            USER | GROUP => named = Some(named.unwrap_or(7) & permissions),
+            _ => {}
+        }
+    }
+    let others = match named {
+        _ if entries.is_empty() => 0,
+        Some(named) => named & mask,
+        None => 7,
+    };
+    let group = owning_group & mask & others;
+    mode & !0o077 | mode & (group << 3 | others)
+}
+
 /// Tag, id and permissions of an entry.
 fn parsed_entry(entry: &str) -> Result<(u16, u32, u16), MalformedAcl> {
     let mut fields = entry.split(':').map(str::trim);
@@ -183,6 +208,23 @@ mod tests {
             let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(to_text(&bad), Err(MalformedAcl), "{at}");
+        }
+    }
+
+    #[test]
+    fn without_its_list_nobody_gets_more_permissions() {
+        let modes = [
+            ("user::rw-,group::r--,other::r--", 0o644, 0o644),
+            // The mask stands in the place of the group.
+            ("user::rwx,user:5:rwx,group::r--,mask::rwx,other::r-x", 0o4775, 0o4745),
+            ("user::rwx,user:5:---,group::rwx,mask::rwx,other::rwx", 0o777, 0o700),
+            ("user::rwx,user:5:rwx,group::rwx,mask::r--,other::rwx", 0o747, 0o744),
+            ("user::rwx,group:5:r--,group::rw-,mask::rw-,other::---", 0o760, 0o740),
+            ("user:bob:rwx", 0o777, 0o700),
+            ("", 0o777, 0o700),
+        ];
+        for (text, mode, expected) in modes {
+            assert_eq!(mode_without(text, mode), expected, "{text}");
         }
     }
 }

@@ -136,7 +136,8 @@ fn advice_on_usage(error: &UsageError) -> &'static str {
         UsageError::OutputIsManifest { .. }
         | UsageError::OutputNotRegular { .. }
         | UsageError::OutputNamesDirectory { .. }
-        | UsageError::OutputDirectoryExists { .. } => "; choose another name with -o PATH",
+        | UsageError::OutputDirectoryExists { .. }
+        | UsageError::OutputDirectoryNotEmpty { .. } => "; choose another name with -o PATH",
         _ => "",
     }
 }

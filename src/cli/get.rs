@@ -13,7 +13,9 @@ use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{omissions, print, with_omissions};
 use crate::cli::values;
-use crate::client::{GetOptions, GetReport, Target, default_jobs, default_output_path};
+use crate::client::{
+    GetOptions, GetReport, RestoreOmission, RestoreOptions, RestoreOwners, Target, default_jobs, default_output_path,
+};
 use crate::human;
 
 const NAME: &str = "cellsync-get";
@@ -29,6 +31,16 @@ with_colony_options! {
                    cellsync-get shop.manifest -o - | psql shop",
         example = "Verify every byte and write nothing:\n  \
                    cellsync-get --check album.tar.manifest",
+        example = "Restore a directory into an empty one, such as a new disk:\n  \
+                   cellsync-get photos.manifest -o /mnt/disk",
+        note = "A file gets its mode and its time of modification. If the manifest has no mode, only its owner can read \
+                the file.",
+        note = "A directory gets modes, times of modification, hard links, symbolic links and holes. Root also restores \
+                owners, extended attributes, access control lists and capabilities; see --owner and --xattrs. \
+                Set-user-id and set-group-id come back only for the user and the group that they were for. The path must \
+                be new or an empty directory.",
+        note = "What the target does not support or permit is left out and named, and the exit code is 6. Of two names \
+                that are one on the target, the first is restored. Nothing outside the path is written.",
         error_code(0, "restored; with --check, everything can be restored"),
         error_code(1, "failed, or stopped"),
         error_code(2, "invalid arguments; nothing was written"),
@@ -60,6 +72,21 @@ with_colony_options! {
         /// overwrite an existing file
         #[argh(switch)]
         force: bool,
+        /// give the files of a directory their owners, by name or else by number (default as root)
+        #[argh(switch)]
+        owner: bool,
+        /// give the files of a directory their owners, by number alone
+        #[argh(switch)]
+        numeric_owner: bool,
+        /// leave the files of a directory to the user who restores them (default except as root)
+        #[argh(switch)]
+        no_owner: bool,
+        /// restore extended attributes, access control lists and capabilities in a directory (default as root)
+        #[argh(switch)]
+        xattrs: bool,
+        /// do not restore them (default except as root)
+        #[argh(switch)]
+        no_xattrs: bool,
     }
 }
 
@@ -91,7 +118,7 @@ pub fn get() -> ExitCode {
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
     let scope = args.scope(&ClientConfig::load()?)?;
-    let options = GetOptions { jobs: args.jobs, force: args.force, scope };
+    let options = GetOptions { jobs: args.jobs, force: args.force, restore: restore_options(args)?, scope };
     let bar = Bar::new(NAME, Unit::Bytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();
@@ -112,6 +139,23 @@ fn target(args: &Args) -> Result<Target, ArgumentError> {
             None => Err(ArgumentError::UnnamedOutput { manifest: args.manifest.clone() }),
         },
     }
+}
+
+fn restore_options(args: &Args) -> Result<RestoreOptions, ArgumentError> {
+    let mut options = RestoreOptions::default();
+    options.owners = match (args.owner, args.numeric_owner, args.no_owner) {
+        (false, false, false) => options.owners,
+        (_, true, false) => RestoreOwners::ByNumber,
+        (true, false, false) => RestoreOwners::ByName,
+        (false, false, true) => RestoreOwners::None,
+        (true, _, true) => return Err(ArgumentError::Exclusive { one: "--owner", other: "--no-owner" }),
+        (false, true, true) => return Err(ArgumentError::Exclusive { one: "--numeric-owner", other: "--no-owner" }),
+    };
+    options.xattrs = match (args.xattrs, args.no_xattrs) {
+        (true, true) => return Err(ArgumentError::Exclusive { one: "--xattrs", other: "--no-xattrs" }),
+        (xattrs, no_xattrs) => xattrs || (options.xattrs && !no_xattrs),
+    };
+    Ok(options)
 }
 
 fn summary(report: &GetReport, target: &Target) -> String {
@@ -135,6 +179,8 @@ fn summary(report: &GetReport, target: &Target) -> String {
 }
 
 fn json(report: &GetReport, target: &Target) -> serde_json::Value {
+    let omitted = |RestoreOmission { path, reason }: &RestoreOmission| serde_json::json!({ "path": human::escaped(path), "reason": reason.to_string() });
+    let omitted: Vec<_> = report.named_omissions.iter().map(omitted).collect();
     let bad: Vec<_> = report.bad_copies.iter().map(bad_copy_json).collect();
     serde_json::json!({
         "output": if let Target::Path(path) = target { Some(path.display().to_string()) } else { None },
@@ -146,5 +192,6 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
         "cells": report.cells,
         "requests": report.requests,
         "omissions": report.omissions,
+        "omitted": omitted,
     })
 }

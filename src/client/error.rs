@@ -85,6 +85,16 @@ pub enum ClientError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// Everything is restored, but something else has its name now. It was kept under another one.
+    #[error("cannot write {}: {source}; what was restored is in {}", path.display(), saved_as.display())]
+    RestoredElsewhere {
+        /// The name that it could not get.
+        path: PathBuf,
+        /// The name that it has.
+        saved_as: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
     /// Another process stores the same source.
     #[error("{} is in use: another cellsync-put is storing the same file; wait until it ends", path.display())]
     JournalInUse {
@@ -285,6 +295,7 @@ impl ClientError {
             | Self::SourceChanged { .. }
             | Self::Manifest { .. }
             | Self::ManifestSavedElsewhere { .. }
+            | Self::RestoredElsewhere { .. }
             | Self::JournalInUse { .. }
             | Self::Seal(_)
             | Self::Discovery(_)

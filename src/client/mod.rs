@@ -19,6 +19,7 @@
 //! (`Placer`, `HolderIndex`, `CopyCounts`, `SendWindow`) are pure, with threads, sockets and files around them. Nothing
 //! here prints: clients report to a [`Progress`].
 
+mod accounts;
 mod bad_copy;
 mod byte_ranges;
 mod discover;
@@ -42,7 +43,9 @@ pub use crate::client::discover::find_cells::find_cells;
 pub use crate::client::discover::query::query_cells;
 pub use crate::client::discover::select_cell::{CellSelector, find_cell};
 pub use crate::client::error::{ClientError, Damage, FileAction, Operation};
+pub use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 pub use crate::client::get::output::Target;
+pub use crate::client::get::restore_options::{RestoreOptions, RestoreOwners};
 pub use crate::client::get::{GetOptions, GetReport, default_output_path, get};
 pub use crate::client::maintain::check::{CheckOptions, CheckReport, CheckedChunk, Verdict, WeakestChunk, check};
 pub use crate::client::maintain::drain::{drain, undrain};

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
 use crate::client::discover::colony::{self, CellName};
+use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 use crate::client::put::availability::cells_accepting;
 use crate::client::put::omission::Omission;
 use crate::human;
@@ -40,6 +41,18 @@ pub enum Notice {
     Omitted {
         /// What, and why.
         omission: Omission,
+    },
+    /// Something could not be restored, or not as it was.
+    NotRestored {
+        /// What, and why.
+        omission: RestoreOmission,
+    },
+    /// More of the same that are not named one by one.
+    MoreNotRestored {
+        /// The last reason.
+        reason: RestoreOmissionReason,
+        /// How many.
+        count: usize,
     },
     /// There are fewer cells than copies wanted.
     FewerCopies {
@@ -89,6 +102,8 @@ impl Notice {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::Omitted { .. }
+            | Self::NotRestored { .. }
+            | Self::MoreNotRestored { .. }
             | Self::FewerCopies { .. }
             | Self::ChunksShort { .. }
             | Self::UnresponsiveCells { .. }
@@ -118,6 +133,8 @@ impl fmt::Display for Notice {
                 write!(f, "resuming: {} already in the colony", human::count(*chunks, "chunk"))
             }
             Self::Omitted { omission } => write!(f, "{omission}"),
+            Self::NotRestored { omission } => write!(f, "{omission}"),
+            Self::MoreNotRestored { reason, count } => write!(f, "and {count} more {reason}"),
             Self::FewerCopies { accepting, wanted } => write!(
                 f,
                 "only {}: each chunk gets {} instead of {wanted}, and the colony makes the others when cells join or have \

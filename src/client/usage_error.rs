@@ -102,9 +102,22 @@ pub enum UsageError {
         /// The path.
         path: PathBuf,
     },
-    /// A directory is restored, and its path exists.
+    /// A directory is restored, and its path is something else.
     #[error("{} exists, and a directory does not overwrite anything; move it away", path.display())]
     OutputDirectoryExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory is restored, and its path is a directory with something in it.
+    #[error("{} is not empty, and a directory does not overwrite anything; move it away", path.display())]
+    OutputDirectoryNotEmpty {
+        /// The path.
+        path: PathBuf,
+    },
+    /// This operating system has no directories as the archive describes them.
+    #[cfg(not(unix))]
+    #[error("{}: directories cannot be restored on this system, only their tar streams", path.display())]
+    DirectoriesUnsupported {
         /// The path.
         path: PathBuf,
     },

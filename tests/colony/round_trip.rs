@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use cellsync::id::BLOCK_BYTES;
@@ -113,6 +113,55 @@ fn a_directory_comes_back_with_links_and_permissions() {
     run(colony.get().args(["tree.manifest", "-o", "again", "--force"])).expect_error(2, &["again"]);
     run(colony.put().args(["tree", "-o", "tree/m"])).expect_error(2, &["tree/m"]);
     assert_eq!(colony.files(), ["again", "tree", "tree.manifest"]);
+}
+
+/// Goal: a directory is restored into an existing empty one, which may be a mount point or the current directory, and
+/// nothing that exists is replaced. Method: the same manifest three times.
+#[test]
+fn a_directory_is_restored_into_an_empty_one() {
+    let colony = Colony::start(2);
+    let tree = colony.path("tree");
+    fs::create_dir_all(tree.join("closed")).unwrap();
+    fs::write(tree.join("closed/file"), b"bytes").unwrap();
+    fs::set_permissions(tree.join("closed"), PermissionsExt::from_mode(0o500)).unwrap();
+    fs::set_permissions(&tree, PermissionsExt::from_mode(0o750)).unwrap();
+    run(colony.put().args(["tree", "--copies", "2"])).expect_success();
+    let empty = colony.path("empty");
+    fs::create_dir(&empty).unwrap();
+    run(colony.get().args(["tree.manifest", "-o", "empty"])).expect_success();
+    assert_eq!(listing(&empty), listing(&tree));
+    run(colony.get().args(["tree.manifest", "-o", "empty"])).expect_error(2, &["empty", "-o PATH"]);
+
+    let here = colony.path("here");
+    fs::create_dir_all(here.join("lost+found")).unwrap();
+    run(colony.get().current_dir(&here).args(["../tree.manifest", "-o", "."])).expect_success();
+    fs::remove_dir(here.join("lost+found")).unwrap();
+    assert_eq!(listing(&here), listing(&tree));
+    assert_eq!(colony.files(), ["empty", "here", "tree", "tree.manifest"]);
+}
+
+/// Goal: a file has the mode and the time of its manifest, whatever the umask is; without them, it is private. Method:
+/// manifests with and without these keys, and an output that exists with a wider mode.
+#[test]
+fn a_file_has_the_mode_and_time_of_its_manifest() {
+    let colony = Colony::start(2);
+    let stored = colony.put_bytes("file", b"bytes");
+    let restored = |mode: Option<u32>, mtime_ns: Option<i64>| {
+        let mut manifest = stored.json.clone();
+        let keys = manifest.as_object_mut().unwrap();
+        for (key, value) in [("mode", mode.map(i64::from)), ("mtime_ns", mtime_ns)] {
+            keys.remove(key);
+            keys.extend(value.map(|value| (key.to_owned(), value.into())));
+        }
+        fs::write(&stored.manifest, manifest.to_string()).unwrap();
+        run(colony.get().arg(&stored.manifest).args(["-o", "out", "--force"])).expect_success();
+        let metadata = fs::metadata(colony.path("out")).unwrap();
+        (metadata.mode() & 0o7777, metadata.mtime(), metadata.mtime_nsec())
+    };
+    assert_eq!(restored(Some(0o757), Some(-463_449_599_999_999_999)), (0o757, -463_449_600, 1));
+    assert_eq!(restored(Some(0o040), Some(1_700_000_000_123_456_789)), (0o040, 1_700_000_000, 123_456_789));
+    assert_eq!(restored(Some(0o777), None).0, 0o777);
+    assert_eq!(restored(None, None).0, 0o600);
 }
 
 /// The names, permissions, sizes and link targets of all entries of a directory.

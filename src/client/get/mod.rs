@@ -14,8 +14,13 @@
 #![allow(clippy::disallowed_methods)]
 
 pub(super) mod fetch_pool;
+pub(super) mod file_output;
+pub(super) mod omission;
 pub(super) mod output;
-pub(super) mod unpack;
+pub(super) mod rename;
+pub(super) mod restore_options;
+#[cfg(unix)]
+pub(super) mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +37,9 @@ use crate::client::discover::query::{WaitFor, query_holders};
 use crate::client::discover::search_chunk::is_found_by_search;
 use crate::client::error::{ClientError, Damage};
 use crate::client::get::fetch_pool::{FetchJob, FetchOutcome, FetchPool, FetchResult};
+use crate::client::get::omission::RestoreOmission;
 use crate::client::get::output::{Output, Target};
+use crate::client::get::restore_options::RestoreOptions;
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
 use crate::client::paths::{check_parent, is_same_file};
@@ -50,6 +57,8 @@ pub struct GetOptions {
     pub jobs: usize,
     /// Overwrite a file.
     pub force: bool,
+    /// What of the metadata of a directory is restored. That of a single file is in its manifest.
+    pub restore: RestoreOptions,
     /// Where to search for cells.
     pub scope: ColonyScope,
 }
@@ -71,8 +80,10 @@ pub struct GetReport {
     pub cells: usize,
     /// Requests made.
     pub requests: u64,
-    /// What could not be restored, or not as it was. Each was reported to the progress.
+    /// How much could not be restored, or not as it was. All of it was reported to the progress.
     pub omissions: usize,
+    /// The omissions that were named: of each kind the first 20.
+    pub named_omissions: Vec<RestoreOmission>,
 }
 
 /// When no good copy of a chunk is found, the colony is searched again up to this many times in a row: cells restart,
@@ -98,7 +109,7 @@ pub fn get(
         }
     }
     let manifest = manifest_file::read(manifest)?;
-    let mut output = Output::open(target, manifest.content, options.force)?;
+    let mut output = Output::open(target, manifest.content, options.force, options.restore)?;
     progress.total(manifest.size);
     let workers = workers(options);
     let get = Get {
@@ -110,8 +121,8 @@ pub fn get(
         report: GetReport::default(),
     };
     let report = get.run(&mut output, stop)?;
-    output.finish()?;
-    Ok(report)
+    let omissions = output.finish(progress)?;
+    Ok(GetReport { omissions: omissions.count(), named_omissions: omissions.into_named(), ..report })
 }
 
 /// The path to which a manifest is restored by default: its own, without `.manifest`.
@@ -218,8 +229,8 @@ impl Get<'_> {
             }
             while let Some(bytes) = blocks.remove(&written) {
                 self.check_length(written, bytes.len())?;
-                output.write(&bytes)?;
                 self.report.size += bytes.len() as u64;
+                output.write(bytes, self.progress)?;
                 written += 1;
             }
         }

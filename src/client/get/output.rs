@@ -1,15 +1,18 @@
 //! Where restored bytes go. A file or directory is made beside its path under a temporary name and renamed when it is
 //! complete, so that its path never has half of it.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::client::error::{ClientError, FileAction};
-use crate::client::get::unpack::Unpacker;
-use crate::client::paths::{TEMPORARY_PREFIX, names_directory, parent_of, sync_parent};
+use crate::client::get::file_output::FileOutput;
+use crate::client::get::omission::{RestoreOmission, RestoreOmissions};
+use crate::client::get::restore_options::RestoreOptions;
+#[cfg(unix)]
+use crate::client::get::tree::output::TreeOutput;
+use crate::client::notice::Notice;
+use crate::client::progress::Progress;
+#[cfg(not(unix))]
 use crate::client::usage_error::UsageError;
 use crate::pipeline::Content;
 
@@ -25,58 +28,78 @@ pub enum Target {
 }
 
 /// An output in progress. If it is dropped before it is finished, nothing of it is left.
-pub(in crate::client) enum Output {
-    File { file: NamedTempFile, path: PathBuf, force: bool },
-    Directory { unpacker: Unpacker, path: PathBuf },
+pub(in crate::client) struct Output {
+    kind: Kind,
+    omissions: RestoreOmissions,
+}
+
+enum Kind {
+    File(FileOutput),
+    #[cfg(unix)]
+    Directory(TreeOutput),
     Standard,
     Nothing,
 }
 
 impl Output {
     /// Opens the output. What would make it fail at the end is checked now.
-    pub(in crate::client) fn open(target: &Target, content: Content, force: bool) -> Result<Self, ClientError> {
-        match (target, content) {
-            (Target::Nothing, _) => Ok(Self::Nothing),
-            (Target::StandardOutput, _) => Ok(Self::Standard),
-            (Target::Path(path), Content::File(_)) => open_file(path, force),
-            (Target::Path(path), Content::Tar) => open_directory(path),
-        }
+    pub(in crate::client) fn open(
+        target: &Target,
+        content: Content,
+        force: bool,
+        options: RestoreOptions,
+    ) -> Result<Self, ClientError> {
+        let kind = match (target, content) {
+            (Target::Nothing, _) => Kind::Nothing,
+            (Target::StandardOutput, _) => Kind::Standard,
+            (Target::Path(path), Content::File(metadata)) => Kind::File(FileOutput::open(path, metadata, force)?),
+            (Target::Path(path), Content::Tar) => open_directory(path, options)?,
+        };
+        Ok(Self { kind, omissions: RestoreOmissions::default() })
     }
 
     /// Writes the next bytes.
-    pub(in crate::client) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Standard => io::stdout().lock().write_all(bytes).map_err(standard_output_error),
-            Self::File { file, path, .. } => file.write_all(bytes).map_err(ClientError::file(FileAction::Write, path)),
-            Self::Directory { unpacker, path } => {
-                unpacker.write(bytes).map_err(ClientError::file(FileAction::Unpack, path))
+    pub(in crate::client) fn write(&mut self, block: Vec<u8>, progress: &dyn Progress) -> Result<(), ClientError> {
+        match &mut self.kind {
+            Kind::Nothing => Ok(()),
+            Kind::Standard => io::stdout().lock().write_all(&block).map_err(standard_output_error),
+            Kind::File(file) => file.write(&block),
+            #[cfg(unix)]
+            Kind::Directory(tree) => {
+                tree.write(block)?;
+                report(&mut self.omissions, tree.omissions(), progress);
+                Ok(())
             }
         }
     }
 
-    /// Makes what was written durable and renames it to its path.
-    pub(in crate::client) fn finish(self) -> Result<(), ClientError> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Standard => io::stdout().lock().flush().map_err(standard_output_error),
-            Self::File { file, path, force } => {
-                let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
-                file.as_file().sync_all().map_err(write_error)?;
-                if force {
-                    file.persist(&path).map_err(|error| write_error(error.error))?;
-                } else {
-                    // Another process may have made the file in the meantime.
-                    file.persist_noclobber(&path).map_err(|error| write_error(error.error))?;
-                }
-                sync_parent(&path);
-                Ok(())
+    /// Makes what was written durable and renames it to its path. Returns what could not be restored, or not as it was;
+    /// all of it was reported.
+    pub(in crate::client) fn finish(self, progress: &dyn Progress) -> Result<RestoreOmissions, ClientError> {
+        let Self { kind, mut omissions } = self;
+        let last = match kind {
+            Kind::Nothing => Vec::new(),
+            Kind::Standard => {
+                io::stdout().lock().flush().map_err(standard_output_error)?;
+                Vec::new()
             }
-            Self::Directory { unpacker, path } => {
-                unpacker.finish(&path).map_err(ClientError::file(FileAction::Unpack, &path))?;
-                sync_parent(&path);
-                Ok(())
-            }
+            Kind::File(file) => file.finish()?,
+            #[cfg(unix)]
+            Kind::Directory(tree) => tree.finish()?,
+        };
+        report(&mut omissions, last.into_iter(), progress);
+        for (reason, count) in omissions.unnamed() {
+            progress.notice(&Notice::MoreNotRestored { reason: reason.clone(), count });
+        }
+        Ok(omissions)
+    }
+}
+
+/// Counts omissions, and names the first ones of each kind.
+fn report(omissions: &mut RestoreOmissions, new: impl Iterator<Item = RestoreOmission>, progress: &dyn Progress) {
+    for omission in new {
+        if let Some(omission) = omissions.add(omission) {
+            progress.notice(&Notice::NotRestored { omission: omission.clone() });
         }
     }
 }
@@ -88,40 +111,26 @@ fn standard_output_error(error: io::Error) -> ClientError {
     ClientError::file(FileAction::Write, Path::new("standard output"))(error)
 }
 
-fn open_file(path: &Path, force: bool) -> Result<Output, ClientError> {
-    let path = path.to_owned();
-    match fs::symlink_metadata(&path) {
-        Ok(metadata) if !metadata.is_file() => return Err(UsageError::OutputNotRegular { path }.into()),
-        Err(_) if names_directory(&path) => return Err(UsageError::OutputNamesDirectory { path }.into()),
-        Ok(_) if !force => return Err(UsageError::OutputExists { path }.into()),
-        _ => {}
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
-    // As private as the file that it replaces, or else as the user's umask has it.
-    #[cfg(unix)]
-    builder.permissions(match fs::metadata(&path) {
-        Ok(metadata) => metadata.permissions(),
-        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666),
-    });
-    let file = builder.tempfile_in(parent_of(&path)).map_err(ClientError::file(FileAction::Write, &path))?;
-    Ok(Output::File { file, path, force })
+#[cfg(unix)]
+fn open_directory(path: &Path, options: RestoreOptions) -> Result<Kind, ClientError> {
+    Ok(Kind::Directory(TreeOutput::open(path, options)?))
 }
 
-fn open_directory(path: &Path) -> Result<Output, ClientError> {
-    let path = path.to_owned();
-    if fs::symlink_metadata(&path).is_ok() {
-        return Err(UsageError::OutputDirectoryExists { path }.into());
-    }
-    let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
-    let directory = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent_of(&path));
-    let unpacker = Unpacker::start(directory.map_err(write_error)?).map_err(write_error)?;
-    Ok(Output::Directory { unpacker, path })
+#[cfg(not(unix))]
+fn open_directory(path: &Path, _: RestoreOptions) -> Result<Kind, ClientError> {
+    Err(UsageError::DirectoriesUnsupported { path: path.to_owned() }.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::client::fixtures::NoProgress;
+
+    fn open(target: &Target, content: Content, force: bool) -> Result<Output, ClientError> {
+        Output::open(target, content, force, RestoreOptions::default())
+    }
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
@@ -134,14 +143,14 @@ mod tests {
     fn a_file_has_its_path_only_when_it_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
-        let mut output = Output::open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"half").unwrap();
+        let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
+        output.write(b"half".to_vec(), &NoProgress).unwrap();
         assert!(!path.exists());
         drop(output);
         assert!(names(directory.path()).is_empty(), "nothing is left of it");
-        let mut output = Output::open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"whole").unwrap();
-        output.finish().unwrap();
+        let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
+        output.write(b"whole".to_vec(), &NoProgress).unwrap();
+        output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(directory.path()), ["out"]);
     }
@@ -152,23 +161,23 @@ mod tests {
         let path = directory.path().join("out");
         fs::write(&path, b"old").unwrap();
         let target = Target::Path(path.clone());
-        assert!(matches!(Output::open(&target, Content::default(), false), Err(ClientError::Usage(_))));
-        let mut output = Output::open(&target, Content::default(), true).unwrap();
-        output.write(b"new").unwrap();
-        output.finish().unwrap();
+        assert!(matches!(open(&target, Content::default(), false), Err(ClientError::Usage(_))));
+        let mut output = open(&target, Content::default(), true).unwrap();
+        output.write(b"new".to_vec(), &NoProgress).unwrap();
+        output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert!(matches!(Output::open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
+        assert!(matches!(open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
         let target = Target::Path(directory.path().to_owned());
-        assert!(matches!(Output::open(&target, Content::default(), true), Err(ClientError::Usage(_))));
+        assert!(matches!(open(&target, Content::default(), true), Err(ClientError::Usage(_))));
     }
 
     #[test]
     fn a_damaged_tar_stream_leaves_no_directory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
-        let mut output = Output::open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
-        let written = output.write(&vec![b'x'; 100_000]);
-        assert!(written.and_then(|()| output.finish()).is_err());
+        let mut output = open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
+        let written = output.write(vec![b'x'; 100_000], &NoProgress);
+        assert!(written.and_then(|()| output.finish(&NoProgress)).is_err());
         assert!(names(directory.path()).is_empty());
     }
 }

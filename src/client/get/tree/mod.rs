@@ -1,0 +1,24 @@
+//! A directory that is restored: its archive is unpacked into a staging directory, on a thread of its own, while its
+//! bytes arrive.
+//!
+//! ```text
+//!  Output::write ─▶ channel ─▶ Decoder ─▶ Restorer: one entry after the other
+//!                                           ├ directories   the directories that are open, from the root down
+//!                                           ├ metadata      owner, mode, attributes, time of one entry
+//!                                           └ omissions     ─▶ channel ─▶ the caller's Progress
+//!  Output::finish ─▶ sync ─▶ Staging: rename to the final place
+//! ```
+//!
+//! Nothing outside the staging directory is touched: every system call names one entry of an open directory and follows
+//! no link. What the target does not support is left out and named. Errors of the disk end the restore.
+
+pub(super) mod accounts;
+pub(super) mod directories;
+pub(super) mod metadata;
+pub(super) mod output;
+pub(super) mod refusal;
+pub(super) mod restorer;
+pub(super) mod staging;
+pub(super) mod stream;
+#[cfg(test)]
+mod tests;

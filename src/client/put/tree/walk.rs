@@ -31,7 +31,7 @@ pub(super) struct Found {
 pub(super) struct Walk<'a> {
     tree: &'a Tree,
     entries: walkdir::IntoIter,
-    /// The depth of a cache whose contents are left out.
+    /// The depth of a cache whose contents are left out. Its directories are not entered.
     cache: Option<usize>,
 }
 
@@ -46,8 +46,8 @@ impl<'a> Walk<'a> {
         if self.cache.is_some_and(|depth| entry.depth() <= depth) {
             self.cache = None;
         }
-        if let Some(depth) = self.cache {
-            return entry.depth() != depth + 1 || entry.file_name() != CACHE_TAG || entry.file_type().is_dir();
+        if self.cache.is_some() {
+            return entry.file_name() != CACHE_TAG || entry.file_type().is_dir();
         }
         entry.depth() > 0 && self.tree.patterns.match_path(name.as_os_str(), entry.file_type().is_dir())
     }

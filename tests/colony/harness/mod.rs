@@ -6,6 +6,7 @@ mod colony;
 mod content;
 mod http;
 mod lan;
+mod poor_disk;
 mod process;
 mod timing;
 
@@ -15,5 +16,6 @@ pub(crate) use crate::harness::colony::{Colony, NO_AUDITS, StoredFile};
 pub(crate) use crate::harness::content::{compressible_blocks, mixed_content, random_bytes};
 pub(crate) use crate::harness::http::{Response, connect, read_response, request, request_exactly};
 pub(crate) use crate::harness::lan::Lan;
+pub(crate) use crate::harness::poor_disk::PoorDisk;
 pub(crate) use crate::harness::process::{Finished, Running, assert_facts, has_fact, run, run_with_input};
 pub(crate) use crate::harness::timing::{fast_options, heal_step, observe_for, speedup, wait_within};

@@ -76,6 +76,8 @@ pub(in crate::client) struct PutSession<'a> {
     window: SendWindow,
     /// When cells were last searched for.
     last_search: Instant,
+    /// Whether as many searches as there may be in a row found no cell for a chunk.
+    searched_in_vain: bool,
     /// The copies of each chunk that the cells could take at the beginning. The user knows of these.
     expected_copies: usize,
     report: PutReport,
@@ -104,6 +106,7 @@ impl<'a> PutSession<'a> {
             stuck: BTreeSet::new(),
             window: SendWindow::new(options.copies),
             last_search: Instant::now(),
+            searched_in_vain: false,
             expected_copies,
             report: PutReport::default(),
             omissions,
@@ -195,7 +198,7 @@ impl<'a> PutSession<'a> {
             }
             if !self.stuck.is_empty() {
                 let stuck = std::mem::take(&mut self.stuck);
-                if searches >= MAX_SEARCHES {
+                if searches >= self.max_searches(&stuck) {
                     self.accept_or_fail(stuck, pipeline)?;
                 } else {
                     self.search_cells(searches)?;
@@ -303,6 +306,17 @@ impl<'a> PutSession<'a> {
         }
     }
 
+    /// The number of searches before these chunks are accepted as they are, or the put fails. Once a full round of them
+    /// was in vain, a cell that goes on refusing must not delay each chunk that has enough copies without it.
+    fn max_searches(&self, stuck: &BTreeSet<usize>) -> u32 {
+        let has_enough = |index| self.in_progress.get(index).is_none_or(|it| self.placer.meets_requirement(&it.copies));
+        if !self.searched_in_vain || !stuck.iter().all(has_enough) {
+            MAX_SEARCHES
+        } else {
+            u32::from(self.last_search.elapsed() >= SCARCITY_SEARCH_INTERVAL)
+        }
+    }
+
     /// Searches for cells that returned or joined.
     fn search_cells(&mut self, searches: u32) -> Result<(), ClientError> {
         let began = Instant::now();
@@ -321,6 +335,7 @@ impl<'a> PutSession<'a> {
 
     /// After the last search: finishes the stuck chunks that have enough copies, and fails if one has too few.
     fn accept_or_fail(&mut self, stuck: BTreeSet<usize>, pipeline: &UploadPipeline) -> Result<(), ClientError> {
+        self.searched_in_vain = true;
         for index in stuck {
             let Some(ChunkInProgress { copies, .. }) = self.in_progress.get(&index) else { continue };
             if !self.placer.meets_requirement(copies) {

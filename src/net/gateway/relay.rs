@@ -2,6 +2,10 @@
 //!
 //! Both directions run at the same time, since a response can begin before the body is complete (mostly a refusal). The
 //! client must keep the minimum rate in both, and the backend must respond in time.
+//!
+//! Bytes are copied through a buffer. To move them with splice(2) through a pipe took the same processor time (4 GiB
+//! from a Unix socket to a TCP socket in pieces of 64 KiB, on loopback, Linux 6.18: 1.4 to 1.7 s copied, 1.3 to 1.6 s
+//! spliced, and a little more for the receiver), and would need two more descriptors for each connection.
 
 use std::cell::Cell;
 use std::io;

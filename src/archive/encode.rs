@@ -16,16 +16,20 @@
 //! before 1970 or after 2242 (of which bsdtar misreads fractions of seconds before 1970), large ids, long names of owners, access control lists, extended attributes. Sizes beyond
 //! 8 GiB and large ids are in the header as base-256 numbers.
 //!
+//! Paths begin with `./`, since bsdtar removes a backslash, or a letter with a colon, from the beginning of a path.
+//!
 //! A sparse file has GNU's old form, the type `S`: it is the one that all of these programs and earlier versions of this
 //! one restore with holes.
 //!
 //! Sources: POSIX.1-2017, the utility `pax`; the GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
 
+use std::borrow::Cow;
+
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::archive::entry::{Entry, Extent, Kind, Owner};
 use crate::archive::pax;
-use crate::archive::{MAX_EXTENSION_BYTES, MAX_EXTENTS};
+use crate::archive::{HERE, MAX_EXTENSION_BYTES, MAX_EXTENTS};
 
 /// The unit of a stream in bytes: headers have one, and data is padded to whole ones.
 const UNIT: usize = 512;
@@ -59,7 +63,16 @@ pub enum EncodeError {
 /// All bytes of an entry that come before its data.
 pub fn header(entry: &Entry) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::new();
-    let records = records(entry);
+    let path = relative(&entry.path);
+    let (kind, target) = match &entry.kind {
+        Kind::File { extents: None, .. } => (EntryType::Regular, Cow::default()),
+        Kind::File { extents: Some(_), .. } => (EntryType::GNUSparse, Cow::default()),
+        Kind::Directory => (EntryType::Directory, Cow::default()),
+        Kind::SymbolicLink { target } => (EntryType::Symlink, Cow::from(target)),
+        Kind::HardLink { target } => (EntryType::Link, relative(target)),
+        Kind::Other { .. } => return Err(EncodeError::UnsupportedType),
+    };
+    let records = records(entry, &path, &target);
     if !records.is_empty() {
         if records.len() > MAX_EXTENSION_BYTES {
             return Err(EncodeError::TooMuchMetadata { bytes: records.len() });
@@ -68,14 +81,6 @@ pub fn header(entry: &Entry) -> Result<Vec<u8>, EncodeError> {
         bytes.extend_from_slice(&records);
         bytes.resize(bytes.len() + padding(records.len() as u64), 0);
     }
-    let (kind, target) = match &entry.kind {
-        Kind::File { extents: None, .. } => (EntryType::Regular, &[][..]),
-        Kind::File { extents: Some(_), .. } => (EntryType::GNUSparse, &[][..]),
-        Kind::Directory => (EntryType::Directory, &[][..]),
-        Kind::SymbolicLink { target } => (EntryType::Symlink, &target[..]),
-        Kind::HardLink { target } => (EntryType::Link, &target[..]),
-        Kind::Other { .. } => return Err(EncodeError::UnsupportedType),
-    };
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(entry.mode & 0o7777);
@@ -85,8 +90,8 @@ pub fn header(entry: &Entry) -> Result<Vec<u8>, EncodeError> {
     header.set_mtime(entry.modified.seconds.clamp(0, MAX_HEADER_TIME).unsigned_abs());
     let mut further = Vec::new();
     if let Some(fields) = header.as_gnu_mut() {
-        fill(&mut fields.name, &entry.path);
-        fill(&mut fields.linkname, target);
+        fill(&mut fields.name, &path);
+        fill(&mut fields.linkname, &target);
         fill(&mut fields.uname, header_name(&entry.user));
         fill(&mut fields.gname, header_name(&entry.group));
         if let Kind::File { size, extents: Some(extents) } = &entry.kind {
@@ -110,14 +115,15 @@ pub fn padding(bytes: u64) -> usize {
     (UNIT - rest) % UNIT
 }
 
+/// The path as it is in the stream.
+fn relative(path: &[u8]) -> Cow<'_, [u8]> {
+    if path == b"." { path.into() } else { [HERE, path].concat().into() }
+}
+
 /// The pax records of what does not fit in the header.
-fn records(entry: &Entry) -> Vec<u8> {
+fn records(entry: &Entry, path: &[u8], target: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();
-    let target = match &entry.kind {
-        Kind::SymbolicLink { target } | Kind::HardLink { target } => &target[..],
-        Kind::File { .. } | Kind::Directory | Kind::Other { .. } => &[],
-    };
-    let long: Vec<_> = [(pax::PATH, &entry.path[..]), (pax::LINK_PATH, target)]
+    let long: Vec<_> = [(pax::PATH, path), (pax::LINK_PATH, target)]
         .into_iter()
         .filter(|(_, path)| path.len() > Header::new_gnu().as_old().name.len())
         .collect();
@@ -262,7 +268,7 @@ mod tests {
         let mut archive = tar::Archive::new(&stream[..]);
         let mut read = archive.entries().unwrap();
         let entry = read.next().unwrap().unwrap();
-        assert_eq!((&*entry.path_bytes(), entry.size()), (&b"dir/-name"[..], 5));
+        assert_eq!((&*entry.path_bytes(), entry.size()), (&b"./dir/-name"[..], 5));
         assert!(read.next().is_none());
     }
 

@@ -21,3 +21,5 @@ pub use crate::archive::entry::{Entry, Extent, Kind, Owner, Timestamp};
 pub const MAX_EXTENSION_BYTES: usize = 1 << 20;
 /// Maximum number of parts with data of a sparse file. The holes between further parts are stored as zeros.
 pub const MAX_EXTENTS: usize = 1 << 16;
+/// What paths in a stream begin with.
+const HERE: &[u8] = b"./";

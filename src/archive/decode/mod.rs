@@ -14,11 +14,11 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 use tar::{GnuExtSparseHeader, Header};
 
-use crate::archive::MAX_EXTENSION_BYTES;
 pub use crate::archive::decode::error::DecodeError;
 use crate::archive::decode::records::PaxRecords;
 use crate::archive::decode::sparse::{SparseError, SparseMap};
 use crate::archive::entry::{Entry, Extent, Kind, Owner, Timestamp};
+use crate::archive::{HERE, MAX_EXTENSION_BYTES};
 
 const BLOCK: usize = 512;
 type Block = [u8; BLOCK];
@@ -156,7 +156,7 @@ impl<R: BufRead> Decoder<R> {
                 let (size, extents) = self.read_sparse_map(header, at, &path, size)?;
                 Kind::File { size, extents: Some(extents) }
             }
-            b'1' => Kind::HardLink { target: link_target()? },
+            b'1' => Kind::HardLink { target: without_here(link_target()?) },
             b'2' => Kind::SymbolicLink { target: link_target()? },
             b'5' => Kind::Directory,
             flag => Kind::Other { flag },
@@ -178,7 +178,7 @@ impl<R: BufRead> Decoder<R> {
             None => Timestamp { seconds: header.mtime().map_err(|_| invalid("time"))?.cast_signed(), nanoseconds: 0 },
         };
         Ok(Entry {
-            path,
+            path: without_here(path),
             kind,
             mode: header.mode().map_err(|_| invalid("mode"))? & 0o7777,
             user: Owner { id: uid, name: records.user.or_else(|| owner_name(header.username_bytes())) },
@@ -302,6 +302,14 @@ fn check(header: &Header, at: u64) -> Result<(), DecodeError> {
 fn type_flag(header: &Header) -> u8 {
     let [flag] = header.as_old().linkflag;
     flag
+}
+
+/// The path without `./` before it, as earlier versions wrote it.
+fn without_here(mut path: Vec<u8>) -> Vec<u8> {
+    while path.starts_with(HERE) && path != HERE {
+        path.drain(..HERE.len());
+    }
+    path
 }
 
 /// A long name of GNU tar ends with a zero.

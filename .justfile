@@ -57,3 +57,7 @@ packages *archs="amd64":
     packaging/build.sh {{archs}}
     lintian --allow-root --fail-on error,warning target/packages/*.deb
     packaging/test-install.sh
+
+# Put and restore a tree of every kind of entry, as root: by cellsync-get, GNU tar and bsdtar, compared by rsync.
+tree entries="100000":
+    ENTRIES={{entries}} cargo test --locked --test colony a_tree_of_every_kind -- --nocapture

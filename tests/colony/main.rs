@@ -44,5 +44,7 @@ mod start_and_stop;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod trees;
+#[cfg(test)]
 #[path = "../wait/mod.rs"]
 mod wait;

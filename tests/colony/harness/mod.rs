@@ -9,6 +9,7 @@ mod lan;
 mod poor_disk;
 mod process;
 mod timing;
+mod tree;
 
 pub(crate) use crate::harness::bad_cell::BadCell;
 pub(crate) use crate::harness::cell::{Cell, UdpPort, node_command, parse_started};
@@ -19,3 +20,4 @@ pub(crate) use crate::harness::lan::Lan;
 pub(crate) use crate::harness::poor_disk::PoorDisk;
 pub(crate) use crate::harness::process::{Finished, Running, assert_facts, has_fact, run, run_with_input};
 pub(crate) use crate::harness::timing::{fast_options, heal_step, observe_for, speedup, wait_within};
+pub(crate) use crate::harness::tree::{ESCAPED_ATTRIBUTE, make_tree};

@@ -183,7 +183,7 @@ fn an_unwritable_manifest_is_found_before_sending() {
     let colony = Colony::start(1);
     let file = colony.write_file("file", b"x");
     run(colony.put().arg(&file).args(["-o", "no/such/folder/m"])).expect_error(2, &["no/such/folder/m"]);
-    run(colony.put().arg(&file).args(["-o", "file/m"])).expect_error(1, &["file/m"]);
+    run(colony.put().arg(&file).args(["-o", "file/m"])).expect_error(2, &["file/m"]);
     fs::create_dir(colony.path("folder")).unwrap();
     run(colony.put().arg(&file).args(["-o", "folder"])).expect_error(2, &["folder"]);
     run(colony.put().arg(&file).args(["-o", "folder", "--force"])).expect_error(2, &["folder"]);

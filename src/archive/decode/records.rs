@@ -165,7 +165,7 @@ mod tests {
             b"11 path=a\n",
             b"8 path=a\n",
             b" 9 path=a\n",
-            b"+9 path=a\n",
+            b"+10 path=\n",
             b"0 \n",
             b"7 path\n",
             b"5 =a\n",

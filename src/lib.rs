@@ -48,7 +48,7 @@
 //! | Where does an error get its sentence? | at its type (`#[error]`), for clients `client/error.rs`; `cli/error.rs` adds advice |
 //! | Which sentence does an HTTP error have? | those of the store and of routes at their type, with the status in `node/api/response.rs`; others in the handlers in `node/api`, or in `net/gateway` |
 //! | Where to add an endpoint? | `wire/mod.rs` (specification) and `wire/routes.rs`; then `node/api/mod.rs` does not compile until it handles it |
-//! | Where to add a setting? | `config/settings_table.rs` |
+//! | Where to add a setting? | of a cell: `config/settings_table.rs`; of the clients: `cli/client_config/settings.rs` |
 //! | What is on the network, byte by byte? | [`wire`] |
 //! | What is restored of a directory, and in which order? | `client/get/tree/mod.rs`; one entry's metadata: `client/get/tree/metadata.rs` |
 //! | What is in a chunk and in a manifest? | [`pipeline`] and `pipeline/manifest/mod.rs` |

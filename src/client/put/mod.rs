@@ -10,6 +10,7 @@
 //! loop that decides, and [`placer`] its rules. What cannot be stored as it is becomes an [`omission`], and the put goes
 //! on.
 
+mod attributes;
 pub(super) mod availability;
 mod block_writer;
 mod fingerprint;

@@ -5,6 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::client::error::{ClientError, FileAction};
+#[cfg(unix)]
+use crate::client::put::attributes::{Target, mode_without_acl};
 use crate::client::put::fingerprint::Fingerprint;
 use crate::client::put::input::{Reader, read_stream};
 use crate::client::put::omission::{Omission, OmissionReason};
@@ -33,7 +35,7 @@ impl SingleFile {
         Ok(Self {
             path: path.to_owned(),
             fingerprint: is_file.then(|| Fingerprint::of_file(&metadata)),
-            metadata: if is_file { file_metadata(&metadata) } else { FileMetadata::default() },
+            metadata: if is_file { file_metadata(path, &metadata) } else { FileMetadata::default() },
         })
     }
 
@@ -121,17 +123,18 @@ impl SingleFile {
 
 /// What the manifest states about a file.
 #[cfg(unix)]
-fn file_metadata(metadata: &Metadata) -> FileMetadata {
+fn file_metadata(path: &Path, metadata: &Metadata) -> FileMetadata {
     use std::os::unix::fs::MetadataExt;
 
     let seconds_ns = metadata.mtime().checked_mul(1_000_000_000);
     let mtime_ns = seconds_ns.and_then(|seconds| seconds.checked_add(metadata.mtime_nsec()));
-    FileMetadata { mode: Some(metadata.mode() & 0o777), mtime_ns }
+    let mode = mode_without_acl(Target::Followed(path), metadata.mode() & 0o777);
+    FileMetadata { mode: Some(mode), mtime_ns }
 }
 
 /// Without permission bits, the mode is unknown.
 #[cfg(not(unix))]
-fn file_metadata(metadata: &Metadata) -> FileMetadata {
+fn file_metadata(_: &Path, metadata: &Metadata) -> FileMetadata {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     FileMetadata { mode: None, mtime_ns: since.and_then(|since| i64::try_from(since.as_nanos()).ok()) }
 }
@@ -234,5 +237,25 @@ mod tests {
         open.set_modified(SystemTime::UNIX_EPOCH - Duration::from_nanos(1_500_000_001)).unwrap();
         let metadata = SingleFile::new(&file.path).unwrap().metadata;
         assert_eq!(metadata, FileMetadata { mode: Some(0o751), mtime_ns: Some(-1_500_000_001) });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_mode_of_a_file_with_a_list_grants_no_more() {
+        use std::os::unix::fs::PermissionsExt;
+        let list = "user::rw-,user:70000:rw-,group::---,mask::rw-,other::---";
+        let list = crate::archive::acl::from_text(list).unwrap();
+        let (dir, file) = file_of(0, 1);
+        fs::set_permissions(&file.path, PermissionsExt::from_mode(0o600)).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(&file.path, "system.posix_acl_access", &list, flags).is_err() {
+            return; // Not every file system has such lists.
+        }
+        assert_eq!(fs::metadata(&file.path).unwrap().permissions().mode() & 0o777, 0o660, "it shows the mask");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        for path in [&file.path, &link] {
+            assert_eq!(SingleFile::new(path).unwrap().metadata.mode, Some(0o600));
+        }
     }
 }

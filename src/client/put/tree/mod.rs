@@ -9,7 +9,6 @@
 //! does, files may change: an entry keeps the length that its header states, and what is not as it was is reported. So
 //! the stream is a whole archive whatever happens.
 
-mod attributes;
 mod data;
 pub(in crate::client) mod exclude;
 mod open;

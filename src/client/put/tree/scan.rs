@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 
 use crate::archive::{self, EncodeError, Entry, Extent, Kind, Timestamp};
+use crate::client::put::attributes::{self, Attributes, Target};
 use crate::client::put::omission::{OmissionReason, SystemError};
 use crate::client::put::tree::Tree;
-use crate::client::put::tree::attributes::{self, Attributes};
 use crate::client::put::tree::open::{check_readable, open};
 use crate::client::put::tree::owners::Owners;
 use crate::client::put::tree::sparse;
@@ -100,20 +100,27 @@ impl<'a> Scanner<'a> {
             }
         };
         let is_hard_link = matches!(kind, Kind::HardLink { .. });
+        let target = match &data {
+            Some(data) => Target::Open(&data.file),
+            None if found.is_root => Target::Followed(&found.path),
+            None => Target::Path(&found.path),
+        };
         let mut omission = None;
         // Another name of a file has the attributes of the first.
         let attributes = if self.tree.xattrs && !is_hard_link {
-            attributes::read(&found.path, data.as_ref().map(|data| &data.file)).unwrap_or_else(|error| {
+            attributes::read(target).unwrap_or_else(|error| {
                 omission = Some(OmissionReason::AttributesUnreadable(SystemError::from(&error)));
                 Attributes::default()
             })
         } else {
             Attributes::default()
         };
+        let has_own_mode = attributes.access_acl.is_some() || stat.file_type == FileType::SymbolicLink;
+        let mode = if has_own_mode { stat.mode } else { attributes::mode_without_acl(target, stat.mode) };
         let mut entry = Entry {
             path: found.name.as_os_str().as_encoded_bytes().to_vec(),
             kind,
-            mode: stat.mode,
+            mode,
             user: self.owners.user(stat.user),
             group: self.owners.group(stat.group),
             modified: stat.modified,

@@ -197,6 +197,26 @@ fn a_linked_directory_is_stored_as_the_directory() {
     assert_eq!((root.header().mode().unwrap(), root.header().entry_type()), (0o750, Directory));
 }
 
+/// The group bits of a file with an access control list are the list's mask, which may grant more than the group has.
+#[test]
+fn the_mode_of_a_list_that_is_left_out_grants_no_more() {
+    let list = archive::acl::from_text("user::rw-,user:70000:rw-,group::---,mask::rw-,other::---").unwrap();
+    let dir = tree_of(&["file", "other"]);
+    fs::set_permissions(dir.path().join("file"), Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(dir.path().join("other"), Permissions::from_mode(0o660)).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(dir.path().join("file"), "system.posix_acl_access", &list, flags).is_err() {
+        return; // Not every file system has such lists.
+    }
+    for (xattrs, expected) in [(true, [0o660, 0o660]), (false, [0o600, 0o660])] {
+        let packed = packed(dir.path(), &PutOptions { xattrs, ..options() });
+        let mut archive = tar::Archive::new(&packed.stream[..]);
+        let files = archive.entries().unwrap().map(Result::unwrap).skip(1);
+        let modes: Vec<_> = files.map(|entry| entry.header().mode().unwrap()).collect();
+        assert_eq!(modes, expected, "{xattrs}");
+    }
+}
+
 #[test]
 fn times_before_1970_have_their_nanoseconds() {
     let dir = tree_of(&["old"]);

@@ -47,7 +47,7 @@ impl Packed {
         let mut archive = tar::Archive::new(&self.stream[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
-            (String::from_utf8_lossy(&entry.path_bytes()).into_owned(), entry.header().entry_type())
+            (path_of(&entry), entry.header().entry_type())
         });
         entries.collect()
     }
@@ -59,11 +59,17 @@ impl Packed {
     fn data(&self, name: &str) -> Vec<u8> {
         let mut archive = tar::Archive::new(&self.stream[..]);
         let mut entries = archive.entries().unwrap().map(Result::unwrap);
-        let mut entry = entries.find(|entry| &*entry.path_bytes() == name.as_bytes()).expect("the entry");
+        let mut entry = entries.find(|entry| path_of(entry) == name).expect("the entry");
         let mut data = Vec::new();
         io::Read::read_to_end(&mut entry, &mut data).unwrap();
         data
     }
+}
+
+/// The path of an entry, without `./` before it.
+fn path_of(entry: &tar::Entry<'_, impl io::Read>) -> String {
+    let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    path.strip_prefix("./").map_or(path.clone(), ToOwned::to_owned)
 }
 
 fn plan_and_pack(root: &Path, options: &PutOptions, before_pack: &dyn Fn()) -> Packed {

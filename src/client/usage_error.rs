@@ -49,6 +49,12 @@ pub enum UsageError {
         /// The journal.
         path: PathBuf,
     },
+    /// Another file has the name of the journal.
+    #[error("{} exists and is not a journal of cellsync-put; move it away", path.display())]
+    NotAJournal {
+        /// The path.
+        path: PathBuf,
+    },
     /// The journal has a version that this program does not read.
     #[error(
         "{} was written by another version of cellsync-put; finish the upload with that version, or remove the file to \

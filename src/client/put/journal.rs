@@ -1,7 +1,7 @@
 //! The journal of a put: `NAME.manifest.part`, readable only by its user, since it holds the key.
 //!
 //! ```text
-//! {"version":1,"key":"…","source":{"size":…,"modified_ns":…}}     the first line of a file's
+//! {"version":1,"key":"…","source":{"size":…,"modified_ns":…,…}}   the first line of a file's
 //! {"version":1,"key":"…","source":"directory"}                    the first line of a directory's
 //! {"index":0,"id":"…"}                                            for each block, before its first copy is sent
 //! {"index":0,"id":"…","hash":"…"}                                 the same in a directory
@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ use crate::id::ChunkId;
 use crate::pipeline::{BlockHash, Key};
 
 const VERSION: u32 = 1;
+/// What every journal begins with.
+const FIRST_BYTES: &[u8] = br#"{"version":"#;
 /// How far the index of a block can be ahead of the number of blocks in the journal. Sealers finish out of order, but
 /// there are fewer of them than this.
 const MAX_INDEX_GAP: usize = 256;
@@ -56,6 +58,15 @@ pub(in crate::client) enum DirectoryMark {
 }
 
 impl JournalSource {
+    /// Is this the source that a journal has?
+    fn matches(&self, recorded: &Self) -> bool {
+        match (self, recorded) {
+            (Self::File(now), Self::File(recorded)) => now.matches(recorded),
+            (Self::Directory(DirectoryMark::Directory), Self::Directory(DirectoryMark::Directory)) => true,
+            (Self::File(_), Self::Directory(_)) | (Self::Directory(_), Self::File(_)) => false,
+        }
+    }
+
     pub(in crate::client) fn directory() -> Self {
         Self::Directory(DirectoryMark::Directory)
     }
@@ -107,6 +118,7 @@ impl Journal {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
         let file = options.open(&path).map_err(write_error)?;
+        check_is_journal(&file, &path)?;
         // One that existed may be readable by others.
         #[cfg(unix)]
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(write_error)?;
@@ -120,21 +132,24 @@ impl Journal {
     }
 
     fn read(&mut self, source: &JournalSource) -> Result<Option<InterruptedPut>, ClientError> {
-        let mut lines = BufReader::new(&mut self.file).lines();
+        let read_error = ClientError::file(FileAction::Read, &self.path);
+        self.file.seek(SeekFrom::Start(0)).map_err(read_error)?;
+        // After a power cut, lines may be any bytes.
+        let mut lines = BufReader::new(&mut self.file).split(b'\n');
         let Some(header) = lines.next() else { return Ok(None) };
         let header = header.map_err(ClientError::file(FileAction::Read, &self.path))?;
-        let Ok(header) = serde_json::from_str::<Header>(&header) else { return Ok(None) };
+        let Ok(header) = serde_json::from_slice::<Header>(&header) else { return Ok(None) };
         if header.version != VERSION {
             return Err(UsageError::JournalVersion { path: self.path.clone() }.into());
         }
-        if header.source != *source {
+        if !source.matches(&header.source) {
             return Ok(None);
         }
         let Ok(key) = header.key.parse() else { return Ok(None) };
         let (mut ids, mut hashes) = (BTreeMap::new(), BTreeMap::new());
         for line in lines {
             let line = line.map_err(ClientError::file(FileAction::Read, &self.path))?;
-            if let Ok(SealedBlock { index, id, hash }) = serde_json::from_str(&line) {
+            if let Ok(SealedBlock { index, id, hash }) = serde_json::from_slice(&line) {
                 ids.insert(index, id);
                 // The hash is that of the last line, or none.
                 match hash.and_then(|hash| hash.parse().ok()) {
@@ -182,6 +197,15 @@ impl Journal {
     pub(in crate::client) fn remove(self) -> Result<(), ClientError> {
         fs::remove_file(&self.path).map_err(ClientError::file(FileAction::Remove, &self.path))
     }
+}
+
+/// Fails if this is a file of something else, which must not be overwritten. An empty file is no journal yet, and after a
+/// power cut the first line may be incomplete.
+fn check_is_journal(file: &File, path: &Path) -> Result<(), ClientError> {
+    let mut start = Vec::new();
+    let read = file.take(FIRST_BYTES.len() as u64).read_to_end(&mut start);
+    read.map_err(ClientError::file(FileAction::Read, path))?;
+    if FIRST_BYTES.starts_with(&start) { Ok(()) } else { Err(UsageError::NotAJournal { path: path.to_owned() }.into()) }
 }
 
 fn json_line(value: &impl Serialize) -> String {
@@ -276,10 +300,28 @@ mod tests {
         let JournalSource::File(file) = fixture.source else { panic!("not a file") };
         let mut source = serde_json::to_value(file).unwrap();
         source["entries"] = serde_json::to_value(ChunkId::of(b"entries")).unwrap();
-        let header = serde_json::json!({"version": 1, "key": Key::generate().to_text(), "source": source});
-        fs::write(journal_path(&fixture.manifest()), format!("{header}\n")).unwrap();
+        let key = Key::generate().to_text();
+        let header = format!("{{\"version\":1,\"key\":\"{key}\",\"source\":{source}}}\n");
+        fs::write(journal_path(&fixture.manifest()), header).unwrap();
         for source in [fixture.source, JournalSource::directory()] {
             assert!(Journal::open(&fixture.manifest(), &source).unwrap().1.is_none());
+        }
+    }
+
+    /// Regression: a put overwrote a file of the user that happened to have the name of the journal.
+    #[test]
+    fn a_file_that_is_no_journal_is_left_alone() {
+        let fixture = Fixture::new();
+        let path = journal_path(&fixture.manifest());
+        for content in [&b"precious"[..], b"\xff\0", b"{\"versions\":1}"] {
+            fs::write(&path, content).unwrap();
+            let result = Journal::open(&fixture.manifest(), &fixture.source);
+            assert!(matches!(result, Err(ClientError::Usage(UsageError::NotAJournal { .. }))));
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        for content in [&b""[..], b"{\"ver", b"{\"version\":1,\"key\":\"\xff"] {
+            fs::write(&path, content).unwrap();
+            assert!(Journal::open(&fixture.manifest(), &fixture.source).unwrap().1.is_none());
         }
     }
 

@@ -115,7 +115,8 @@ impl fmt::Display for OmissionReason {
             Self::Vanished => f.write_str("not stored: it vanished"),
             Self::Changed => f.write_str("it changed while it was stored, and may be a mixture of both versions"),
             Self::Grew { stored } => {
-                write!(f, "it grew while it was stored; its first {} are stored", human::bytes(*stored))
+                let stored = human::bytes(*stored);
+                write!(f, "it grew while it was stored; its first {stored} are stored, a mixture if they changed too")
             }
             Self::Shrank { stored, read } => write!(
                 f,

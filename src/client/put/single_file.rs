@@ -61,10 +61,10 @@ impl SingleFile {
         let Reader { is_needed, take, report } = reader;
         let bytes = before.size;
         let blocks = usize::try_from(bytes.div_ceil(BLOCK_BYTES as u64)).map_err(|_| UsageError::SourceTooLarge)?;
-        let mut has_grown = false;
+        let mut is_reported = false;
         let mut index = 0;
         while index < blocks {
-            self.check(file, before, &mut has_grown, report)?;
+            self.check(file, before, &mut is_reported, report)?;
             if !is_needed(index) {
                 index += 1;
                 continue;
@@ -90,16 +90,16 @@ impl SingleFile {
             }
             index += run;
         }
-        self.check(file, before, &mut has_grown, report)?;
+        self.check(file, before, &mut is_reported, report)?;
         Ok(Some(SourceLength { blocks, bytes }))
     }
 
-    /// Fails if the file was written to. If it only grew, this is reported once.
+    /// Fails if the file was written to. If it only grew, or only its status changed, this is reported once.
     fn check(
         &self,
         file: &File,
         before: Fingerprint,
-        has_grown: &mut bool,
+        is_reported: &mut bool,
         report: &mut dyn FnMut(Omission),
     ) -> Result<(), ClientError> {
         let now = file.metadata().map_err(ClientError::file(FileAction::Read, &self.path))?;
@@ -107,13 +107,20 @@ impl SingleFile {
         let path = self.path.clone();
         if now == before {
             Ok(())
+        } else if now.has_same_content_times(&before) {
+            // Its permissions changed, or its content did and the time was set back.
+            if !*is_reported {
+                *is_reported = true;
+                report(Omission { path, reason: OmissionReason::Changed });
+            }
+            Ok(())
         } else if now.size < before.size {
             Err(ClientError::SourceTruncated { path, read: now.size, expected: before.size })
         } else if now.size == before.size {
             Err(ClientError::SourceChanged { path })
         } else {
-            if !*has_grown {
-                *has_grown = true;
+            if !*is_reported {
+                *is_reported = true;
                 report(Omission { path, reason: OmissionReason::Grew { stored: before.size } });
             }
             Ok(())

@@ -43,14 +43,17 @@
 //! object a line:
 //!
 //! ```text
-//! {"version":1,"key":"<as in the manifest>","source":{"size":1048577,"modified_ns":1764248780000000000}}
+//! {"version":1,"key":"<as in the manifest>",
+//!  "source":{"size":1048577,"modified_ns":1764248780000000000,"changed_ns":1764248780000000000,"inode":131073}}
 //! {"index":0,"id":"ba7816bf…"}
 //! {"index":1,"id":"e3b0c442…"}
 //! ```
 //!
-//! The first line has the key, and what identifies the source file: its size in bytes and its time of modification in
-//! nanoseconds since 1970. Each other line is written before the first copy of its chunk is sent, and replaces earlier
-//! lines for the same `index`. A resumed put of the same file does not read the blocks whose chunks are stored.
+//! The first line has the key, and what identifies the source file: its size in bytes, the times of its modification
+//! and of its last status change in nanoseconds since 1970, and its inode number. Earlier versions did not write the
+//! last two, and they are compared only if they are there. (The first line is one line in the file.) Each other line is
+//! written before the first copy of its chunk is sent, and replaces earlier lines for the same `index`. A resumed put
+//! of the same file does not read the blocks whose chunks are stored.
 //!
 //! A directory may change between two puts. So its blocks are recognized by their content:
 //!

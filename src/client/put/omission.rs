@@ -37,11 +37,13 @@ pub enum OmissionReason {
         /// That size in bytes.
         stored: u64,
     },
-    /// It shrank while it was stored. It has its former size, and the rest is zeros.
+    /// It shrank while it was stored. It is stored with its former size, and the rest is zeros.
     Shrank {
         /// Its former size in bytes.
-        stored: u64,
-        /// The bytes that were read.
+        before: u64,
+        /// Its size in bytes after it was read.
+        after: u64,
+        /// The bytes at its beginning that are stored.
         read: u64,
     },
     /// Parts of it cannot be read. They are zeros.
@@ -51,6 +53,8 @@ pub enum OmissionReason {
         /// The first error.
         error: SystemError,
     },
+    /// All of it was read, and its metadata cannot be read anew. It may have parts of two versions.
+    Unverified(SystemError),
     /// Its extended attributes or access control lists cannot be read. It is stored without them.
     AttributesUnreadable(SystemError),
     /// Its extended attributes are larger than an archive may have. It is stored without them.
@@ -118,14 +122,19 @@ impl fmt::Display for OmissionReason {
                 let stored = human::bytes(*stored);
                 write!(f, "it grew while it was stored; its first {stored} are stored, a mixture if they changed too")
             }
-            Self::Shrank { stored, read } => write!(
+            Self::Shrank { before, after, read } => write!(
                 f,
-                "it shrank from {} to {} while it was stored; the rest is stored as zeros",
-                human::bytes(*stored),
-                human::bytes(*read)
+                "it shrank while it was stored: of its {}, the first {} are stored, and zeros in place of the rest; it has \
+                 {} now",
+                human::bytes(*before),
+                human::bytes(*read),
+                human::bytes(*after)
             ),
             Self::Damaged { bytes, error } => {
                 write!(f, "{} of it cannot be read and are stored as zeros: {error}", human::bytes(*bytes))
+            }
+            Self::Unverified(error) => {
+                write!(f, "stored, but it may have changed meanwhile: its metadata cannot be read: {error}")
             }
             Self::AttributesUnreadable(error) => {
                 write!(f, "stored without its extended attributes: they cannot be read: {error}")
@@ -175,7 +184,9 @@ mod tests {
         assert_eq!(text(OmissionReason::Special(SpecialFile::Fifo)), "dir/new\\nline: not stored: it is a FIFO");
         let denied = SystemError::from(&io::Error::from_raw_os_error(13));
         assert!(text(OmissionReason::Unreadable(denied)).contains("ermission denied"));
-        assert!(text(OmissionReason::Shrank { stored: 2048, read: 1024 }).contains("from 2.0 KiB to 1.0 KiB"));
+        let shrank = text(OmissionReason::Shrank { before: 3072, after: 1024, read: 2048 });
+        assert!(shrank.contains("of its 3.0 KiB, the first 2.0 KiB are stored"), "{shrank}");
+        assert!(shrank.ends_with("it has 1.0 KiB now"), "{shrank}");
     }
 
     #[test]

@@ -85,8 +85,9 @@ impl SingleFile {
                 }
             }
             if read < expected {
-                let path = self.path.clone();
-                return Err(ClientError::SourceTruncated { path, read: start + read, expected: bytes });
+                // It may have become shorter than what was read of it.
+                let size = file.metadata().map_err(read_error)?.len().min(start + read);
+                return Err(ClientError::SourceTruncated { path: self.path.clone(), read: size, expected: bytes });
             }
             index += run;
         }
@@ -197,7 +198,11 @@ mod tests {
                 File::options().write(true).open(&file.path).unwrap().set_len(left as u64).unwrap();
                 true
             });
-            assert!(matches!(read.length, Err(ClientError::SourceTruncated { .. })), "{left}: {:?}", read.length);
+            assert!(
+                matches!(read.length, Err(ClientError::SourceTruncated { read, .. }) if read == left as u64),
+                "{left}: {:?}",
+                read.length
+            );
         }
     }
 

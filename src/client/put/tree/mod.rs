@@ -32,7 +32,7 @@ use crate::client::put::block_writer::{BlockWriter, Ended};
 use crate::client::put::omission::{Omission, OmissionReason, SystemError};
 use crate::client::put::options::PutOptions;
 use crate::client::put::source::SourceLength;
-use crate::client::put::tree::data::{copy, read_at};
+use crate::client::put::tree::data::{Copied, copy, read_at};
 use crate::client::put::tree::exclude::Patterns;
 use crate::client::put::tree::scan::{Data, Purpose, Scanner};
 use crate::client::put::tree::stat::Stat;
@@ -153,21 +153,24 @@ fn write_data(data: &Data, out: &mut BlockWriter<'_>) -> Result<Option<OmissionR
     let copied = copy(&|buffer, offset| read_at(file, buffer, offset), extents, out)?;
     let bytes = extents.iter().map(|extent| extent.length).sum();
     out.write_zeros(archive::padding(bytes) as u64)?;
-    let after = match file.metadata() {
-        Ok(metadata) => Stat::of(&metadata),
-        Err(error) => return Ok(Some(OmissionReason::Damaged { bytes: 0, error: SystemError::from(&error) })),
-    };
-    let stored = stat.size;
-    Ok(match (copied.error, copied.end) {
-        (Some(error), _) => Some(OmissionReason::Damaged { bytes: copied.damaged, error }),
-        (None, Some(read)) => Some(OmissionReason::Shrank { stored, read }),
-        (None, None) if after.size > stored => Some(OmissionReason::Grew { stored }),
-        (None, None) if after.size < stored => Some(OmissionReason::Changed),
-        (None, None) => {
-            let is_same = (after.modified, after.changed) == (stat.modified, stat.changed);
+    Ok(difference(&copied, stat, file.metadata().map(|metadata| Stat::of(&metadata))))
+}
+
+/// What of a file is not as it was, by what was copied and its metadata before and after that.
+fn difference(copied: &Copied, before: &Stat, after: io::Result<Stat>) -> Option<OmissionReason> {
+    let stored = before.size;
+    match (copied.error, copied.end, after) {
+        // A read that failed once and then succeeded is no damage.
+        (Some(error), _, _) if copied.damaged > 0 => Some(OmissionReason::Damaged { bytes: copied.damaged, error }),
+        (_, _, Err(error)) => Some(OmissionReason::Unverified(SystemError::from(&error))),
+        (_, Some(read), Ok(after)) => Some(OmissionReason::Shrank { before: stored, after: after.size, read }),
+        (_, None, Ok(after)) if after.size > stored => Some(OmissionReason::Grew { stored }),
+        (_, None, Ok(after)) if after.size < stored => Some(OmissionReason::Changed),
+        (_, None, Ok(after)) => {
+            let is_same = (after.modified, after.changed) == (before.modified, before.changed);
             (!is_same).then_some(OmissionReason::Changed)
         }
-    })
+    }
 }
 
 /// The omissions that were reported, by a hash of each: the plan finds most of them before the stream does.

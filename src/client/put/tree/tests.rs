@@ -256,6 +256,18 @@ fn a_missing_directory_is_an_error() {
     assert!(tree.pack(&mut |_| true, &mut |_| {}).is_err());
 }
 
+#[test]
+fn a_read_that_succeeds_the_second_time_is_no_omission() {
+    let dir = tree_of(&["file"]);
+    let stat = Stat::of(&fs::metadata(dir.path().join("file")).unwrap());
+    let error = SystemError::from(&io::Error::from_raw_os_error(5));
+    let copied = |damaged| Copied { end: None, damaged, error: Some(error) };
+    assert_eq!(difference(&copied(0), &stat, Ok(stat)), None);
+    assert_eq!(difference(&copied(9), &stat, Ok(stat)), Some(OmissionReason::Damaged { bytes: 9, error }));
+    let unverified = difference(&copied(0), &stat, Err(io::Error::from_raw_os_error(5)));
+    assert_eq!(unverified, Some(OmissionReason::Unverified(error)));
+}
+
 /// A change to a file, and whether a reason names it.
 type Case<'a> = (&'a dyn Fn(&Path), fn(OmissionReason) -> bool);
 
@@ -272,7 +284,9 @@ fn a_file_that_changes_while_it_is_stored_keeps_its_length() {
     let size = 4_u64 << 20;
     let cases: [Case<'_>; 4] = [
         (&grow, |reason| matches!(reason, OmissionReason::Grew { .. })),
-        (&shrink, |reason| matches!(reason, OmissionReason::Shrank { .. })),
+        (&shrink, |reason| {
+            matches!(reason, OmissionReason::Shrank { before: 0x40_0000, after: 100, read: 1_000_000.. })
+        }),
         (&touch, |reason| reason == OmissionReason::Changed),
         (&remove, |reason| reason == OmissionReason::Changed),
     ];

@@ -56,8 +56,10 @@ pub enum Notice {
     },
     /// There are fewer cells than copies wanted.
     FewerCopies {
-        /// Cells that accept chunks, and so the copies of each chunk.
+        /// Cells that accept chunks, and so the most copies of each chunk.
         accepting: usize,
+        /// Copies of each chunk for which they have room if the data does not compress, at most `accepting`.
+        room: usize,
         /// Copies wanted.
         wanted: u8,
     },
@@ -135,7 +137,15 @@ impl fmt::Display for Notice {
             Self::Omitted { omission } => write!(f, "{omission}"),
             Self::NotRestored { omission } => write!(f, "{omission}"),
             Self::MoreNotRestored { reason, count } => write!(f, "and {count} more {reason}"),
-            Self::FewerCopies { accepting, wanted } => write!(
+            Self::FewerCopies { accepting, room, wanted } if room < accepting => write!(
+                f,
+                "only {}: each chunk gets at most {} instead of {wanted}, and if the data does not compress, they have room \
+                 for {} of each; the colony makes the others when cells join or have room",
+                cells_accepting(*accepting),
+                human::copies(*accepting),
+                human::copies(*room)
+            ),
+            Self::FewerCopies { accepting, wanted, .. } => write!(
                 f,
                 "only {}: each chunk gets {} instead of {wanted}, and the colony makes the others when cells join or have \
                  room",

@@ -137,14 +137,20 @@ fn check_room(placer: &Placer, size: Option<u64>, options: &PutOptions) -> Resul
 /// Warns if chunks get fewer copies than wanted, or may get fewer.
 fn report_scarcity(placer: &Placer, size: Option<u64>, options: &PutOptions, progress: &dyn Progress) {
     let (accepting, wanted) = (placer.accepting(), usize::from(options.copies));
-    if accepting < wanted {
-        progress.notice(&Notice::FewerCopies { accepting, wanted: options.copies });
-        return;
+    let room = size.map_or(wanted, |size| Room::new(size, placer.free_bytes()).copies(wanted));
+    if let Some(notice) = scarcity(accepting, room, options.copies) {
+        progress.notice(&notice);
     }
-    let Some(size) = size else { return };
-    let copies = Room::new(size, placer.free_bytes()).copies(wanted);
-    if copies < wanted {
-        progress.notice(&Notice::ScarceRoom { copies, wanted: options.copies });
+}
+
+/// The warning for cells of which this many accept chunks, with room for this many copies of each.
+fn scarcity(accepting: usize, room: usize, wanted: u8) -> Option<Notice> {
+    if accepting < usize::from(wanted) {
+        Some(Notice::FewerCopies { accepting, room: room.min(accepting), wanted })
+    } else if room < usize::from(wanted) {
+        Some(Notice::ScarceRoom { copies: room, wanted })
+    } else {
+        None
     }
 }
 
@@ -193,5 +199,20 @@ fn resumable(cause: ClientError, manifest: &Path) -> ClientError {
             ClientError::Resumable { cause: Box::new(cause), journal: journal_path(manifest) }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warning_says_whether_cells_or_room_are_scarce() {
+        let text = |accepting, room| scarcity(accepting, room, 5).map(|notice| notice.to_string());
+        assert_eq!(text(5, 5), None);
+        assert!(text(3, 5).is_some_and(|text| text.contains("each chunk gets 3 copies instead of 5")));
+        let both = text(3, 2).unwrap();
+        assert!(both.contains("at most 3 copies") && both.contains("room for 2 copies of each"), "{both}");
+        assert!(text(6, 2).is_some_and(|text| text.contains("room for 2 copies of each chunk instead of 5")));
     }
 }

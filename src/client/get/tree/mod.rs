@@ -15,6 +15,7 @@
 pub(super) mod accounts;
 pub(super) mod directories;
 pub(super) mod metadata;
+pub(super) mod omitted;
 pub(super) mod output;
 pub(super) mod refusal;
 pub(super) mod restorer;

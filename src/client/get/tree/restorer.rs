@@ -11,6 +11,7 @@ use crate::archive::{DecodeError, Decoder, Entry, Extent, Kind};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
 use crate::client::get::tree::directories::{DIRECTORY, Directories};
 use crate::client::get::tree::metadata::MetadataSetter;
+use crate::client::get::tree::omitted::Omitted;
 use crate::client::get::tree::refusal::is_refusal;
 use crate::human;
 
@@ -64,14 +65,14 @@ pub(super) struct Restorer<R> {
     directories: Directories,
     setter: MetadataSetter,
     sink: OmissionSink,
-    /// The directory that was omitted last, with `/` at its end. What is in it follows in the archive.
-    omitted: Option<Vec<u8>>,
+    /// What was omitted so far.
+    omitted: Omitted,
 }
 
 impl<R: BufRead> Restorer<R> {
     pub(super) fn new(reader: R, root: File, setter: MetadataSetter, sink: OmissionSink) -> Self {
         let directories = Directories::new(root);
-        Self { decoder: Decoder::new(reader), directories, setter, sink, omitted: None }
+        Self { decoder: Decoder::new(reader), directories, setter, sink, omitted: Omitted::default() }
     }
 
     /// Restores everything. Returns the entry of the root, whose metadata is still to be set, if the archive has one.
@@ -97,7 +98,8 @@ impl<R: BufRead> Restorer<R> {
     fn restore(&mut self, parents: &[&[u8]], name: &[u8], entry: Entry) -> Result<Outcome, RestoreError> {
         let path = entry.path.clone();
         let is_directory = entry.kind == Kind::Directory;
-        if self.omitted.as_ref().is_some_and(|omitted| path.starts_with(omitted)) {
+        let whole_name = [parents, &[name]].concat().join(&b'/');
+        if self.omitted.has_directory_of(&whole_name) {
             return Ok(Outcome::Omitted(RestoreOmissionReason::InOmittedDirectory));
         }
         let target = |source| RestoreError::Target { path: path.clone(), source };
@@ -120,8 +122,11 @@ impl<R: BufRead> Restorer<R> {
                 Kind::Other { flag } => Outcome::Omitted(RestoreOmissionReason::Special { flag: *flag }),
             }
         };
-        if is_directory && matches!(outcome, Outcome::Omitted(_)) {
-            self.omitted = Some([&path[..], b"/"].concat());
+        match (&outcome, is_directory) {
+            (Outcome::Omitted(_), true) => self.omitted.add_directory(&whole_name),
+            (Outcome::Omitted(_), false) => self.omitted.add_file(whole_name),
+            (Outcome::Done(_), false) => self.omitted.remove_file(&whole_name),
+            (Outcome::Done(_), true) => {}
         }
         Ok(outcome)
     }
@@ -177,6 +182,10 @@ impl<R: BufRead> Restorer<R> {
     fn hard_link(&self, name: &[u8], to: &[&[u8]], entry: &Entry) -> io::Result<Outcome> {
         let missing = |to: &[&[u8]]| Outcome::Omitted(RestoreOmissionReason::LinkTarget { target: to.join(&b'/') });
         let Some((to_name, to_parents)) = to.split_last() else { return Ok(missing(to)) };
+        // Another entry may have its name on the target.
+        if self.omitted.has(&to.join(&b'/')) {
+            return Ok(missing(to));
+        }
         let directory = self.directories.current()?;
         let Ok(to_directory) = open_directory(self.directories.root(), to_parents) else { return Ok(missing(to)) };
         let error = match linkat(&to_directory, *to_name, directory, name, AtFlags::empty()) {

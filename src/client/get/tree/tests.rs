@@ -194,6 +194,40 @@ fn hard_links_are_one_file() {
 }
 
 #[test]
+fn a_hard_link_to_an_omitted_file_is_omitted() {
+    let place = Place::new();
+    let entries = [
+        file("f", 0o600, 1),
+        hard_link("before", "f"),
+        file("./f", 0o600, 2),
+        hard_link("after", "f"),
+        hard_link("after again", "after"),
+        directory("f"),
+        file("f/in", 0o600, 1),
+        hard_link("in", "f/in"),
+        // What is in the directory that was restored is not omitted with the link of its name.
+        file("x/y", 0o600, 1),
+        link("x", "f"),
+        hard_link("z", "x/y"),
+    ];
+    let omissions = reasons(place.restore(&Archive::of(&entries), PLAIN).unwrap());
+    let target = |target: &str| Reason::LinkTarget { target: target.into() };
+    let expected = [
+        ("f", Reason::Collision),
+        ("after", target("f")),
+        ("after again", target("after")),
+        ("f", Reason::Collision),
+        ("f/in", Reason::InOmittedDirectory),
+        ("in", target("f/in")),
+        ("x", Reason::Collision),
+    ];
+    assert_eq!(omissions, expected.map(|(path, reason)| (path.to_owned(), reason)));
+    let names = listing(&place.out());
+    let names: Vec<_> = names.keys().map(|name| str::from_utf8(name).unwrap()).collect();
+    assert_eq!(names, ["", "before", "f", "x", "x/y", "z"]);
+}
+
+#[test]
 fn holes_stay_holes() {
     let place = Place::new();
     let extent = |offset, length| Extent { offset, length };

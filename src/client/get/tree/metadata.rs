@@ -183,6 +183,24 @@ fn set_attribute(file: &File, name: &[u8], value: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(file, name, value, XattrFlags::empty())?)
 }
 
+/// The access control list of a file, if it has one. A list that cannot be read is empty, and then grants nothing.
+#[cfg(target_os = "linux")]
+pub(super) fn access_acl(file: &File) -> Option<String> {
+    // The limit of Linux for a value.
+    let mut stored = vec![0; 65_536];
+    match rustix::fs::fgetxattr(file, ACCESS_ACL, &mut stored) {
+        Ok(length) => Some(acl::to_text(stored.get(..length).unwrap_or_default()).unwrap_or_default()),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => None,
+        Err(_) => Some(String::new()),
+    }
+}
+
+/// Only Linux is supported.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn access_acl(_: &File) -> Option<String> {
+    None
+}
+
 /// Linux has no call for the attributes of a link in an open directory. The path through `/proc` leads to the
 /// directory, and the link itself is not followed.
 #[cfg(target_os = "linux")]

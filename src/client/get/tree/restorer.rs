@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::archive::{DecodeError, Decoder, Entry, Extent, Kind};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
 use crate::client::get::tree::directories::{DIRECTORY, Directories};
-use crate::client::get::tree::metadata::MetadataSetter;
+use crate::client::get::tree::metadata::{MetadataSetter, access_acl};
 use crate::client::get::tree::omitted::Omitted;
 use crate::client::get::tree::refusal::is_refusal;
 use crate::human;
@@ -205,18 +205,29 @@ impl<R: BufRead> Restorer<R> {
         if !metadata.is_file() {
             return Err(error.into());
         }
-        let mut copy = File::from(openat(directory, name, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
-        if let Err(error) = io::copy(&mut original, &mut copy) {
+        let copy = File::from(openat(directory, name, NEW_FILE, Mode::RUSR | Mode::WUSR)?);
+        let set = copy_link(&mut original, copy, entry, &self.setter).inspect_err(|_| {
             // Half a file is worse than none.
             let _ = unlinkat(directory, name, AtFlags::empty());
-            return Err(error);
-        }
+        })?;
         let mut omissions = vec![RestoreOmissionReason::CopiedLink { os_error: error.raw_os_error() }];
-        // The file may have less than the archive says.
-        let mode = metadata.permissions().mode() & entry.mode;
-        omissions.extend(self.setter.set(&copy, &Entry { mode, ..entry.clone() })?);
+        omissions.extend(set);
         Ok(Outcome::Done(omissions))
     }
+}
+
+/// Copies a file for another name of it. The copy grants nobody more than the file does.
+pub(super) fn copy_link(
+    original: &mut File,
+    mut copy: File,
+    entry: &Entry,
+    setter: &MetadataSetter,
+) -> io::Result<Vec<RestoreOmissionReason>> {
+    io::copy(original, &mut copy)?;
+    // The file may have less than the archive says, and its mode has the mask of its list in place of the group.
+    let mode = original.metadata()?.permissions().mode() & entry.mode;
+    let access_acl = access_acl(original);
+    setter.set(&copy, &Entry { mode, access_acl, ..entry.clone() })
 }
 
 /// The names of a path. None is empty, `.` or `..`.

@@ -409,6 +409,8 @@ mod attributes {
 
     use super::*;
     use crate::archive::acl;
+    use crate::client::get::tree::metadata::MetadataSetter;
+    use crate::client::get::tree::restorer::copy_link;
 
     fn value(path: &Path, name: &str) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 1000];
@@ -493,6 +495,30 @@ mod attributes {
         let place = Place::new();
         assert_eq!(place.restore(&archive, PLAIN).unwrap(), []);
         assert_eq!([mode(&place, "d"), mode(&place, "d/f"), mode(&place, "none")], [0o744, 0o744, 0o660]);
+    }
+
+    #[test]
+    fn a_copy_for_a_hard_link_grants_no_more_than_the_file() {
+        let list = acl::from_text("user::rw-,user:70000:rw-,group::---,mask::rw-,other::---").unwrap();
+        let test = "a_copy_for_a_hard_link_grants_no_more_than_the_file";
+        if !is_supported(test, "system.posix_acl_access", &list) {
+            return;
+        }
+        let place = Place::new();
+        let [original, plain, with_list] = ["original", "plain", "list"].map(|name| place.0.path().join(name));
+        fs::write(&original, b"bytes").unwrap();
+        setxattr(&original, "system.posix_acl_access", &list, XattrFlags::empty()).unwrap();
+        assert_eq!(fs::metadata(&original).unwrap().mode() & 0o777, 0o660, "the mask");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        for (path, options) in [(&plain, PLAIN), (&with_list, FULL)] {
+            let mut original = fs::File::open(&original).unwrap();
+            let entry = entry("copy", 0o660, Kind::HardLink { target: b"original".to_vec() });
+            let copy = fs::File::create_new(path).unwrap();
+            assert_eq!(copy_link(&mut original, copy, &entry, &MetadataSetter::new(options)).unwrap(), []);
+            assert_eq!(fs::read(path).unwrap(), b"bytes");
+        }
+        assert_eq!((mode(&plain), value(&plain, "system.posix_acl_access")), (0o600, None));
+        assert_eq!((mode(&with_list), value(&with_list, "system.posix_acl_access")), (0o660, Some(list)));
     }
 
     /// A list for new files of the folder around must not grant anything on restored ones.

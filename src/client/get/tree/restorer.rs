@@ -22,6 +22,12 @@ const MAX_DEPTH: usize = 2048;
 const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Flags for a directory on the way to a file that is there already. A user may lack the permission to read it.
+#[cfg(target_os = "linux")]
+const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const ON_THE_WAY: OFlags = DIRECTORY;
+
 /// Why an archive is not restored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RestoreError {
@@ -187,7 +193,10 @@ impl<R: BufRead> Restorer<R> {
             return Ok(missing(to));
         }
         let directory = self.directories.current()?;
-        let Ok(to_directory) = open_directory(self.directories.root(), to_parents) else { return Ok(missing(to)) };
+        let to_directory = match open_directory(self.directories.root(), to_parents) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => return Ok(missing(to)),
+            to_directory => to_directory?,
+        };
         let error = match linkat(&to_directory, *to_name, directory, name, AtFlags::empty()) {
             Ok(()) => return Ok(Outcome::Done(Vec::new())),
             Err(Errno::NOENT) => return Ok(missing(to)),
@@ -258,11 +267,11 @@ fn has_exactly(directory: &File, name: &[u8]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Opens a directory by its names from the root.
+/// Opens a directory by its names from the root, for the names of its files alone.
 fn open_directory(root: &File, names: &[&[u8]]) -> io::Result<File> {
     let mut directory = root.try_clone()?;
     for name in names {
-        directory = File::from(openat(&directory, *name, DIRECTORY, Mode::empty())?);
+        directory = File::from(openat(&directory, *name, ON_THE_WAY, Mode::empty())?);
     }
     Ok(directory)
 }

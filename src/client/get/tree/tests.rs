@@ -228,6 +228,37 @@ fn a_hard_link_to_an_omitted_file_is_omitted() {
 }
 
 #[test]
+fn a_hard_link_leads_into_a_directory_that_nobody_can_read() {
+    let place = Place::new();
+    let entries = [
+        entry("d", 0o300, Kind::Directory),
+        file("d/f", 0o600, 3),
+        entry("locked", 0o000, Kind::Directory),
+        file("locked/f", 0o600, 3),
+        hard_link("g", "d/f"),
+        hard_link("none", "d/none"),
+        hard_link("nowhere", "e/f"),
+        hard_link("locked again", "locked/f"),
+    ];
+    let omissions = place.restore(&Archive::of(&entries), PLAIN).unwrap();
+    let out = place.out();
+    for name in ["d", "locked"] {
+        fs::set_permissions(out.join(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    assert_eq!(fs::metadata(out.join("g")).unwrap().ino(), fs::metadata(out.join("d/f")).unwrap().ino());
+    let mut expected = vec![
+        ("none", Reason::LinkTarget { target: b"d/none".to_vec() }),
+        ("nowhere", Reason::LinkTarget { target: b"e/f".to_vec() }),
+    ];
+    // What root may do.
+    if !is_root() {
+        expected.push(("locked again", Reason::Refused { os_error: rustix::io::Errno::ACCESS.raw_os_error() }));
+    }
+    let expected: Vec<_> = expected.into_iter().map(|(path, reason)| (path.to_owned(), reason)).collect();
+    assert_eq!(reasons(omissions), expected);
+}
+
+#[test]
 fn holes_stay_holes() {
     let place = Place::new();
     let extent = |offset, length| Extent { offset, length };

@@ -2,7 +2,8 @@
 //! renamed when it is complete.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,12 @@ use crate::pipeline::FileMetadata;
 #[cfg(unix)]
 const PRIVATE_MODE: u32 = 0o600;
 
+/// A run of at least this many zero bytes becomes a hole. A file system stores nothing for it.
+const MIN_HOLE: u64 = 64 * 1024;
+
+/// Zeros are looked for in pieces of this size.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// A file in progress. If it is dropped before it is finished, nothing of it is left.
 pub(in crate::client) struct FileOutput {
     file: NamedTempFile,
@@ -26,6 +33,8 @@ pub(in crate::client) struct FileOutput {
     metadata: FileMetadata,
     /// How it gets its name, or none if it replaces what has the name.
     method: Option<RenameMethod>,
+    /// Zeros that are still to be written after what is in the file.
+    zeros: u64,
 }
 
 impl FileOutput {
@@ -43,16 +52,52 @@ impl FileOutput {
         let method = if force { None } else { Some(RenameMethod::detect(parent).map_err(write_error)?) };
         // Only its owner can read it until it has its mode.
         let file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(parent).map_err(write_error)?;
-        Ok(Self { file, path, metadata, method })
+        Ok(Self { file, path, metadata, method, zeros: 0 })
     }
 
     pub(in crate::client) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.file.write_all(bytes).map_err(ClientError::file(FileAction::Write, &self.path))
+        self.write_with_holes(bytes).map_err(ClientError::file(FileAction::Write, &self.path))
+    }
+
+    fn write_with_holes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let length_of = |bytes: &[u8], zeros: bool| -> usize {
+            let pieces = bytes.chunks(ZEROS.len()).take_while(|piece| ZEROS.starts_with(piece) == zeros);
+            pieces.map(<[u8]>::len).sum()
+        };
+        while !bytes.is_empty() {
+            let (zeros, rest) = bytes.split_at(length_of(bytes, true));
+            self.zeros = self.zeros.saturating_add(zeros.len() as u64);
+            let (data, rest) = rest.split_at(length_of(rest, false));
+            if !data.is_empty() {
+                self.end_zeros()?;
+                self.file.write_all(data)?;
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Leaves out the zeros before the next byte, or writes them if they are few.
+    fn end_zeros(&mut self) -> io::Result<()> {
+        let zeros = mem::take(&mut self.zeros);
+        if zeros < MIN_HOLE {
+            io::copy(&mut io::repeat(0).take(zeros), &mut self.file)?;
+            return Ok(());
+        }
+        self.file.seek_relative(i64::try_from(zeros).map_err(io::Error::other)?)
+    }
+
+    /// Gives the file its length, which counts a hole at the end.
+    fn end(&mut self) -> io::Result<()> {
+        self.end_zeros()?;
+        let length = self.file.stream_position()?;
+        self.file.as_file().set_len(length)
     }
 
     /// Sets its metadata, makes it durable and renames it. Returns what of the metadata the target does not have.
-    pub(in crate::client) fn finish(self) -> Result<Vec<RestoreOmission>, ClientError> {
-        let Self { file, path, metadata, method } = self;
+    pub(in crate::client) fn finish(mut self) -> Result<Vec<RestoreOmission>, ClientError> {
+        self.end().map_err(ClientError::file(FileAction::Write, &self.path))?;
+        let Self { file, path, metadata, method, .. } = self;
         let omissions = set_metadata(file.as_file(), metadata).into_iter();
         let name = path.as_os_str().as_encoded_bytes();
         let omissions = omissions.map(|reason| RestoreOmission { path: name.to_owned(), reason }).collect();
@@ -152,6 +197,32 @@ mod tests {
             restore(&path, FileMetadata::default(), force);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
             fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        }
+    }
+
+    #[test]
+    fn long_runs_of_zeros_become_holes() {
+        let zeros = |length: usize| vec![0; length];
+        let sparse = |end| [zeros(3 << 20), b"data".to_vec(), zeros(4 << 20), b"more".to_vec(), zeros(end)].concat();
+        let contents = [sparse(0), sparse(1), sparse(5000), sparse(2 << 20), zeros(1 << 20)];
+        let few = [zeros(0), zeros(1), zeros(5000), [zeros(9000), b"x".to_vec(), zeros(65_535)].concat()];
+        let directory = tempfile::tempdir().unwrap();
+        for (number, content) in contents.iter().chain(&few).enumerate() {
+            for block in [997, 4096, 65_537, 1 << 20, 16 << 20] {
+                let path = directory.path().join(format!("{number} {block}"));
+                let mut output = FileOutput::open(&path, FileMetadata::default(), false).unwrap();
+                for bytes in content.chunks(block) {
+                    output.write(bytes).unwrap();
+                }
+                output.finish().unwrap();
+                assert!(fs::read(&path).unwrap() == *content, "{number} in blocks of {block} bytes");
+                #[cfg(target_os = "linux")]
+                {
+                    use std::os::unix::fs::MetadataExt;
+                    let stored = fs::metadata(&path).unwrap().blocks() * 512;
+                    assert!(stored <= 4 * 65_536, "{number} in blocks of {block} bytes: {stored} bytes are stored");
+                }
+            }
         }
     }
 

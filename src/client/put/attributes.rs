@@ -107,12 +107,18 @@ mod linux {
 
     /// The names of the attributes.
     pub(super) fn names(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
-        let mut buffer = vec![0; MAX_BYTES];
-        let length = match target {
-            Target::Open(file) => flistxattr(file, &mut buffer),
-            Target::Path(path) => llistxattr(path, &mut buffer),
-            Target::Followed(path) => listxattr(path, &mut buffer),
+        let list = |buffer: &mut [u8]| match target {
+            Target::Open(file) => flistxattr(file, buffer),
+            Target::Path(path) => llistxattr(path, buffer),
+            Target::Followed(path) => listxattr(path, buffer),
         };
+        // Enough for the names of nearly all files, of which there may be a million.
+        let mut buffer = vec![0; 1024];
+        let mut length = list(&mut buffer);
+        if length == Err(Errno::RANGE) {
+            buffer.resize(MAX_BYTES, 0);
+            length = list(&mut buffer);
+        }
         let length = match length {
             // A file system without attributes.
             Err(Errno::NOTSUP | Errno::NOSYS) => 0,
@@ -153,6 +159,22 @@ mod linux {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_names_of_attributes_are_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let name = |n: usize| format!("user.{n:02}{}", "n".repeat(100));
+        for n in 0..20 {
+            let set = rustix::fs::setxattr(file.path(), name(n), b"v", rustix::fs::XattrFlags::empty());
+            if set.is_err() {
+                // A file system without attributes.
+                return;
+            }
+        }
+        let attributes = read(Target::Path(file.path())).unwrap();
+        let expected: Vec<_> = (0..20).map(|n| (name(n).into_bytes(), b"v".to_vec())).collect();
+        assert_eq!(attributes.xattrs, expected);
+    }
 
     #[test]
     fn an_unreadable_list_grants_nothing_in_the_mode() {

@@ -32,7 +32,8 @@ pub(super) fn copy(
     let mut copied = Copied::default();
     // After an error, the bytes up to here are read in small parts, so that few are lost.
     let mut careful_until = 0;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let longest = extents.iter().map(|extent| extent.length).max().unwrap_or_default();
+    let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(longest).unwrap_or(usize::MAX))];
     for extent in extents {
         let end = extent.offset.saturating_add(extent.length);
         let mut at = extent.offset;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use crate::cli::client_config::ClientConfigError;
 use crate::cli::exit_code::USAGE;
 use crate::cli::terminal::message;
-use crate::client::{ClientError, UsageError};
+use crate::client::{ClientError, OmissionReason, UsageError};
+use crate::human;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,15 @@ fn advice(error: &ClientError) -> String {
         }
         ClientError::EmptyPipe { .. } => "; use --allow-empty to store it".to_owned(),
         ClientError::Omissions { .. } => "; exclude these files, or store all others without --strict".to_owned(),
+        ClientError::NotAsItIs { omission } => match omission.reason {
+            OmissionReason::Grew { stored } => {
+                format!("; without --strict, its first {} are stored", human::bytes(stored))
+            }
+            OmissionReason::NotInManifest(_) => {
+                "; store its directory, which keeps them, or the file without --strict".to_owned()
+            }
+            _ => "; run the same command again, or store it without --strict".to_owned(),
+        },
         ClientError::TooLittleRoom { fits, .. } => {
             let fewer =
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };
@@ -145,7 +155,7 @@ fn advice_on_usage(error: &UsageError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{CellAvailability, ColonyScope};
+    use crate::client::{CellAvailability, ColonyScope, Omission, SpecialMetadata};
 
     fn text(error: impl Into<ClientError>) -> String {
         CommandError::from(error.into()).to_string()
@@ -165,6 +175,23 @@ mod tests {
         assert!(message.contains("UDP port 5000") && message.contains("--node http://HOST:PORT"), "{message}");
         let message = text(ClientError::NoCells { scope: ColonyScope { nodes: vec!["http://a:1".into()], ..scope } });
         assert!(message.contains("http://a:1") && !message.contains("--node"), "{message}");
+    }
+
+    #[test]
+    fn a_strict_put_of_a_file_says_what_is_stored_otherwise() {
+        let text = |reason| text(ClientError::NotAsItIs { omission: Omission { path: "log".into(), reason } });
+        let grew = "log: it grew while it was stored, and no manifest was written; without --strict, its first 2.0 KiB \
+                    are stored";
+        assert_eq!(text(OmissionReason::Grew { stored: 2048 }), grew);
+        let changed = text(OmissionReason::Changed);
+        assert!(changed.contains("changed while it was stored, and no manifest"), "{changed}");
+        assert!(changed.contains("run the same command again"), "{changed}");
+        let metadata = SpecialMetadata { capabilities: true, ..SpecialMetadata::default() };
+        let special = text(OmissionReason::NotInManifest(metadata));
+        assert!(
+            special.contains("its capabilities, and no manifest") && special.contains("its directory"),
+            "{special}"
+        );
     }
 
     #[test]

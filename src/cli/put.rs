@@ -39,6 +39,9 @@ with_colony_options! {
                 extended attributes, access control lists and capabilities if --xattrs says so. Not stored are times of \
                 access, status change and birth, inode flags, SELinux labels, locks and reflinks. FIFOs, sockets and \
                 devices are named and skipped.",
+        note = "Of a single file, permission bits and the time of modification are stored. Set-user-id and set-group-id \
+                bits, capabilities and access control lists are not, and are named; nor are other extended attributes \
+                and the owner. A directory keeps all of these of its files.",
         note = "What cannot be read is named before anything is sent. A file that changes while it is stored keeps its \
                 length, cut or padded with zeros, and is named. Files are read one after the other: for a database, \
                 store a dump or a snapshot.",
@@ -50,7 +53,8 @@ with_colony_options! {
         error_code(3, "no cell responds, too few cells accept chunks, or the cells have too little room"),
         error_code(
             6,
-            "stored, except for what was named: files that changed or could not be read, and special files"
+            "stored, except for what was named: files that changed or could not be read, special files, and metadata of \
+             a single file"
         )
     )]
     program struct Args {

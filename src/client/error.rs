@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::client::byte_ranges::ByteRanges;
 use crate::client::discover::colony::{self, CellName, ColonyScope};
 use crate::client::put::availability::{CellAvailability, cells_accepting};
+use crate::client::put::omission::{Omission, OmissionReason, Omissions, escaped};
 use crate::client::usage_error::UsageError;
 use crate::human;
 use crate::id::ChunkId;
@@ -66,6 +67,12 @@ pub enum ClientError {
     Omissions {
         /// How many. Each was reported to the progress.
         count: usize,
+    },
+    /// A single file could not be stored as it is, and had to be. There is no manifest.
+    #[error("{}: {}, and no manifest was written", escaped(&omission.path), cause(omission.reason))]
+    NotAsItIs {
+        /// The file, and what would be missing of it.
+        omission: Omission,
     },
     /// The manifest is not usable.
     #[error("{}: {source}", path.display())]
@@ -306,6 +313,7 @@ impl ClientError {
             | Self::ScrubInterrupted { .. }
             | Self::ScrubLost { .. }
             | Self::Omissions { .. }
+            | Self::NotAsItIs { .. }
             | Self::Stopped
             | Self::StoppedDrainWait { .. }
             | Self::StoppedScrubWait
@@ -317,6 +325,14 @@ impl ClientError {
     /// Makes an error of a failed file system operation: `.map_err(ClientError::file(FileAction::Read, path))`.
     pub(in crate::client) fn file(action: FileAction, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
+    }
+
+    /// Something cannot be stored as it is, and all has to be.
+    pub(in crate::client) fn strict(omissions: &Omissions) -> Self {
+        match omissions.first.first() {
+            Some(omission) if omissions.of_file => Self::NotAsItIs { omission: omission.clone() },
+            _ => Self::Omissions { count: omissions.count },
+        }
     }
 
     /// No cell responds, though `found` of them were found.
@@ -333,6 +349,16 @@ impl ClientError {
             CallError::Refused { status: 404 | 405 | 501, .. } => Self::Unsupported { cell, operation },
             error => Self::Call(error),
         }
+    }
+}
+
+/// Why a single file is not stored.
+fn cause(reason: OmissionReason) -> String {
+    match reason {
+        OmissionReason::Grew { .. } => "it grew while it was stored".to_owned(),
+        OmissionReason::Changed => "it changed while it was stored".to_owned(),
+        OmissionReason::NotInManifest(metadata) => format!("the manifest of a file has no place for its {metadata}"),
+        other => other.to_string(),
     }
 }
 

@@ -55,7 +55,7 @@ pub use crate::client::notice::Notice;
 pub use crate::client::progress::{Progress, StopSignal};
 pub use crate::client::put::availability::{CellAvailability, Rejection};
 pub use crate::client::put::manifest_path::default_manifest_path;
-pub use crate::client::put::omission::{Omission, OmissionReason, SpecialFile, SystemError};
+pub use crate::client::put::omission::{Omission, OmissionReason, SpecialFile, SpecialMetadata, SystemError};
 pub use crate::client::put::options::{PutOptions, PutReport, stores_xattrs_by_default};
 pub use crate::client::put::put;
 pub use crate::client::put::source::Source;

@@ -38,7 +38,7 @@ pub(in crate::client) fn read(target: Target<'_>) -> io::Result<Attributes> {
     let mut attributes = Attributes::default();
     for name in linux::names(target)? {
         let is_acl = matches!(&name[..], linux::ACCESS_ACL | b"system.posix_acl_default");
-        let is_stored = name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability";
+        let is_stored = name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == linux::CAPABILITIES;
         if !is_acl && !is_stored {
             continue;
         }
@@ -74,6 +74,19 @@ pub(in crate::client) fn mode_without_acl(target: Target<'_>, mode: u32) -> u32 
     limited(mode, stored.and_then(|stored| stored.map(|stored| linux::acl_text(&stored)).transpose()))
 }
 
+/// Whether a file has capabilities, and whether it has an access control list, as far as that can be read.
+#[cfg(target_os = "linux")]
+pub(in crate::client) fn special(target: Target<'_>) -> (bool, bool) {
+    let has = |name| linux::value(target, name).is_ok_and(|value| value.is_some());
+    (has(linux::CAPABILITIES), has(linux::ACCESS_ACL))
+}
+
+/// Only Linux is supported.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(in crate::client) fn special(_: Target<'_>) -> (bool, bool) {
+    (false, false)
+}
+
 /// Only Linux is supported.
 #[cfg(not(target_os = "linux"))]
 pub(in crate::client) fn mode_without_acl(_: Target<'_>, mode: u32) -> u32 {
@@ -102,6 +115,8 @@ mod linux {
     /// The attribute with the access control list.
     pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
+    /// The attribute with the capabilities.
+    pub(super) const CAPABILITIES: &[u8] = b"security.capability";
     /// Linux has this limit for a value, and for all names of a file together.
     const MAX_BYTES: usize = 65_536;
 

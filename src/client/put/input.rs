@@ -51,10 +51,19 @@ impl Input {
         report: &mut dyn FnMut(Omission),
     ) -> Result<Option<u64>, ClientError> {
         match self {
-            Self::File(file) => Ok(file.fingerprint.map(|Fingerprint { size, .. }| size)),
+            Self::File(file) => {
+                if let Some(omission) = file.omission() {
+                    report(omission);
+                }
+                Ok(file.fingerprint.map(|Fingerprint { size, .. }| size))
+            }
             Self::Tree(tree) => Ok(Some(tree.plan(stop, report)?)),
             Self::Stream => Ok(None),
         }
+    }
+
+    pub(in crate::client) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 
     /// What the manifest states about the content.

@@ -97,16 +97,20 @@ fn plan(
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<(Option<u64>, Omissions), ClientError> {
-    let mut omissions = Omissions::default();
+    let mut omissions = Omissions { of_file: input.is_file(), ..Omissions::default() };
+    // The error has all there is to say about a single file.
+    let has_notices = !(options.strict && omissions.of_file);
     let size = input.plan(stop, &mut |omission| {
-        progress.notice(&Notice::Omitted { omission: omission.clone() });
+        if has_notices {
+            progress.notice(&Notice::Omitted { omission: omission.clone() });
+        }
         omissions.add(omission);
     })?;
     progress.total(size);
-    match omissions.count {
-        count if count > 0 && options.strict => Err(ClientError::Omissions { count }),
-        _ => Ok((size, omissions)),
+    if options.strict && omissions.count > 0 {
+        return Err(ClientError::strict(&omissions));
     }
+    Ok((size, omissions))
 }
 
 /// Fails if too few cells accept chunks.

@@ -59,6 +59,20 @@ pub enum OmissionReason {
     AttributesUnreadable(SystemError),
     /// Its extended attributes are larger than an archive may have. It is stored without them.
     AttributesTooLarge,
+    /// A single file has metadata for which its manifest has no place. It is stored without that.
+    NotInManifest(SpecialMetadata),
+}
+
+/// Metadata that decide what a file may do, or who may use it, beyond its permission bits. A manifest of a single file
+/// has no place for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpecialMetadata {
+    /// Its set-user-id or set-group-id bit, or both.
+    pub set_id: bool,
+    /// Its capabilities.
+    pub capabilities: bool,
+    /// Its access control list.
+    pub access_acl: bool,
 }
 
 /// A type of file that has no content of its own.
@@ -110,6 +124,18 @@ impl fmt::Display for SpecialFile {
     }
 }
 
+impl fmt::Display for SpecialMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (self.set_id, "set-user-id and set-group-id bits"),
+            (self.capabilities, "capabilities"),
+            (self.access_acl, "access control list"),
+        ];
+        let names: Vec<_> = names.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
 impl fmt::Display for OmissionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,6 +166,9 @@ impl fmt::Display for OmissionReason {
                 write!(f, "stored without its extended attributes: they cannot be read: {error}")
             }
             Self::AttributesTooLarge => f.write_str("stored without its extended attributes: they are too large"),
+            Self::NotInManifest(metadata) => {
+                write!(f, "stored without its {metadata}: only a directory that is stored keeps these of its files")
+            }
         }
     }
 }
@@ -162,6 +191,8 @@ pub(in crate::client) struct Omissions {
     pub(in crate::client) count: usize,
     /// The first of them, at most 1,000.
     pub(in crate::client) first: Vec<Omission>,
+    /// Is the source a single file?
+    pub(in crate::client) of_file: bool,
 }
 
 impl Omissions {
@@ -187,6 +218,13 @@ mod tests {
         let shrank = text(OmissionReason::Shrank { before: 3072, after: 1024, read: 2048 });
         assert!(shrank.contains("of its 3.0 KiB, the first 2.0 KiB are stored"), "{shrank}");
         assert!(shrank.ends_with("it has 1.0 KiB now"), "{shrank}");
+    }
+
+    #[test]
+    fn what_a_manifest_has_no_place_for_is_named() {
+        let metadata = SpecialMetadata { set_id: true, access_acl: true, ..SpecialMetadata::default() };
+        let text = OmissionReason::NotInManifest(metadata).to_string();
+        assert!(text.contains("its set-user-id and set-group-id bits, access control list:"), "{text}");
     }
 
     #[test]

@@ -240,10 +240,13 @@ impl<'a> PutSession<'a> {
                     }
                 }
                 Ok(Event::Omitted(omission)) => {
-                    self.progress.notice(&Notice::Omitted { omission: omission.clone() });
-                    self.omissions.add(omission);
+                    self.omissions.add(omission.clone());
+                    // The error has all there is to say about a single file.
+                    if !(self.options.strict && self.omissions.of_file) {
+                        self.progress.notice(&Notice::Omitted { omission });
+                    }
                     if self.options.strict {
-                        return Err(ClientError::Omissions { count: self.omissions.count });
+                        return Err(ClientError::strict(&self.omissions));
                     }
                 }
                 Ok(Event::SourceEnded(length)) => end = Some(length),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::client::error::{ClientError, FileAction};
 #[cfg(unix)]
-use crate::client::put::attributes::{Target, mode_without_acl};
+use crate::client::put::attributes::{self, Target};
 use crate::client::put::fingerprint::Fingerprint;
 use crate::client::put::input::{Reader, read_stream};
-use crate::client::put::omission::{Omission, OmissionReason};
+use crate::client::put::omission::{Omission, OmissionReason, SpecialMetadata};
 use crate::client::put::source::SourceLength;
 use crate::client::usage_error::UsageError;
 use crate::id::BLOCK_BYTES;
@@ -26,6 +26,8 @@ pub(in crate::client) struct SingleFile {
     pub(in crate::client) fingerprint: Option<Fingerprint>,
     /// What the manifest states about it.
     pub(in crate::client) metadata: FileMetadata,
+    /// What the manifest has no place for.
+    special: SpecialMetadata,
 }
 
 impl SingleFile {
@@ -36,7 +38,15 @@ impl SingleFile {
             path: path.to_owned(),
             fingerprint: is_file.then(|| Fingerprint::of_file(&metadata)),
             metadata: if is_file { file_metadata(path, &metadata) } else { FileMetadata::default() },
+            special: if is_file { special_metadata(path, &metadata) } else { SpecialMetadata::default() },
         })
+    }
+
+    /// What will be missing of it even if it does not change.
+    pub(in crate::client) fn omission(&self) -> Option<Omission> {
+        let is_missing = self.special != SpecialMetadata::default();
+        let reason = OmissionReason::NotInManifest(self.special);
+        is_missing.then(|| Omission { path: self.path.clone(), reason })
     }
 
     /// Passes the blocks that are needed to the reader; the others are not read. A file that was written to is an
@@ -136,8 +146,23 @@ fn file_metadata(path: &Path, metadata: &Metadata) -> FileMetadata {
 
     let seconds_ns = metadata.mtime().checked_mul(1_000_000_000);
     let mtime_ns = seconds_ns.and_then(|seconds| seconds.checked_add(metadata.mtime_nsec()));
-    let mode = mode_without_acl(Target::Followed(path), metadata.mode() & 0o777);
+    let mode = attributes::mode_without_acl(Target::Followed(path), metadata.mode() & 0o777);
     FileMetadata { mode: Some(mode), mtime_ns }
+}
+
+/// What the manifest has no place for. Attributes of users are not named: they grant nothing, and many files have some
+/// that nobody has set.
+#[cfg(unix)]
+fn special_metadata(path: &Path, metadata: &Metadata) -> SpecialMetadata {
+    use std::os::unix::fs::MetadataExt;
+
+    let (capabilities, access_acl) = attributes::special(Target::Followed(path));
+    SpecialMetadata { set_id: metadata.mode() & 0o6000 != 0, capabilities, access_acl }
+}
+
+#[cfg(not(unix))]
+fn special_metadata(_: &Path, _: &Metadata) -> SpecialMetadata {
+    SpecialMetadata::default()
 }
 
 /// Without permission bits, the mode is unknown.
@@ -247,8 +272,10 @@ mod tests {
         let open = File::options().write(true).open(&file.path).unwrap();
         open.set_permissions(PermissionsExt::from_mode(0o4751)).unwrap();
         open.set_modified(SystemTime::UNIX_EPOCH - Duration::from_nanos(1_500_000_001)).unwrap();
-        let metadata = SingleFile::new(&file.path).unwrap().metadata;
-        assert_eq!(metadata, FileMetadata { mode: Some(0o751), mtime_ns: Some(-1_500_000_001) });
+        let special = SingleFile::new(&file.path).unwrap();
+        assert_eq!(special.metadata, FileMetadata { mode: Some(0o751), mtime_ns: Some(-1_500_000_001) });
+        let reason = OmissionReason::NotInManifest(SpecialMetadata { set_id: true, ..SpecialMetadata::default() });
+        assert_eq!((file.omission(), special.omission().map(|omission| omission.reason)), (None, Some(reason)));
     }
 
     #[cfg(target_os = "linux")]
@@ -267,7 +294,10 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("file", &link).unwrap();
         for path in [&file.path, &link] {
-            assert_eq!(SingleFile::new(path).unwrap().metadata.mode, Some(0o600));
+            let file = SingleFile::new(path).unwrap();
+            assert_eq!(file.metadata.mode, Some(0o600));
+            let special = SpecialMetadata { access_acl: true, ..SpecialMetadata::default() };
+            assert_eq!(file.omission().unwrap().reason, OmissionReason::NotInManifest(special));
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Not every file system can do this in one step. The way is chosen by a trial before the first byte is restored.
 
+#[cfg(unix)]
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -54,6 +56,33 @@ impl RenameMethod {
         }
     }
 
+    /// Moves an entry of an open directory to another one. If that has the name, this is an error and changes nothing.
+    #[cfg(unix)]
+    pub(in crate::client) fn move_entry(self, from: &File, to: &File, name: &OsStr, is_dir: bool) -> io::Result<()> {
+        use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+        match self {
+            Self::NoReplace => no_replace_at(from, to, name)?,
+            // A directory that takes the name in between is replaced only if it is empty.
+            _ if is_dir && statat(to, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            _ if is_dir => renameat(from, name, to, name)?,
+            Self::Link => {
+                linkat(from, name, to, name, AtFlags::empty())?;
+                unlinkat(from, name, AtFlags::empty())?;
+            }
+            Self::Placeholder => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                drop(openat(to, name, flags, Mode::RUSR | Mode::WUSR)?);
+                // The empty file must not stay if it is not replaced.
+                renameat(from, name, to, name).inspect_err(|_| {
+                    let _ = unlinkat(to, name, AtFlags::empty());
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Renames a directory. If `to` exists, this is an error and changes nothing.
     pub(in crate::client) fn rename_directory(self, from: &Path, to: &Path) -> io::Result<()> {
         match self {
@@ -76,6 +105,17 @@ fn no_replace(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn no_replace_at(from: &File, to: &File, name: &OsStr) -> io::Result<()> {
+    use rustix::fs::{RenameFlags, renameat_with};
+    Ok(renameat_with(from, name, to, name, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(all(unix, not(any(target_os = "linux", target_vendor = "apple"))))]
+fn no_replace_at(_: &File, _: &File, _: &OsStr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +134,35 @@ mod tests {
             assert!(method.rename_directory(directory.path(), &to).is_err(), "{method:?}");
             assert_eq!((fs::read(&from).unwrap(), fs::read(&to).unwrap()), (b"newer".to_vec(), b"new".to_vec()));
             fs::remove_file(&to).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_method_moves_an_entry_over_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["from", "to"].map(|name| directory.path().join(name));
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+        }
+        let [from, to] = paths.each_ref().map(|path| File::open(path).unwrap());
+        for method in [RenameMethod::NoReplace, RenameMethod::Link, RenameMethod::Placeholder] {
+            let [source, target] = paths.each_ref().map(|path| path.join("f"));
+            fs::write(&source, b"new").unwrap();
+            method.move_entry(&from, &to, "f".as_ref(), false).unwrap();
+            assert!(!source.exists(), "{method:?}");
+            fs::write(&source, b"newer").unwrap();
+            assert!(method.move_entry(&from, &to, "f".as_ref(), false).is_err(), "{method:?}");
+            assert_eq!((fs::read(&source).unwrap(), fs::read(&target).unwrap()), (b"newer".to_vec(), b"new".to_vec()));
+            fs::remove_file(&target).unwrap();
+            let [source, target] = paths.each_ref().map(|path| path.join("d"));
+            fs::create_dir(&source).unwrap();
+            method.move_entry(&from, &to, "d".as_ref(), true).unwrap();
+            assert!(!source.exists() && target.is_dir(), "{method:?}");
+            fs::create_dir(&source).unwrap();
+            assert!(method.move_entry(&from, &to, "d".as_ref(), true).is_err(), "{method:?}");
+            fs::remove_dir(&target).unwrap();
+            fs::remove_dir(&source).unwrap();
         }
     }
 

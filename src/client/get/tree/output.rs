@@ -35,7 +35,7 @@ impl TreeOutput {
     /// Starts a restore. What would make it fail at the end is checked now.
     pub(in crate::client) fn open(path: &Path, options: RestoreOptions) -> Result<Self, ClientError> {
         let staging = Staging::create(path)?;
-        let root = staging.open().map_err(ClientError::file(FileAction::Unpack, path))?;
+        let root = staging.directory().try_clone().map_err(ClientError::file(FileAction::Unpack, path))?;
         let (blocks, receiver) = sync_channel(QUEUED_BLOCKS);
         let (sender, omissions) = channel();
         let restorer =
@@ -71,15 +71,13 @@ impl TreeOutput {
     pub(in crate::client) fn finish(mut self) -> Result<Vec<RestoreOmission>, ClientError> {
         let (root, setter, sink) = self.join()?;
         let Some(staging) = self.staging.take() else { return Ok(Vec::new()) };
-        let directory = staging.open().map_err(|error| self.error(error))?;
         let is_inside = staging.is_inside();
         if !is_inside {
-            self.set_root_metadata(&directory, root.as_ref(), &setter, &sink)?;
+            self.set_root_metadata(staging.directory(), root.as_ref(), &setter, &sink)?;
         }
-        sync_all(&directory).map_err(|error| self.error(error))?;
-        staging.publish()?;
+        sync_all(staging.directory()).map_err(|error| self.error(error))?;
+        let directory = staging.publish()?;
         if is_inside {
-            let directory = File::open(&self.path).map_err(|error| self.error(error))?;
             self.set_root_metadata(&directory, root.as_ref(), &setter, &sink)?;
             directory.sync_all().map_err(|error| self.error(error))?;
         }

@@ -1,18 +1,23 @@
 //! Where a directory is unpacked, and how it gets to its final place.
 //!
 //! A new directory is made beside its path and renamed. In a directory that exists and is empty (a mount point cannot be
-//! replaced), it is made inside, and what is in it is moved up by one level.
+//! replaced), it is made inside, and what is in it is moved up by one level. That directory is opened once: another one
+//! that takes its path meanwhile gets nothing.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::mem;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, statat, unlinkat};
 use tempfile::TempDir;
 
 use crate::client::error::{ClientError, FileAction};
 use crate::client::get::rename::RenameMethod;
+use crate::client::get::tree::directories::DIRECTORY;
 use crate::client::paths::{TEMPORARY_PREFIX, parent_of, sync_parent};
 use crate::client::usage_error::UsageError;
 
@@ -24,7 +29,10 @@ const LOST_AND_FOUND: &str = "lost+found";
 pub(super) struct Staging {
     directory: Option<TempDir>,
     path: PathBuf,
-    is_inside: bool,
+    /// The staging directory.
+    handle: File,
+    /// The directory that exists, if the staging directory is in it.
+    target: Option<File>,
     method: RenameMethod,
 }
 
@@ -33,64 +41,67 @@ impl Staging {
     pub(super) fn create(path: &Path) -> Result<Self, ClientError> {
         let path = path.to_owned();
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
-        let is_inside = match (fs::metadata(&path), fs::symlink_metadata(&path)) {
+        let target = match (fs::metadata(&path), fs::symlink_metadata(&path)) {
             (Ok(metadata), _) if metadata.is_dir() => {
-                if !is_empty(&path).map_err(write_error)? {
+                let target = open_directory(&path).map_err(write_error)?;
+                if !is_empty(&target).map_err(write_error)? {
                     return Err(UsageError::OutputDirectoryNotEmpty { path }.into());
                 }
-                true
+                Some(target)
             }
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
             (_, Err(error)) => return Err(write_error(error)),
             (_, Ok(_)) => return Err(UsageError::OutputDirectoryExists { path }.into()),
         };
-        let parent = if is_inside { &path } else { parent_of(&path) };
+        let parent = if target.is_some() { &path } else { parent_of(&path) };
         let method = RenameMethod::detect(parent).map_err(write_error)?;
         let mut builder = tempfile::Builder::new();
         // Nobody else can look into it until it is complete.
         builder.prefix(TEMPORARY_PREFIX).permissions(fs::Permissions::from_mode(0o700));
         let staging = builder.tempdir_in(parent).map_err(write_error)?;
         remove_inherited_acl(staging.path());
-        Ok(Self { directory: Some(staging), path, is_inside, method })
+        let handle = match (&target, staging.path().file_name()) {
+            (Some(target), Some(name)) => openat(target, name, DIRECTORY, Mode::empty()).map(File::from),
+            _ => Ok(open_directory(staging.path()).map_err(write_error)?),
+        };
+        let handle = handle.map_err(|error| write_error(error.into()))?;
+        Ok(Self { directory: Some(staging), path, handle, target, method })
     }
 
-    /// Opens the directory.
-    pub(super) fn open(&self) -> io::Result<File> {
-        match &self.directory {
-            Some(staging) => File::open(staging.path()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
+    /// The directory in which entries are made.
+    pub(super) fn directory(&self) -> &File {
+        &self.handle
     }
 
-    /// The directory that has the entries in the end, for its metadata: to be set before [`Staging::publish`] if it is
-    /// the staging directory, or else after it.
+    /// Is it in the directory that has the entries in the end? The metadata of that one is set after
+    /// [`Staging::publish`], or else before it.
     pub(super) fn is_inside(&self) -> bool {
-        self.is_inside
+        self.target.is_some()
     }
 
     /// Moves what is complete to its final place, and makes the names durable. If something appeared there meanwhile,
-    /// it is kept, and the error says where the restored entries are.
-    pub(super) fn publish(mut self) -> Result<(), ClientError> {
-        let Some(staging) = self.directory.take() else { return Ok(()) };
+    /// it is kept, and the error says where the restored entries are. Returns the directory that has them.
+    pub(super) fn publish(mut self) -> Result<File, ClientError> {
+        let error = ClientError::file(FileAction::Unpack, &self.path);
+        let handle = self.handle.try_clone().map_err(error)?;
+        let Some(staging) = self.directory.take() else { return Ok(handle) };
         // From here on, nothing is removed.
         let staging = staging.keep();
-        let moved = if self.is_inside {
-            move_up(&staging, &self.path, self.method).and_then(|()| fs::remove_dir(&staging))
-        } else {
-            self.method.rename_directory(&staging, &self.path)
+        let moved = match (&self.target, staging.file_name()) {
+            (Some(target), Some(name)) => move_up(&self.handle, target, self.method)
+                .and_then(|()| Ok(unlinkat(target, name, AtFlags::REMOVEDIR)?)),
+            _ => self.method.rename_directory(&staging, &self.path),
         };
         if let Err(source) = moved {
             let path = mem::take(&mut self.path);
             return Err(ClientError::RestoredElsewhere { path, saved_as: staging, source });
         }
-        if self.is_inside {
-            File::open(&self.path)
-                .and_then(|directory| directory.sync_all())
-                .map_err(ClientError::file(FileAction::Unpack, &self.path))?;
-        } else {
+        let Some(target) = self.target.take() else {
             sync_parent(&self.path);
-        }
-        Ok(())
+            return Ok(handle);
+        };
+        target.sync_all().map_err(ClientError::file(FileAction::Unpack, &self.path))?;
+        Ok(target)
     }
 }
 
@@ -103,29 +114,40 @@ impl Drop for Staging {
 }
 
 /// Is the directory empty, but for what a new file system has?
-fn is_empty(path: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(path)? {
-        if entry?.file_name() != LOST_AND_FOUND {
-            return Ok(false);
+fn is_empty(directory: &File) -> io::Result<bool> {
+    Ok(names(directory)?.iter().all(|name| name == LOST_AND_FOUND))
+}
+
+/// The names in a directory.
+fn names(directory: &File) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
         }
     }
-    Ok(true)
+    Ok(names)
+}
+
+/// Opens a directory by its path, which may be a link to it.
+fn open_directory(path: &Path) -> io::Result<File> {
+    Ok(File::from(openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?))
 }
 
 /// Moves all entries of a directory to another one. Goes on after an error, and returns the last one.
-fn move_up(from: &Path, to: &Path, method: RenameMethod) -> io::Result<()> {
+fn move_up(from: &File, to: &File, method: RenameMethod) -> io::Result<()> {
     let mut result = Ok(());
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let moved = if entry.file_type()?.is_dir() {
+    for name in names(from)? {
+        let moved = if let Some(mode) = directory_mode(from, &name)? {
             // An empty one of a file system is as good as that of another.
-            if entry.file_name() == LOST_AND_FOUND && target.is_dir() && fs::remove_dir(&source).is_ok() {
+            let is_known = name == LOST_AND_FOUND && directory_mode(to, &name).is_ok_and(|mode| mode.is_some());
+            if is_known && unlinkat(from, &name, AtFlags::REMOVEDIR).is_ok() {
                 continue;
             }
-            move_directory(&source, &target, method)
+            move_directory(from, to, &name, mode, method)
         } else {
-            method.rename(&source, &target)
+            method.move_entry(from, to, &name, false)
         };
         if let Err(error) = moved {
             result = Err(error);
@@ -135,15 +157,23 @@ fn move_up(from: &Path, to: &Path, method: RenameMethod) -> io::Result<()> {
 }
 
 /// Only who may write to a directory may move it to another one.
-fn move_directory(from: &Path, to: &Path, method: RenameMethod) -> io::Result<()> {
-    let permissions = fs::symlink_metadata(from)?.permissions();
-    if permissions.mode() & 0o200 != 0 {
-        return method.rename_directory(from, to);
+fn move_directory(from: &File, to: &File, name: &OsStr, mode: Mode, method: RenameMethod) -> io::Result<()> {
+    if mode.contains(Mode::WUSR) {
+        return method.move_entry(from, to, name, true);
     }
-    fs::set_permissions(from, fs::Permissions::from_mode(permissions.mode() | 0o200))?;
-    let moved = method.rename_directory(from, to);
-    fs::set_permissions(if moved.is_ok() { to } else { from }, permissions)?;
+    // Nobody else can replace it in the staging directory. It is open before it is moved.
+    chmodat(from, name, mode | Mode::RWXU, AtFlags::empty())?;
+    let directory = openat(from, name, DIRECTORY, Mode::empty())?;
+    let moved = method.move_entry(from, to, name, true);
+    fchmod(&directory, mode)?;
     moved
+}
+
+/// The mode of an entry if it is a directory.
+fn directory_mode(parent: &File, name: &OsStr) -> io::Result<Option<Mode>> {
+    let status = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+    Ok(is_directory.then(|| Mode::from_raw_mode(status.st_mode)))
 }
 
 /// Gives its user all permissions for all directories below a directory, so that it can be removed.

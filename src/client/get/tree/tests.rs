@@ -672,6 +672,30 @@ fn an_existing_empty_directory_is_filled() {
 }
 
 #[test]
+fn a_directory_that_takes_the_path_of_the_target_gets_nothing() {
+    let place = Place::new();
+    let [out, moved, other] = ["out", "moved", "other"].map(|name| place.0.path().join(name));
+    fs::create_dir(&out).unwrap();
+    fs::create_dir(&other).unwrap();
+    let before = listing(&other);
+    let entries = [
+        entry(".", 0o751, Kind::Directory),
+        entry("closed", 0o500, Kind::Directory),
+        file("closed/f", 0o600, 1),
+        file("f", 0o600, 1),
+    ];
+    let mut output = TreeOutput::open(&out, PLAIN).unwrap();
+    output.write(Archive::of(&entries)).unwrap();
+    fs::rename(&out, &moved).unwrap();
+    std::os::unix::fs::symlink(&other, &out).unwrap();
+    assert_eq!(output.finish().unwrap(), []);
+    assert_eq!(listing(&other), before);
+    let listing = listing(&moved);
+    let modes: Vec<_> = listing.iter().map(|(name, entry)| (str::from_utf8(name).unwrap(), entry.0)).collect();
+    assert_eq!(modes, [("", 0o751), ("closed", 0o500), ("closed/f", 0o600), ("f", 0o600)]);
+}
+
+#[test]
 fn what_appeared_meanwhile_is_kept_and_so_is_what_was_restored() {
     for is_inside in [true, false] {
         let place = Place::new();

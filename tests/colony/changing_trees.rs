@@ -200,13 +200,15 @@ fn exclude_options_leave_files_out_and_name_mistakes() {
     assert_eq!(StoredFile::read(&colony.path("tree.manifest")).json["content"], "tar");
 }
 
-/// Goal: the manifest has the mode and the time of a single file.
+/// Goal: the manifest has the mode and the time of a single file, and what it has no place for is named.
 #[test]
 fn the_manifest_of_a_file_has_its_mode_and_time() {
     let colony = Colony::start(1);
     let path = colony.write_file("file", b"content");
     fs::set_permissions(&path, Permissions::from_mode(0o4750)).unwrap();
-    run(colony.put().args(["--copies", "1", "file"])).expect_success();
+    run(colony.put().args(["--copies", "1", "--strict", "file"])).expect_error(1, &["file", "set-user-id", "--strict"]);
+    assert!(!colony.path("file.manifest").exists());
+    run(colony.put().args(["--copies", "1", "file"])).expect_code(6).expect_line(&["file", "set-user-id"]);
     let json = StoredFile::read(&colony.path("file.manifest")).json;
     let modified = fs::metadata(&path).unwrap().modified().unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(json["mode"], 0o750);

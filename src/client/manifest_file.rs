@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::client::error::{ClientError, FileAction};
 use crate::client::paths::{TEMPORARY_PREFIX, parent_of, sync_parent};
+use crate::client::rename::RenameMethod;
 use crate::pipeline::{Key, Manifest};
 
 /// Reads a manifest.
@@ -37,12 +38,39 @@ pub(in crate::client) fn write(manifest: &Manifest, path: &Path, force: bool) ->
     synced.map_err(ClientError::file(FileAction::Write, path))?;
     if force || has_key(path, &manifest.key) {
         file.persist(path).map_err(|error| ClientError::file(FileAction::Write, path)(error.error))?;
-    } else if let Err(error) = file.persist_noclobber(path) {
-        // Another process has made a file here since the check. This manifest has the only key: it is kept.
-        let (_, saved_as) =
-            error.file.keep().map_err(|error| ClientError::file(FileAction::Write, path)(error.error))?;
-        return Err(ClientError::ManifestSavedElsewhere { path: path.to_owned(), saved_as, source: error.error });
+    } else {
+        let file = file.into_temp_path();
+        let renamed = RenameMethod::detect(parent_of(path)).and_then(|method| method.rename(&file, path));
+        if let Err(source) = renamed {
+            // Another process has made a file here since the check. This manifest has the only key: it is kept.
+            let saved_as = file.keep().map_err(|error| ClientError::file(FileAction::Write, path)(error.error))?;
+            return Err(ClientError::ManifestSavedElsewhere { path: path.to_owned(), saved_as, source });
+        }
     }
     sync_parent(path);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::pipeline::Content;
+
+    /// Goal: the only key is never lost, neither that of another upload nor the new one. Method: a file takes the name
+    /// of the manifest before it is written.
+    #[test]
+    fn a_manifest_replaces_no_other_file_and_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m");
+        let manifest =
+            |key| Manifest { key, size: Some(0), copies: 2, content: Content::default(), chunks: Vec::new() };
+        let (first, second) = (Key::generate(), Key::generate());
+        write(&manifest(first.clone()), &path, false).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
+        let error = write(&manifest(second.clone()), &path, false).unwrap_err();
+        let ClientError::ManifestSavedElsewhere { saved_as, .. } = error else { panic!("{error}") };
+        assert!(has_key(&path, &first) && has_key(&saved_as, &second));
+    }
 }

@@ -33,6 +33,7 @@ mod notice;
 mod paths;
 mod progress;
 mod put;
+mod rename;
 mod usage_error;
 mod workers;
 

@@ -11,8 +11,8 @@ use tempfile::NamedTempFile;
 
 use crate::client::error::{ClientError, FileAction};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
-use crate::client::get::rename::RenameMethod;
 use crate::client::paths::{TEMPORARY_PREFIX, names_directory, parent_of, sync_parent};
+use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
 use crate::pipeline::FileMetadata;
 

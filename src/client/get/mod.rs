@@ -17,7 +17,6 @@ pub(super) mod fetch_pool;
 pub(super) mod file_output;
 pub(super) mod omission;
 pub(super) mod output;
-pub(super) mod rename;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;

@@ -16,9 +16,9 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, ope
 use tempfile::TempDir;
 
 use crate::client::error::{ClientError, FileAction};
-use crate::client::get::rename::RenameMethod;
 use crate::client::get::tree::directories::DIRECTORY;
 use crate::client::paths::{TEMPORARY_PREFIX, parent_of, sync_parent};
+use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
 
 /// An entry that a new file system has, and that does not count as content.
@@ -56,7 +56,7 @@ impl Staging {
         let parent = if target.is_some() { &path } else { parent_of(&path) };
         let method = RenameMethod::detect(parent).map_err(write_error)?;
         let mut builder = tempfile::Builder::new();
-        // Nobody else can look into it until it is complete.
+        // No other user can read it until it is complete.
         builder.prefix(TEMPORARY_PREFIX).permissions(fs::Permissions::from_mode(0o700));
         let staging = builder.tempdir_in(parent).map_err(write_error)?;
         remove_inherited_acl(staging.path());
@@ -161,7 +161,7 @@ fn move_directory(from: &File, to: &File, name: &OsStr, mode: Mode, method: Rena
     if mode.contains(Mode::WUSR) {
         return method.move_entry(from, to, name, true);
     }
-    // Nobody else can replace it in the staging directory. It is open before it is moved.
+    // No other user can replace it in the staging directory. It is open before it is moved.
     chmodat(from, name, mode | Mode::RWXU, AtFlags::empty())?;
     let directory = openat(from, name, DIRECTORY, Mode::empty())?;
     let moved = method.move_entry(from, to, name, true);

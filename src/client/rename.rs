@@ -1,6 +1,6 @@
 //! Renaming a new file to its final name without replacing another one, on every file system.
 //!
-//! Not every file system can do this in one step. The way is chosen by a trial before the first byte is restored.
+//! Not every file system can do this in one step. The way is chosen by a trial.
 
 #[cfg(unix)]
 use std::ffi::OsStr;

@@ -239,7 +239,7 @@ impl Sorter<'_> {
                 None => Err(self.unknown(name)),
             };
         }
-        // `-option` would otherwise be `-o` with a value that nobody means.
+        // `-option` would otherwise be `-o` with the value `ption`.
         let is_long = self.info.flags.iter().any(|flag| flag.long.strip_prefix('-') == Some(name) && name.len() > 2);
         let mut chars = word.strip_prefix('-').unwrap_or(word).chars();
         let flag = chars.next().filter(|_| !is_long).and_then(|short| self.short(short));

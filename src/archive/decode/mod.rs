@@ -214,7 +214,7 @@ impl<R: BufRead> Decoder<R> {
             let mut more = GnuExtSparseHeader::new();
             self.fill(more.as_mut_bytes())?;
             map.add(more.sparse()).map_err(refused)?;
-            // A block without parts would let the loop go on for ever.
+            // A block without parts would make the loop endless.
             is_extended = more.is_extended() && more.sparse().iter().any(|part| !part.is_empty());
         }
         Ok((size, map.finish(size, data_bytes).map_err(refused)?))
@@ -251,7 +251,7 @@ impl<R: BufRead> Decoder<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), DecodeError> {
-        // The padding is data that nobody reads.
+        // The padding is skipped like data.
         self.data_left = self.data_left.saturating_add(std::mem::take(&mut self.padding));
         loop {
             let length = self.data()?.len();

@@ -57,7 +57,7 @@ impl PaxRecords {
             b"size" => replace(&mut self.size, value, number)?,
             b"uid" => replace(&mut self.uid, value, number)?,
             b"gid" => replace(&mut self.gid, value, number)?,
-            // A name that is not UTF-8 names nobody here.
+            // A name that is not UTF-8 is not the name of an account.
             b"uname" => self.user = text(value).filter(|name| !name.is_empty()),
             b"gname" => self.group = text(value).filter(|name| !name.is_empty()),
             b"mtime" => replace(&mut self.modified, value, timestamp)?,

@@ -160,7 +160,7 @@ impl OmissionSink {
     }
 
     pub(in crate::client) fn one(&self, path: &[u8], reason: RestoreOmissionReason) {
-        // If nobody listens, the restore has failed already.
+        // If the receiver is gone, the restore has failed already.
         let _ = self.0.send(RestoreOmission { path: path.to_owned(), reason });
     }
 

@@ -4,7 +4,7 @@ use crate::client::put::source::SourceLength;
 use crate::id::BLOCK_BYTES;
 use crate::pipeline::Block;
 
-/// Nobody takes further blocks.
+/// The reader takes no further blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::client) struct Ended;
 

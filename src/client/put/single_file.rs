@@ -15,7 +15,7 @@ use crate::client::usage_error::UsageError;
 use crate::id::BLOCK_BYTES;
 use crate::pipeline::{Blocks, FileMetadata};
 
-/// After each of so many blocks, the file is checked for changes.
+/// The number of blocks between two checks of the file for changes.
 const BLOCKS_PER_CHECK: usize = 16;
 
 /// A file that is stored.

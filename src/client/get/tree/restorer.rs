@@ -225,7 +225,7 @@ impl<R: BufRead> Restorer<R> {
     }
 }
 
-/// Copies a file for another name of it. The copy grants nobody more than the file does.
+/// Copies a file for another name of it. The copy grants no more permissions than the file does.
 pub(super) fn copy_link(
     original: &mut File,
     mut copy: File,

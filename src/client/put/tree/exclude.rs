@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `*.o` | any file or directory whose name matches, at any depth |
 //! | `target/debug` | the same for a path of several names |
-//! | `/build` | only `build` at the top of the stored directory |
+//! | `/build`, `./build` | only `build` at the top of the stored directory |
 //! | `cache/` | only directories |
 //! | `**` | any number of directories, none included: `/src/**/tests` |
 //!
@@ -48,8 +48,9 @@ impl Patterns {
                 None => (pattern.as_str(), &mut any),
             };
             // A pattern without a slash at its beginning matches at any depth.
-            let whole = path.strip_prefix('/').map_or_else(|| format!("**/{path}"), ToOwned::to_owned);
-            if path.trim_matches('/').is_empty() {
+            let from_top = path.strip_prefix("./").or_else(|| path.strip_prefix('/'));
+            let whole = from_top.map_or_else(|| format!("**/{path}"), ToOwned::to_owned);
+            if matches!(from_top.unwrap_or(path).trim_matches('/'), "" | ".") {
                 return Err(invalid(pattern, "it names nothing".into()));
             }
             let glob = GlobBuilder::new(&whole).literal_separator(true).backslash_escape(true).build();
@@ -112,6 +113,9 @@ mod tests {
             ("/build", "build", true, true),
             ("/build", "a/build", true, false),
             ("/build/", "build", false, false),
+            ("./build", "build", true, true),
+            ("./build", "a/build", true, false),
+            ("./a/*.o", "a/x.o", false, true),
             ("target/debug", "target/debug", true, true),
             ("target/debug", "a/target/debug", true, true),
             ("target/debug", "a/target", true, false),
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_invalid_pattern_is_named() {
-        for pattern in ["[a", "{a", "", "/", "//", "!keep", "a\\"] {
+        for pattern in ["[a", "{a", "", "/", "//", "./", ".//", "!keep", "a\\"] {
             let error = Patterns::new(&["fine".into(), pattern.into()]).unwrap_err();
             assert!(matches!(&error, UsageError::InvalidPattern { pattern: named, .. } if named == pattern), "{error}");
         }

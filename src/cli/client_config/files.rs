@@ -31,12 +31,16 @@ fn user_file(config_home: Option<OsString>, home: Option<OsString>) -> Option<Pa
     Some(folder.join("cellsync/client.toml"))
 }
 
-/// The text of a file; `None` if there is no file.
+/// The text of a file; `None` if there is no file, or its folder must not be searched.
 pub(super) fn read(path: &Path) -> Result<Option<String>, ClientConfigError> {
     let unreadable = |source| ClientConfigError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        // The home of another user, as `sudo -u` may leave it: what is there is not this user's.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && path.symlink_metadata().is_err() => {
+            return Ok(None);
+        }
         Err(error) => return Err(unreadable(error)),
     };
     let mut bytes = Vec::new();
@@ -80,5 +84,27 @@ mod tests {
         assert!(error(&path).contains("utf-8"), "{}", error(&path));
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
         assert!(error(&path).contains("longer than 1048576 bytes"));
+    }
+
+    /// A user has the home of another one in the environment: `sudo -u`, `su`.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_must_not_be_searched_has_no_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("client.toml");
+        std::fs::write(&path, "copies = 3").unwrap();
+        let set_mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(&path, 0o000);
+        if File::open(&path).is_ok() {
+            eprintln!("NOT RUN: a_folder_that_must_not_be_searched_has_no_file: root may read everything");
+            return;
+        }
+        assert!(read(&path).unwrap_err().to_string().contains("cannot read"));
+        set_mode(folder.path(), 0o000);
+        assert_eq!(read(&path).unwrap(), None);
+        set_mode(folder.path(), 0o700);
     }
 }

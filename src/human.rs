@@ -57,10 +57,7 @@ pub(crate) fn escaped(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for piece in name.utf8_chunks() {
         for character in piece.valid().chars() {
-            // The marks that change the direction of text: they could make a name look like another one.
-            let is_direction =
-                matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if character.is_control() || is_direction || character == '\\' {
+            if controls_terminal(character) || character == '\\' {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);
@@ -74,6 +71,25 @@ pub(crate) fn escaped(name: &[u8]) -> String {
     text
 }
 
+/// A text with names in it as one line that is safe to print on a terminal. What [`escaped`] made stays as it is.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if controls_terminal(character) {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+/// Is this a control character, or a mark that changes the direction of text and could make a name look like another?
+fn controls_terminal(character: char) -> bool {
+    let is_direction = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || is_direction
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +100,8 @@ mod tests {
             [&b"a\nb"[..], b"\x1b[2J", b"\xff\xc3\xa9", b"back\\slash", "\u{202e}gpj".as_bytes(), b"plain name"];
         let texts = escapes.map(escaped);
         assert_eq!(texts, ["a\\nb", "\\u{1b}[2J", "\\xff\u{e9}", "back\\\\slash", "\\u{202e}gpj", "plain name"]);
+        let line = one_line(&format!("cannot read {}: {}", "a\x1b[2J\nb \u{202e}", escaped(b"c\\\n")));
+        assert_eq!(line, "cannot read a\\u{1b}[2J\\nb \\u{202e}: c\\\\\\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::cli::client_config::ClientConfig;
 use crate::cli::error::{CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::{print, print_json};
+use crate::cli::terminal::{print, print_json, shown_path};
 use crate::cli::values;
 use crate::client::{BadCopy, CellName, CheckOptions, CheckReport, KnownCell, Verdict};
 use crate::human;
@@ -74,12 +74,12 @@ fn check(args: &Args) -> Result<CheckReport, CommandError> {
 fn text(report: &CheckReport, manifest: &Path, deep: bool) -> String {
     let (chunks, wanted) = (report.chunk_count(), report.wanted);
     if chunks == 0 {
-        return format!("{}: the file is empty, and its manifest holds all of it\n", manifest.display());
+        return format!("{}: the file is empty, and its manifest holds all of it\n", shown_path(manifest));
     }
     let size = report.size.map_or_else(String::new, |size| format!("{}, ", human::bytes(size)));
     let mut text = format!(
         "{} ({size}{}) on {}, {} of each wanted\n",
-        manifest.display(),
+        shown_path(manifest),
         human::count(chunks, "chunk"),
         human::count(report.cells().count(), "cell"),
         human::copies(wanted),
@@ -122,7 +122,7 @@ fn verdict(report: &CheckReport, manifest: &Path, deep: bool) -> String {
         Verdict::Short => format!(
             "short: {}; the colony heals that in time, and cellsync repair {} does it now",
             short(report),
-            manifest.display()
+            shown_path(manifest)
         ),
         Verdict::Missing => {
             let (missing, bytes) = report.missing();

@@ -11,7 +11,7 @@ use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::{omissions, print, with_omissions};
+use crate::cli::terminal::{omissions, print, shown_path, with_omissions};
 use crate::cli::values;
 use crate::client::{
     GetOptions, GetReport, RestoreOmission, RestoreOptions, RestoreOwners, Target, default_jobs, default_output_path,
@@ -161,7 +161,7 @@ fn restore_options(args: &Args) -> Result<RestoreOptions, ArgumentError> {
 fn summary(report: &GetReport, target: &Target) -> String {
     let GetReport { size, chunks, cells, fewest_copies, .. } = *report;
     let what = match target {
-        Target::Path(path) => format!("{} restored", path.display()),
+        Target::Path(path) => format!("{} restored", shown_path(path)),
         _ => "verified: everything can be restored".to_owned(),
     };
     let bad = match report.bad_copies.len() {

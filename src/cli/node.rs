@@ -7,7 +7,7 @@ use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
 use crate::cli::command_line::parse;
 use crate::cli::exit_code::{FAILED, USAGE};
-use crate::cli::terminal::{message, print};
+use crate::cli::terminal::{message, print, shown_path};
 use crate::cli::values;
 use crate::config::{Config, ConfigError, Overrides, Value};
 use crate::node::{NodeError, Started, init, run};
@@ -107,14 +107,14 @@ pub(super) fn run_as(name: &str, args: Args) -> ExitCode {
     };
     if init_only {
         return match init(&config) {
-            Ok(id) => print(name, &format!("cell {id} is initialized in {}\n", config.data.display())),
+            Ok(id) => print(name, &format!("cell {id} is initialized in {}\n", shown_path(&config.data))),
             Err(error) => failed(name, &error),
         };
     }
     env_logger::Builder::new().filter_level(config.log).format_target(false).init();
     let started = |Started { id, address }| {
         // A failure to print does not stop the cell.
-        print(name, &format!("cell {id} listens on http://{address} with {}\n", config.data.display()));
+        print(name, &format!("cell {id} listens on http://{address} with {}\n", shown_path(&config.data)));
     };
     match run(&config, started) {
         Ok(()) => ExitCode::SUCCESS,

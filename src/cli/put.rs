@@ -10,7 +10,7 @@ use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::{message, omissions, print, with_omissions};
+use crate::cli::terminal::{message, omissions, print, shown_path, with_omissions};
 use crate::cli::values;
 use crate::client::{
     PutOptions, PutReport, Source, default_jobs, default_manifest_path, read_patterns, stores_xattrs_by_default,
@@ -221,7 +221,7 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
     };
     format!(
         "{} ({}, {}) on {}: {copies}{}\n",
-        manifest.display(),
+        shown_path(manifest),
         human::bytes(size),
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
@@ -231,7 +231,7 @@ fn summary(report: &PutReport, manifest: &Path, copies: u8) -> String {
 
 /// Users delete the file, keep the manifest beside where it was, and lose both with the disk.
 fn key_reminder(manifest: &Path) -> String {
-    format!("{} is the only key to this upload: keep a copy of it elsewhere\n", manifest.display())
+    format!("{} is the only key to this upload: keep a copy of it elsewhere\n", shown_path(manifest))
 }
 
 fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {

@@ -8,7 +8,7 @@ use crate::cli::client_config::ClientConfig;
 use crate::cli::error::{CommandError, failed};
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
-use crate::cli::terminal::{print, print_json};
+use crate::cli::terminal::{print, print_json, shown_path};
 use crate::cli::values;
 use crate::client::{CheckOptions, RepairReport};
 use crate::human;
@@ -72,7 +72,7 @@ fn repair(args: &Args) -> Result<RepairReport, CommandError> {
 }
 
 fn summary(report: &RepairReport, manifest: &Path) -> String {
-    let (manifest, wanted) = (manifest.display(), human::copies(report.wanted));
+    let (manifest, wanted) = (shown_path(manifest), human::copies(report.wanted));
     if report.short == 0 && report.made_copies == 0 && report.still_short == 0 {
         return format!("{manifest}: every chunk has {wanted}; nothing to do\n");
     }

@@ -1,6 +1,7 @@
 //! What is printed: results on standard output, everything else on standard error.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::exit_code::{FAILED, OMISSIONS};
@@ -29,9 +30,15 @@ fn printed(command: &str, written: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Prints a line on standard error. A failure to do so cannot be reported anywhere.
+/// Prints a line on standard error. A failure to do so cannot be reported anywhere. Paths and other words of the text may
+/// have control characters; they become escapes.
 pub(super) fn message(command: &str, text: &str) {
-    drop(writeln!(io::stderr().lock(), "{command}: {text}"));
+    drop(writeln!(io::stderr().lock(), "{command}: {}", human::one_line(text)));
+}
+
+/// A path as part of a result for people. Control characters become escapes.
+pub(super) fn shown_path(path: &Path) -> String {
+    human::one_line(&path.to_string_lossy())
 }
 
 /// The exit code of work that is done: its own if that succeeded without omissions.
@@ -41,5 +48,5 @@ pub(super) fn with_omissions(printed: ExitCode, omissions: usize) -> ExitCode {
 
 /// What a summary adds if there were omissions.
 pub(super) fn omissions(omissions: usize) -> String {
-    if omissions == 0 { String::new() } else { format!("; {}, named above", human::count(omissions, "omission")) }
+    if omissions == 0 { String::new() } else { format!("; {}, see above", human::count(omissions, "omission")) }
 }

@@ -54,6 +54,11 @@ pub enum Notice {
         /// How many.
         count: usize,
     },
+    /// Extended attributes or access control lists were not restored, because they were not to be.
+    WithoutAttributes {
+        /// Entries that had some.
+        entries: usize,
+    },
     /// There are fewer cells than copies wanted.
     FewerCopies {
         /// Cells that accept chunks, and so the most copies of each chunk.
@@ -114,6 +119,7 @@ impl Notice {
             | Self::CellSkipped { .. }
             | Self::CopiesUnverified { .. }
             | Self::PutResumed { .. }
+            | Self::WithoutAttributes { .. }
             | Self::ScarceRoom { .. } => false,
         }
     }
@@ -137,6 +143,11 @@ impl fmt::Display for Notice {
             Self::Omitted { omission } => write!(f, "{omission}"),
             Self::NotRestored { omission } => write!(f, "{omission}"),
             Self::MoreNotRestored { reason, count } => write!(f, "and {count} more {reason}"),
+            Self::WithoutAttributes { entries } => write!(
+                f,
+                "{} restored without extended attributes and access control lists",
+                human::if_one(entries, "one entry is", &format!("{entries} entries are")),
+            ),
             Self::FewerCopies { accepting, room, wanted } if room < accepting => write!(
                 f,
                 "only {}: each chunk gets at most {} instead of {wanted}, and if the data does not compress, they have room \

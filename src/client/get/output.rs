@@ -77,6 +77,7 @@ impl Output {
     /// all of it was reported.
     pub(in crate::client) fn finish(self, progress: &dyn Progress) -> Result<RestoreOmissions, ClientError> {
         let Self { kind, mut omissions } = self;
+        let mut without_attributes = 0;
         let last = match kind {
             Kind::Nothing => Vec::new(),
             Kind::Standard => {
@@ -85,11 +86,18 @@ impl Output {
             }
             Kind::File(file) => file.finish()?,
             #[cfg(unix)]
-            Kind::Directory(tree) => tree.finish()?,
+            Kind::Directory(tree) => {
+                let finished = tree.finish()?;
+                without_attributes = finished.without_attributes;
+                finished.omissions
+            }
         };
         report(&mut omissions, last.into_iter(), progress);
         for (reason, count) in omissions.unnamed() {
             progress.notice(&Notice::MoreNotRestored { reason: reason.clone(), count });
+        }
+        if without_attributes > 0 {
+            progress.notice(&Notice::WithoutAttributes { entries: without_attributes });
         }
         Ok(omissions)
     }

@@ -4,6 +4,7 @@
 //! set-group-id and capabilities. Attributes of users need the permission to write. A change of the mode changes the mask
 //! of an access control list.
 
+use std::cell::Cell;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,6 +31,8 @@ const DEFAULT_ACL: &str = "system.posix_acl_default";
 pub(super) struct MetadataSetter {
     options: RestoreOptions,
     accounts: Accounts,
+    /// Entries with attributes or lists that were not restored, because they were not to be.
+    without_attributes: Cell<usize>,
 }
 
 /// Collects what could not be set. Errors of the disk end the restore.
@@ -38,7 +41,44 @@ type Omissions = Vec<RestoreOmissionReason>;
 impl MetadataSetter {
     pub(super) fn new(options: RestoreOptions) -> Self {
         let accounts = if options.owners == RestoreOwners::ByNumber { Accounts::default() } else { Accounts::read() };
-        Self { options, accounts }
+        Self { options, accounts, without_attributes: Cell::new(0) }
+    }
+
+    /// Drops what is not to be restored, and counts the entries that had it.
+    pub(super) fn drop_unwanted(&self, entry: &mut Entry) {
+        if self.options.xattrs {
+            return;
+        }
+        // The access control list stays: the mode must not grant what it did not.
+        if !entry.xattrs.is_empty() || entry.access_acl.is_some() || entry.default_acl.is_some() {
+            self.without_attributes.set(self.without_attributes.get() + 1);
+        }
+        entry.xattrs.clear();
+        entry.default_acl = None;
+    }
+
+    /// Entries with attributes or lists that were not restored, because they were not to be.
+    pub(super) fn without_attributes(&self) -> usize {
+        self.without_attributes.get()
+    }
+
+    /// Sets the extended attributes of a new directory and drops them, so that no more of them than those of one entry
+    /// are in memory. A change of its owner does not clear them.
+    pub(super) fn take_attributes(&self, directory: &File, entry: &mut Entry) -> io::Result<Omissions> {
+        let mut omissions = Omissions::new();
+        self.set_attributes(directory, entry, &mut omissions)?;
+        entry.xattrs.clear();
+        Ok(omissions)
+    }
+
+    fn set_attributes(&self, file: &File, entry: &Entry, omissions: &mut Omissions) -> io::Result<()> {
+        if self.options.xattrs {
+            for (name, value) in &entry.xattrs {
+                let set = set_attribute(file, name, value);
+                note(set, omissions, |os_error| attribute(name, os_error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets all metadata of a file or directory. Returns what could not be set.
@@ -49,12 +89,7 @@ impl MetadataSetter {
             let owner = own(uid, gid, |uid, gid| fchown(file, uid, gid));
             note(owner, &mut omissions, |os_error| RestoreOmissionReason::Owner { os_error })?;
         }
-        if self.options.xattrs {
-            for (name, value) in &entry.xattrs {
-                let set = set_attribute(file, name, value);
-                note(set, &mut omissions, |os_error| attribute(name, os_error))?;
-            }
-        }
+        self.set_attributes(file, entry, &mut omissions)?;
         let mut mode = entry.mode;
         if mode & (SET_USER_ID | SET_GROUP_ID) != 0 {
             let metadata = file.metadata()?;

@@ -21,6 +21,15 @@ const QUEUED_BLOCKS: usize = 2;
 /// What the thread returns: the entry of the root, and what sets its metadata.
 type Restored = Result<(Option<Entry>, MetadataSetter, OmissionSink), RestoreError>;
 
+/// What there is to say of a directory that is restored.
+#[derive(Debug, Default)]
+pub(in crate::client) struct FinishedTree {
+    /// The last omissions.
+    pub(in crate::client) omissions: Vec<RestoreOmission>,
+    /// Entries with extended attributes or access control lists that were not to be restored.
+    pub(in crate::client) without_attributes: usize,
+}
+
 /// A directory in progress. If it is dropped before it is finished, nothing of it is left.
 pub(in crate::client) struct TreeOutput {
     path: PathBuf,
@@ -67,10 +76,10 @@ impl TreeOutput {
         self.omissions.try_iter()
     }
 
-    /// Makes the directory durable and gives it its name. Returns the last omissions.
-    pub(in crate::client) fn finish(mut self) -> Result<Vec<RestoreOmission>, ClientError> {
+    /// Makes the directory durable and gives it its name.
+    pub(in crate::client) fn finish(mut self) -> Result<FinishedTree, ClientError> {
         let (root, setter, sink) = self.join()?;
-        let Some(staging) = self.staging.take() else { return Ok(Vec::new()) };
+        let Some(staging) = self.staging.take() else { return Ok(FinishedTree::default()) };
         let is_inside = staging.is_inside();
         if !is_inside {
             self.set_root_metadata(staging.directory(), root.as_ref(), &setter, &sink)?;
@@ -81,7 +90,8 @@ impl TreeOutput {
             self.set_root_metadata(&directory, root.as_ref(), &setter, &sink)?;
             directory.sync_all().map_err(|error| self.error(error))?;
         }
-        Ok(self.omissions.try_iter().collect())
+        let omissions = self.omissions.try_iter().collect();
+        Ok(FinishedTree { omissions, without_attributes: setter.without_attributes() })
     }
 
     fn set_root_metadata(

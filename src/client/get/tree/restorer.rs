@@ -84,7 +84,8 @@ impl<R: BufRead> Restorer<R> {
     /// Restores everything. Returns the entry of the root, whose metadata is still to be set, if the archive has one.
     pub(super) fn run(mut self) -> Result<(Option<Entry>, MetadataSetter, OmissionSink), RestoreError> {
         let mut root = None;
-        while let Some(entry) = self.decoder.next_entry()? {
+        while let Some(mut entry) = self.decoder.next_entry()? {
+            self.setter.drop_unwanted(&mut entry);
             let path = entry.path.clone();
             let names = names(&path)?;
             match &names[..] {
@@ -162,7 +163,7 @@ impl<R: BufRead> Restorer<R> {
         }
     }
 
-    fn directory(&mut self, name: &[u8], entry: Entry) -> io::Result<Outcome> {
+    fn directory(&mut self, name: &[u8], mut entry: Entry) -> io::Result<Outcome> {
         let parent = self.directories.current()?;
         match mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => {}
@@ -171,11 +172,15 @@ impl<R: BufRead> Restorer<R> {
             Err(error) => return refused(error.into()),
         }
         match openat(parent, name, DIRECTORY, Mode::empty()) {
-            Ok(directory) => self.directories.enter_new(name, directory.into(), entry),
-            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Outcome::Omitted(RestoreOmissionReason::Collision)),
-            Err(error) => return refused(error.into()),
+            Ok(directory) => {
+                let directory = File::from(directory);
+                let omissions = self.setter.take_attributes(&directory, &mut entry)?;
+                self.directories.enter_new(name, directory, entry);
+                Ok(Outcome::Done(omissions))
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(Outcome::Omitted(RestoreOmissionReason::Collision)),
+            Err(error) => refused(error.into()),
         }
-        Ok(Outcome::Done(Vec::new()))
     }
 
     fn link(&self, name: &[u8], to: &[u8], entry: &Entry) -> io::Result<Outcome> {

@@ -57,7 +57,7 @@ fn store(data: &[u8], content: Content, folder: &Path) -> Manifest {
             chunk.id
         })
         .collect();
-    Manifest { key, size: Some(data.len() as u64), copies: 5, content, chunks }
+    Manifest { key, size: Some(data.len() as u64), copies: 5, content, chunks, version2: None }
 }
 
 #[test]

@@ -64,8 +64,14 @@ mod tests {
     fn a_manifest_replaces_no_other_file_and_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m");
-        let manifest =
-            |key| Manifest { key, size: Some(0), copies: 2, content: Content::default(), chunks: Vec::new() };
+        let manifest = |key| Manifest {
+            key,
+            size: Some(0),
+            copies: 2,
+            content: Content::default(),
+            chunks: Vec::new(),
+            version2: None,
+        };
         let (first, second) = (Key::generate(), Key::generate());
         write(&manifest(first.clone()), &path, false).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");

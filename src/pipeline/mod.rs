@@ -77,8 +77,10 @@ mod stored;
 pub use crate::pipeline::allocator::keep_freed_memory;
 pub use crate::pipeline::block_hash::{BlockHash, MalformedBlockHash};
 pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzError};
-pub use crate::pipeline::manifest::{Content, FileMetadata, MAX_CHUNKS, Manifest, ManifestError};
-pub use crate::pipeline::seal::{Key, MalformedKey, WrongKey};
+pub use crate::pipeline::manifest::{
+    Content, FileMetadata, MAX_CHUNKS, MAX_TREE_CHUNKS, Manifest, ManifestError, Version2,
+};
+pub use crate::pipeline::seal::{Key, KeyLabel, MalformedKey, WrongKey};
 pub use crate::pipeline::split::{Block, Blocks};
 
 use crate::id::{BLOCK_BYTES, ChunkId};

@@ -94,6 +94,38 @@ impl Key {
     pub(super) fn secret(&self) -> [[u8; AES_BYTES]; 2] {
         [self.mac, self.cipher]
     }
+
+    /// The key at this position of a list of chunks: the HMAC-SHA256 (RFC 2104) of the label, followed by the position as
+    /// eight bytes in big-endian order, under the 32 bytes of this key. Who knows it can open that chunk and no other.
+    #[must_use]
+    pub fn derive(&self, label: KeyLabel, position: u64) -> Self {
+        let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.secret().as_flattened()) else {
+            unreachable!("HMAC takes keys of any length")
+        };
+        let bytes: [u8; 32] =
+            mac.chain_update(label.text()).chain_update(position.to_be_bytes()).finalize().into_bytes().into();
+        let (mac, cipher) = bytes.split_at(AES_BYTES);
+        let half = |half: &[u8]| std::array::from_fn(|at| half.get(at).copied().unwrap_or_default());
+        Self { mac: half(mac), cipher: half(cipher) }
+    }
+}
+
+/// The list of chunks in which a derived key is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyLabel {
+    /// The chunks of the stored bytes.
+    Chunk,
+    /// The chunks of the index of a directory.
+    Tree,
+}
+
+impl KeyLabel {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Chunk => b"chunk",
+            Self::Tree => b"tree",
+        }
+    }
 }
 
 impl FromStr for Key {
@@ -216,6 +248,16 @@ mod tests {
         let key: Key = SPEC_KEY.parse().unwrap();
         assert_eq!(opened(&key, SPEC_TOKEN.as_bytes()).as_deref(), Ok(&b"hello"[..]));
         assert_eq!(opened(&key, &URL_SAFE.decode(SPEC_TOKEN).unwrap()).as_deref(), Ok(&b"hello"[..]));
+    }
+
+    /// Computed with Python's `hmac`: manifests must open forever.
+    #[test]
+    fn derived_keys_are_the_documented_ones() {
+        let key: Key = SPEC_KEY.parse().unwrap();
+        let derived = |label, position| key.derive(label, position).to_text();
+        assert_eq!(derived(KeyLabel::Chunk, 0), "WaQPBxxqARoLjkAT2pWaAY28AG8fGNKimsMCaNEQyIg=");
+        assert_eq!(derived(KeyLabel::Chunk, 300), "oICdL_vKRTSml64HQDIBDNpD2cvKB9qajRaEPxA0Nek=");
+        assert_eq!(derived(KeyLabel::Tree, 0), "3VuxdVW57zcwuv9YZSHUTLt9RRLJU7GuUbwn-V-6ejY=");
     }
 
     fn spec_token() -> Vec<u8> {

@@ -239,7 +239,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest");
         let key = Key::generate();
-        let manifest = Manifest { key, size: None, copies: 2, content: Content::default(), chunks: ids() };
+        let manifest =
+            Manifest { key, size: None, copies: 2, content: Content::default(), chunks: ids(), version2: None };
         manifest_file::write(&manifest, &path, false).unwrap();
         let nodes = servers.iter().map(|server| server.url.clone()).collect();
         let scope = ColonyScope { nodes, udp_port: 1, loopback: true };

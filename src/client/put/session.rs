@@ -382,7 +382,7 @@ impl<'a> PutSession<'a> {
         self.report.requests = self.http.requests();
         self.report.omissions = self.omissions.count;
         self.report.omitted = self.omissions.first;
-        let manifest = Manifest { key, size: Some(size), copies, content: source.content(), chunks };
+        let manifest = Manifest { key, size: Some(size), copies, content: source.content(), chunks, version2: None };
         manifest_file::write(&manifest, path, self.options.force)?;
         if let Some(journal) = self.journal {
             journal.remove()?;

@@ -1,17 +1,22 @@
 //! The reader of a manifest: it collects keys and chunks in any order, and checks them at the end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::id::{ChunkId, DEFAULT_COPIES};
-use crate::pipeline::manifest::{CHUNK_SIZE, Content, Entry, FileMetadata, Manifest, ManifestError, VERSION};
+use crate::pipeline::manifest::{
+    CHUNK_SIZE, Content, Entry, FileMetadata, MAX_TREE_CHUNKS, Manifest, ManifestError, VERSION_1, VERSION_2, Version2,
+};
+use crate::pipeline::seal::Key;
 
 /// A partly read manifest. `error` holds an error that serde's own error type cannot express.
 pub(super) struct Draft {
     max_chunks: usize,
     pub(super) error: Option<ManifestError>,
+    version: u64,
     key: Option<String>,
     size: Option<u64>,
     chunk_size: Option<u64>,
@@ -20,6 +25,7 @@ pub(super) struct Draft {
     mode: Option<u64>,
     mtime_ns: Option<i64>,
     chunks: Option<Listed>,
+    tree: Option<Listed>,
 }
 
 impl Draft {
@@ -27,6 +33,7 @@ impl Draft {
         Self {
             max_chunks,
             error: None,
+            version: VERSION_1,
             key: None,
             size: None,
             chunk_size: None,
@@ -35,6 +42,7 @@ impl Draft {
             mode: None,
             mtime_ns: None,
             chunks: None,
+            tree: None,
         }
     }
 
@@ -47,10 +55,16 @@ impl Draft {
     pub(super) fn finish(self) -> Result<Manifest, ManifestError> {
         let key = self.key.ok_or(ManifestError::Missing { key: "key" })?.parse()?;
         let chunks = self.chunks.ok_or(ManifestError::Missing { key: "chunks" })?.in_order()?;
-        match self.chunk_size {
-            None | Some(CHUNK_SIZE) => {}
-            Some(found) => return Err(ManifestError::ChunkSize { found }),
-        }
+        let (chunks, version2) = match (self.version, self.chunk_size) {
+            (VERSION_2, _) => {
+                let keys = chunks.parsed_keys()?;
+                let tree = self.tree.unwrap_or_default().in_order()?;
+                let (ends, tree_ends) = (chunks.ends("chunks")?, tree.ends("tree")?);
+                (chunks.ids, Some(Version2 { ends, keys, tree: tree.ids, tree_ends }))
+            }
+            (_, None | Some(CHUNK_SIZE)) => (chunks.ids, None),
+            (_, Some(found)) => return Err(ManifestError::ChunkSize { found }),
+        };
         let copies = self.copies.unwrap_or(DEFAULT_COPIES.into());
         let copies = u8::try_from(copies).map_err(|_| ManifestError::Copies { found: copies })?;
         let mode =
@@ -60,7 +74,7 @@ impl Draft {
             Some("tar") => Content::Tar,
             Some(found) => return Err(ManifestError::Content { found: found.to_owned() }),
         };
-        let manifest = Manifest { key, size: self.size, copies, content, chunks };
+        let manifest = Manifest { key, size: self.size, copies, content, chunks, version2 };
         manifest.check()?;
         Ok(manifest)
     }
@@ -78,7 +92,7 @@ impl<'de> Visitor<'de> for &mut Draft {
             match key.as_str() {
                 // Checked at once: the keys that follow may have another shape in a newer version.
                 "version" => match map.next_value()? {
-                    VERSION => {}
+                    found @ (VERSION_1 | VERSION_2) => self.version = found,
                     found => return Err(self.fail(ManifestError::Version { found })),
                 },
                 "key" => once(&mut self.key, "key", map.next_value()?)?,
@@ -89,8 +103,14 @@ impl<'de> Visitor<'de> for &mut Draft {
                 "mode" => once(&mut self.mode, "mode", map.next_value()?)?,
                 "mtime_ns" => once(&mut self.mtime_ns, "mtime_ns", map.next_value()?)?,
                 "chunks" => {
-                    let listed = map.next_value_seed(List(self))?;
+                    let max = self.max_chunks;
+                    let listed = map.next_value_seed(List { draft: self, name: "chunks", max })?;
                     once(&mut self.chunks, "chunks", listed)?;
+                }
+                // Nothing before the version can say whether it counts.
+                "tree" => {
+                    let listed = map.next_value_seed(List { draft: self, name: "tree", max: MAX_TREE_CHUNKS })?;
+                    once(&mut self.tree, "tree", listed)?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -101,8 +121,12 @@ impl<'de> Visitor<'de> for &mut Draft {
     }
 }
 
-/// Reads the value of `chunks`.
-struct List<'a>(&'a mut Draft);
+/// Reads the value of `chunks` or `tree`.
+struct List<'a> {
+    draft: &'a mut Draft,
+    name: &'static str,
+    max: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
     type Value = Listed;
@@ -122,8 +146,8 @@ impl<'de> Visitor<'de> for List<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Listed, A::Error> {
         let mut listed = Listed::default();
         while let Some(entry) = seq.next_element()? {
-            if listed.ids.len() == self.0.max_chunks {
-                return Err(self.0.fail(ManifestError::TooManyChunks));
+            if listed.ids.len() == self.max {
+                return Err(self.draft.fail(ManifestError::TooManyChunks { list: self.name, max: self.max }));
             }
             listed.push(entry);
         }
@@ -145,11 +169,22 @@ fn once<T, E: de::Error>(slot: &mut Option<T>, key: &'static str, value: T) -> R
 struct Listed {
     ids: Vec<ChunkId>,
     indices: Vec<u64>,
+    /// The lengths of the blocks, 0 where there is none; empty as long as there is none at all.
+    lengths: Vec<u32>,
+    /// The keys of chunks that have one, by index.
+    keys: BTreeMap<u64, String>,
 }
 
 impl Listed {
-    fn push(&mut self, Entry { index, id }: Entry) {
+    fn push(&mut self, Entry { index, id, len, key }: Entry) {
         let position = self.ids.len() as u64;
+        if len.is_some() || !self.lengths.is_empty() {
+            self.lengths.resize(self.ids.len(), 0);
+            self.lengths.push(len.unwrap_or_default());
+        }
+        if let Some(key) = key {
+            self.keys.insert(index, key);
+        }
         if self.indices.is_empty() && index != position {
             self.indices.extend(0..position);
         }
@@ -160,8 +195,8 @@ impl Listed {
         self.ids.push(id);
     }
 
-    /// The ids in the order of their indices, sorted in place.
-    fn in_order(mut self) -> Result<Vec<ChunkId>, ManifestError> {
+    /// The chunks in the order of their indices, sorted in place.
+    fn in_order(mut self) -> Result<Self, ManifestError> {
         let chunks = self.ids.len() as u64;
         for at in 0..self.indices.len() {
             // Each swap moves one id to its final position, so there are at most as many swaps as ids.
@@ -175,9 +210,34 @@ impl Listed {
                 }
                 self.indices.swap(at, target);
                 self.ids.swap(at, target);
+                if at < self.lengths.len() && target < self.lengths.len() {
+                    self.lengths.swap(at, target);
+                }
             }
         }
-        Ok(self.ids)
+        Ok(self)
+    }
+
+    /// Where each block ends. Every block must have a length; that it is one of a block is checked later.
+    fn ends(&self, list: &'static str) -> Result<Vec<u64>, ManifestError> {
+        let mut end = 0;
+        let mut ends = Vec::with_capacity(self.ids.len());
+        for index in 0..self.ids.len() {
+            let length = self.lengths.get(index).copied().unwrap_or_default();
+            end += u64::from(length);
+            if length == 0 {
+                return Err(ManifestError::BlockLength { list, index: index as u64 });
+            }
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+
+    fn parsed_keys(&self) -> Result<BTreeMap<usize, Key>, ManifestError> {
+        let parsed = |(index, key): (&u64, &String)| {
+            Ok((usize::try_from(*index).unwrap_or(usize::MAX), key.parse().map_err(ManifestError::Key)?))
+        };
+        self.keys.iter().map(parsed).collect()
     }
 
     /// The error for a list with an index past its end: the first index that is missing.
@@ -205,9 +265,9 @@ mod tests {
     fn in_order(indices: &[u64]) -> Result<Vec<ChunkId>, ManifestError> {
         let mut listed = Listed::default();
         for &index in indices {
-            listed.push(Entry { index, id: id(index) });
+            listed.push(Entry { index, id: id(index), len: None, key: None });
         }
-        listed.in_order()
+        Ok(listed.in_order()?.ids)
     }
 
     #[test]
@@ -242,7 +302,7 @@ mod tests {
     fn chunks_in_order_take_no_memory_for_indices() {
         let mut listed = Listed::default();
         for index in 0..1000 {
-            listed.push(Entry { index, id: id(index) });
+            listed.push(Entry { index, id: id(index), len: None, key: None });
         }
         assert!(listed.indices.is_empty());
     }

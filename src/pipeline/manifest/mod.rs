@@ -32,6 +32,33 @@
 //!
 //! `mode` and `mtime_ns` are for a single file: a tar stream has its own, and standard input has none.
 //!
+//! # Version 2
+//!
+//! Directories have version 2, so that one file can be found and restored alone:
+//!
+//! ```text
+//! {"version":2,"key":"cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=","size":1050112,"copies":5,"content":"tar",
+//!  "chunks":[{"index":0,"id":"ba7816bf…","len":1048576},{"index":1,"id":"e3b0c442…","len":1536,"key":"WaQP…"}],
+//!  "tree":[{"index":0,"id":"9f86d081…","len":480}]}
+//! ```
+//!
+//! The keys are those of version 1 but `chunk_size`, with these differences:
+//!
+//! | key | value |
+//! |---|---|
+//! | `len` of a chunk | bytes of its block, 1 to 1,048,576. The sum of those of `chunks` is `size` |
+//! | `key` of a chunk | the key that opens it; absent if that is the key of its position |
+//! | `tree` | the chunks of the index of the directory, in the form of `chunks`, at most 65,536 ([`MAX_TREE_CHUNKS`]) |
+//!
+//! Each chunk has its own key. That of a position is the HMAC-SHA256 (RFC 2104) of a label, followed by `index` as eight
+//! bytes in big-endian order, under the 32 bytes of the manifest's `key`; its first 16 bytes are the HMAC key, the others
+//! the AES key. The label is `chunk` for `chunks` and `tree` for `tree`. So a chunk can be shared with somebody who shall
+//! not read the others, and a chunk that a changed source still has keeps its key at a new position.
+//!
+//! The index is in [`crate::archive::index`]. All is restored without it.
+//!
+//! # Earlier versions
+//!
 //! Earlier versions wrote `key` and `chunks` only, or all keys but `content`, `mode` and `mtime_ns`.
 //!
 //! The manifest contains the key, so it must be kept as secret as the file. It contains no name, path or address.
@@ -77,7 +104,9 @@
 //! whole text.
 
 mod fields;
+mod version2;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
@@ -87,16 +116,22 @@ use serde_json::error::Category;
 use crate::human;
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::pipeline::manifest::fields::Draft;
+pub use crate::pipeline::manifest::version2::Version2;
 use crate::pipeline::seal::{Key, MalformedKey};
 
-/// The version that is written, and the only one that is read.
-const VERSION: u64 = 1;
+/// The version of files and streams, and of the directories of earlier programs.
+const VERSION_1: u64 = 1;
+/// The version of directories.
+const VERSION_2: u64 = 2;
 
 /// The only value of `chunk_size`: the size of a full block in bytes.
 const CHUNK_SIZE: u64 = BLOCK_BYTES as u64;
 
 /// The most chunks of one file, for 64 TiB. Their ids take 2 GiB of memory.
 pub const MAX_CHUNKS: usize = 64 << 20;
+
+/// The most chunks of the index of a directory: 64 GiB of it.
+pub const MAX_TREE_CHUNKS: usize = 1 << 16;
 
 /// All permission bits: read, write and execute for owner, group and others.
 const MAX_MODE: u32 = 0o777;
@@ -114,6 +149,8 @@ pub struct Manifest {
     pub content: Content,
     /// The chunks in the order of their blocks, at most [`MAX_CHUNKS`].
     pub chunks: Vec<ChunkId>,
+    /// What only version 2 has.
+    pub version2: Option<Version2>,
 }
 
 /// What the restored bytes are.
@@ -158,7 +195,7 @@ pub enum ManifestError {
     #[error("not a CellSync manifest: {0}")]
     Malformed(#[source] serde_json::Error),
     /// A newer version of the program wrote it.
-    #[error("the manifest has version {found}, and this program reads version {VERSION}; use a newer program")]
+    #[error("the manifest has version {found}, and this program reads versions 1 and 2; use a newer program")]
     Version {
         /// The version of the manifest.
         found: u64,
@@ -186,9 +223,22 @@ pub enum ManifestError {
         /// The block.
         index: u64,
     },
-    /// There are more than [`MAX_CHUNKS`] chunks.
-    #[error("the manifest has more than {MAX_CHUNKS} chunks")]
-    TooManyChunks,
+    /// There are more than [`MAX_CHUNKS`] chunks, or more than [`MAX_TREE_CHUNKS`] of the index.
+    #[error("the manifest has more than {max} chunks in {list:?}")]
+    TooManyChunks {
+        /// The key of the list.
+        list: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// A block of version 2 has no length, or one that no block has.
+    #[error("damaged manifest: block {index} of {list:?} has no length from 1 to {BLOCK_BYTES}")]
+    BlockLength {
+        /// The key of the list.
+        list: &'static str,
+        /// The block.
+        index: u64,
+    },
     /// The blocks have another size.
     #[error("the manifest has blocks of {}; this program reads blocks of {CHUNK_SIZE}", human::count(*found, "byte"))]
     ChunkSize {
@@ -197,7 +247,7 @@ pub enum ManifestError {
     },
     /// The size does not match the number of chunks.
     #[error(
-        "damaged manifest: it has {} for {} in blocks of {CHUNK_SIZE}",
+        "damaged manifest: its {} do not have {}",
         human::count(*chunks, "chunk"), human::count(*size, "byte")
     )]
     Size {
@@ -260,8 +310,14 @@ impl Manifest {
         if self.copies == 0 {
             return Err(ManifestError::Copies { found: 0 });
         }
-        if self.chunks.len() > MAX_CHUNKS {
-            return Err(ManifestError::TooManyChunks);
+        for (list, ids, max) in [("chunks", &self.chunks[..], MAX_CHUNKS), ("tree", self.tree(), MAX_TREE_CHUNKS)] {
+            if ids.len() > max {
+                return Err(ManifestError::TooManyChunks { list, max });
+            }
+        }
+        if let Some(version2) = &self.version2 {
+            check_lengths("chunks", &self.chunks, &version2.ends)?;
+            check_lengths("tree", &version2.tree, &version2.tree_ends)?;
         }
         if let Content::File(FileMetadata { mode: Some(mode), .. }) = self.content
             && mode > MAX_MODE
@@ -269,29 +325,52 @@ impl Manifest {
             return Err(ManifestError::Mode { found: mode.into() });
         }
         let chunks = self.chunks.len() as u64;
+        let is_sum = |size: u64| match &self.version2 {
+            Some(version2) => version2.ends.last().copied().unwrap_or_default() == size,
+            None => size.div_ceil(CHUNK_SIZE) == chunks,
+        };
         match self.size {
-            Some(size) if size.div_ceil(CHUNK_SIZE) != chunks => Err(ManifestError::Size { size, chunks }),
+            Some(size) if !is_sum(size) => Err(ManifestError::Size { size, chunks }),
             _ => Ok(()),
         }
     }
 }
 
-/// An element of `chunks`.
+/// Fails if not every block has a length from 1 to [`BLOCK_BYTES`].
+fn check_lengths(list: &'static str, ids: &[ChunkId], ends: &[u64]) -> Result<(), ManifestError> {
+    let mut start = 0;
+    for (index, end) in (0..ids.len()).zip(ends.iter().copied().map(Some).chain(std::iter::repeat(None))) {
+        let length = end.and_then(|end| end.checked_sub(start)).unwrap_or_default();
+        if length == 0 || length > CHUNK_SIZE {
+            return Err(ManifestError::BlockLength { list, index: index as u64 });
+        }
+        start += length;
+    }
+    Ok(())
+}
+
+/// An element of `chunks` or `tree`.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     index: u64,
     id: ChunkId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    len: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 impl Serialize for Manifest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("version", &VERSION)?;
+        map.serialize_entry("version", if self.version2.is_some() { &VERSION_2 } else { &VERSION_1 })?;
         map.serialize_entry("key", &self.key.to_text())?;
         if let Some(size) = self.size {
             map.serialize_entry("size", &size)?;
         }
-        map.serialize_entry("chunk_size", &CHUNK_SIZE)?;
+        if self.version2.is_none() {
+            map.serialize_entry("chunk_size", &CHUNK_SIZE)?;
+        }
         map.serialize_entry("copies", &self.copies)?;
         match self.content {
             Content::File(FileMetadata { mode, mtime_ns }) => {
@@ -304,18 +383,38 @@ impl Serialize for Manifest {
             }
             Content::Tar => map.serialize_entry("content", "tar")?,
         }
-        map.serialize_entry("chunks", &Entries(&self.chunks))?;
+        let Some(version2) = &self.version2 else {
+            map.serialize_entry("chunks", &Entries { ids: &self.chunks, ends: None, keys: &BTreeMap::new() })?;
+            return map.end();
+        };
+        let chunks = Entries { ids: &self.chunks, ends: Some(&version2.ends), keys: &version2.keys };
+        map.serialize_entry("chunks", &chunks)?;
+        if !version2.tree.is_empty() {
+            let tree = Entries { ids: &version2.tree, ends: Some(&version2.tree_ends), keys: &BTreeMap::new() };
+            map.serialize_entry("tree", &tree)?;
+        }
         map.end()
     }
 }
 
-struct Entries<'a>(&'a [ChunkId]);
+struct Entries<'a> {
+    ids: &'a [ChunkId],
+    ends: Option<&'a [u64]>,
+    keys: &'a BTreeMap<usize, Key>,
+}
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
-        for (index, &id) in (0..).zip(self.0) {
-            seq.serialize_element(&Entry { index, id })?;
+        let mut seq = serializer.serialize_seq(Some(self.ids.len()))?;
+        let mut start = 0;
+        for (index, &id) in self.ids.iter().enumerate() {
+            let len = self.ends.map(|ends| {
+                let end = ends.get(index).copied().unwrap_or(start);
+                // `check` has seen that it is short.
+                u32::try_from(end.saturating_sub(std::mem::replace(&mut start, end))).unwrap_or_default()
+            });
+            let key = self.keys.get(&index).map(Key::to_text);
+            seq.serialize_element(&Entry { index: index as u64, id, len, key })?;
         }
         seq.end()
     }
@@ -342,7 +441,7 @@ mod tests {
     fn manifest(chunks: u64) -> Manifest {
         let chunks: Vec<ChunkId> = (0..chunks).map(id).collect();
         let size = Some(chunks.len() as u64 * MIB);
-        Manifest { key: KEY.parse().unwrap(), size, copies: 3, content: Content::default(), chunks }
+        Manifest { key: KEY.parse().unwrap(), size, copies: 3, content: Content::default(), chunks, version2: None }
     }
 
     fn file(mode: Option<u32>, mtime_ns: Option<i64>) -> Content {
@@ -405,6 +504,63 @@ mod tests {
         assert_eq!(read(&value).unwrap(), manifest(2));
     }
 
+    /// A directory of three blocks, the second of which has a key of its own, and an index of one block.
+    fn directory() -> Manifest {
+        let key: Key = KEY.parse().unwrap();
+        let keys = BTreeMap::from([(1, key.derive(crate::pipeline::KeyLabel::Chunk, 300))]);
+        let (ends, tree_ends) = (vec![MIB, MIB + 1536, MIB + 2048], vec![480]);
+        let version2 = Some(Version2 { ends, keys, tree: vec![id(9)], tree_ends });
+        Manifest { size: Some(MIB + 2048), content: Content::Tar, version2, ..manifest(3) }
+    }
+
+    #[test]
+    fn version_2_is_written_in_the_documented_form() {
+        let expected = format!(
+            "{{\"version\":2,\"key\":\"{KEY}\",\"size\":1050624,\"copies\":3,\"content\":\"tar\",\"chunks\":[\
+             {{\"index\":0,\"id\":\"{}\",\"len\":1048576}},\
+             {{\"index\":1,\"id\":\"{}\",\"len\":1536,\"key\":\"oICdL_vKRTSml64HQDIBDNpD2cvKB9qajRaEPxA0Nek=\"}},\
+             {{\"index\":2,\"id\":\"{}\",\"len\":512}}],\"tree\":[{{\"index\":0,\"id\":\"{}\",\"len\":480}}]}}\n",
+            id(0),
+            id(1),
+            id(2),
+            id(9)
+        );
+        assert_eq!(written(&directory()), expected);
+        assert_eq!(Manifest::read(expected.as_bytes()).unwrap(), directory());
+        // In another order, with the index before the chunks and the version last.
+        let mut value: Value = serde_json::from_str(&expected).unwrap();
+        value["chunks"].as_array_mut().unwrap().reverse();
+        let rest = value.as_object_mut().unwrap();
+        let version = rest.remove("version").unwrap();
+        let text = value.to_string();
+        let text = format!("{},\"version\":{version}}}", text.strip_suffix('}').unwrap());
+        assert_eq!(Manifest::read(text.as_bytes()).unwrap(), directory());
+    }
+
+    #[test]
+    fn blocks_of_version_2_need_lengths_that_add_up() {
+        let error_after = |change: &dyn Fn(&mut Value)| {
+            let mut value = serde_json::to_value(directory()).unwrap();
+            change(&mut value);
+            read(&value).unwrap_err()
+        };
+        for (length, index) in [(json!(0), 0), (json!(MIB + 1), 0), (Value::Null, 2)] {
+            let error = error_after(&|m| m["chunks"][index]["len"] = length.clone());
+            assert!(
+                matches!(error, ManifestError::BlockLength { list: "chunks", index: found } if found == index as u64)
+            );
+        }
+        let error = error_after(&|m| m["tree"][0]["len"] = 0.into());
+        assert!(matches!(error, ManifestError::BlockLength { list: "tree", index: 0 }), "{error}");
+        let error = error_after(&|m| m["size"] = 5.into());
+        assert!(matches!(error, ManifestError::Size { size: 5, chunks: 3 }), "{error}");
+        let error = error_after(&|m| m["chunks"][1]["key"] = "short".into());
+        assert!(matches!(error, ManifestError::Key(_)), "{error}");
+        let mut without_index = directory();
+        without_index.version2.as_mut().unwrap().ends.pop();
+        assert!(matches!(without_index.write(io::sink()), Err(ManifestError::BlockLength { .. })));
+    }
+
     #[test]
     fn size_must_match_the_number_of_chunks() {
         for size in [0, MIB, 2 * MIB + 1, u64::MAX] {
@@ -421,8 +577,8 @@ mod tests {
 
     #[test]
     fn values_of_newer_versions_are_error_after() {
-        let error = error_after(|m| m["version"] = 2.into());
-        assert!(matches!(error, ManifestError::Version { found: 2 }), "{error}");
+        let error = error_after(|m| m["version"] = 3.into());
+        assert!(matches!(error, ManifestError::Version { found: 3 }), "{error}");
         let error = error_after(|m| m["content"] = "zip".into());
         assert!(matches!(&error, ManifestError::Content { found } if found == "zip"), "{error}");
         let error = error_after(|m| m["chunk_size"] = 4096.into());
@@ -432,8 +588,8 @@ mod tests {
     /// Goal: the error for another version names the version, not the first key that has another shape.
     #[test]
     fn the_version_is_checked_before_later_keys() {
-        let text = r#"{"version": 2, "key": {"nonce": 1}, "chunks": "elsewhere"}"#;
-        assert!(matches!(Manifest::read(text.as_bytes()), Err(ManifestError::Version { found: 2 })));
+        let text = r#"{"version": 3, "key": {"nonce": 1}, "chunks": "elsewhere"}"#;
+        assert!(matches!(Manifest::read(text.as_bytes()), Err(ManifestError::Version { found: 3 })));
     }
 
     #[test]
@@ -467,7 +623,7 @@ mod tests {
     fn the_number_of_chunks_is_limited() {
         let text = written(&manifest(3));
         assert_eq!(Manifest::read_limited(text.as_bytes(), 3).unwrap(), manifest(3));
-        assert!(matches!(Manifest::read_limited(text.as_bytes(), 2), Err(ManifestError::TooManyChunks)));
+        assert!(matches!(Manifest::read_limited(text.as_bytes(), 2), Err(ManifestError::TooManyChunks { max: 2, .. })));
     }
 
     #[test]

@@ -87,12 +87,19 @@ pub struct Timestamp {
 impl Entry {
     /// The bytes of data that follow the entry's header in the stream, without padding.
     pub fn data_bytes(&self) -> u64 {
-        match &self.kind {
-            Kind::File { extents: Some(extents), .. } => {
+        self.kind.data_bytes()
+    }
+}
+
+impl Kind {
+    /// The bytes of data that follow the header in the stream, without padding.
+    pub fn data_bytes(&self) -> u64 {
+        match self {
+            Self::File { extents: Some(extents), .. } => {
                 extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length))
             }
-            Kind::File { size, extents: None } => *size,
-            Kind::Directory | Kind::SymbolicLink { .. } | Kind::HardLink { .. } | Kind::Other { .. } => 0,
+            Self::File { size, extents: None } => *size,
+            Self::Directory | Self::SymbolicLink { .. } | Self::HardLink { .. } | Self::Other { .. } => 0,
         }
     }
 }

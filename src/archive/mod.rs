@@ -4,12 +4,14 @@
 //! restored without CellSync: `restore.py photos.manifest | tar -x`. Nothing here touches a file system; the entries
 //! come from `client::put` and go to `client::get`.
 //!
-//! [`header`] writes an entry, [`Decoder`] reads them, and [`acl`] converts access control lists.
+//! [`header`] writes an entry, [`Decoder`] reads them, and [`acl`] converts access control lists. [`index`] lists the
+//! entries of a stream.
 
 pub mod acl;
 mod decode;
 mod encode;
 mod entry;
+pub mod index;
 mod pax;
 
 pub use crate::archive::decode::{DecodeError, Decoder};

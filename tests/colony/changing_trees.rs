@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use rustix::process::{Signal, geteuid};
 
-use crate::harness::{Colony, StoredFile, random_bytes, run};
+use crate::harness::{CAPABILITY_NET_RAW, Colony, StoredFile, access_list, random_bytes, run};
 use crate::interrupted::suspend_put;
 
 /// The same command, for a user who can read only what permissions allow: root without its privileges.
@@ -213,4 +213,32 @@ fn the_manifest_of_a_file_has_its_mode_and_time() {
     let modified = fs::metadata(&path).unwrap().modified().unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(json["mode"], 0o750);
     assert_eq!(json["mtime_ns"].as_u64(), Some(u64::try_from(modified.as_nanos()).unwrap()));
+}
+
+/// Goal: what a file may do and who may use it is not lost unnoticed. Method: a single file with a capability and one
+/// with an access control list, each first with `--strict`. Capabilities need root.
+#[test]
+fn capabilities_and_the_list_of_a_single_file_are_named() {
+    let colony = Colony::start(1);
+    for (file, attribute, value, reason) in [
+        ("program", "security.capability", &CAPABILITY_NET_RAW[..], "its capabilities"),
+        ("shared", "system.posix_acl_access", &access_list(&[1000]), "its access control list"),
+    ] {
+        let path = colony.write_file(file, file.as_bytes());
+        if let Err(error) = setxattr(&path, attribute, value, XattrFlags::empty()) {
+            let is_required = std::env::var_os("CELLSYNC_REQUIRE_ROOT_TESTS").is_some();
+            assert!(!is_required, "cannot set {attribute}: {error}");
+            eprintln!("skipped: cannot set {attribute}: {error}");
+            continue;
+        }
+        let before = (colony.files(), colony.count_copies());
+        run(colony.put().args(["--copies", "1", "--strict", file])).expect_error(1, &[file, reason, "--strict"]);
+        assert_eq!((colony.files(), colony.count_copies()), before, "nothing is stored");
+        let stored =
+            run(colony.put().args(["--copies", "1", "--json", file])).expect_code(6).expect_line(&[file, reason]);
+        let (manifest, report) = (colony.path(&format!("{file}.manifest")), stored.json());
+        assert_eq!(report["omissions"], 1, "{report}");
+        assert!(report["omitted"][0]["reason"].as_str().unwrap().contains(reason), "{report}");
+        assert_eq!(colony.get_bytes(&manifest), file.as_bytes());
+    }
 }

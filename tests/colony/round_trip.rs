@@ -278,6 +278,9 @@ fn a_put_takes_its_settings_from_the_users_file() {
     assert_eq!((copies, sealed_bytes), put(&["--copies", "2", "--compress", "0"]));
     let (copies, other_bytes) = put(&["--copies", "1", "--compress", "9e"]);
     assert!(copies == 1 && other_bytes != sealed_bytes, "{copies} {other_bytes}");
+    fs::write(folder.join("client.toml"), "copies = 5\nmin_copies = 4").unwrap();
+    run(colony.put().arg(&file).arg("--force")).expect_error(3, &["3 cells", "4 copies", "--min-copies 3"]);
+    assert_eq!(put(&["--min-copies", "3"]).0, 3);
     fs::write(folder.join("client.toml"), "copies = 1\nexclude = [\"*.o\"]").unwrap();
     let tree = colony.path("tree");
     fs::create_dir(&tree).unwrap();

@@ -20,4 +20,4 @@ pub(crate) use crate::harness::lan::Lan;
 pub(crate) use crate::harness::poor_disk::PoorDisk;
 pub(crate) use crate::harness::process::{Finished, Running, assert_facts, has_fact, run, run_with_input};
 pub(crate) use crate::harness::timing::{fast_options, heal_step, observe_for, speedup, wait_within};
-pub(crate) use crate::harness::tree::{ESCAPED_ATTRIBUTE, make_tree};
+pub(crate) use crate::harness::tree::{CAPABILITY_NET_RAW, ESCAPED_ATTRIBUTE, access_list, make_tree};

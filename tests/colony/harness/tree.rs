@@ -17,7 +17,8 @@ const MAX_PATH: usize = 3000;
 const DATES: std::ops::Range<i64> = -473_385_600..13_569_465_600;
 /// User and group numbers: common ones, and some that need more than the seven octal digits of a tar header.
 const OWNERS: [u32; 7] = [0, 1, 33, 1000, 65_534, 100_000, 3_000_000_000];
-const CAPABILITY_NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The value of a file's `security.capability`.
+pub(crate) const CAPABILITY_NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// An attribute whose name is escaped in an archive.
 pub(crate) const ESCAPED_ATTRIBUTE: &str = "user.a=b%c";
 const PIECES: [&[u8]; 16] = [
@@ -217,7 +218,7 @@ impl Maker {
 }
 
 /// A POSIX access control list in the form of the kernel's attribute, with these users beside owner, group and others.
-fn access_list(users: &[u32]) -> Vec<u8> {
+pub(crate) fn access_list(users: &[u32]) -> Vec<u8> {
     const NONE: u32 = u32::MAX;
     let named = users.iter().map(|&user| (2, 6, user));
     let entries = [(1, 7, NONE)].into_iter().chain(named).chain([(4, 5, NONE), (0x10, 7, NONE), (0x20, 0, NONE)]);

@@ -19,11 +19,13 @@ use crate::pipeline::{Key, OpenError, open_chunk};
 use crate::sync::lock;
 
 /// A chunk to fetch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::client) struct FetchJob {
     /// The position of the chunk in the manifest.
     pub(in crate::client) index: usize,
     pub(in crate::client) id: ChunkId,
+    /// The key that opens it.
+    pub(in crate::client) key: Key,
 }
 
 /// How a job ended.
@@ -57,11 +59,11 @@ pub(in crate::client) struct FetchPool {
 type SharedIndex = Arc<Mutex<HolderIndex>>;
 
 impl FetchPool {
-    pub(in crate::client) fn start(http: &Http, key: &Key, holders: HolderIndex, workers: usize) -> Self {
+    pub(in crate::client) fn start(http: &Http, holders: HolderIndex, workers: usize) -> Self {
         let (jobs, queue) = channel();
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
-        let fetcher = Fetcher { http: http.clone(), key: key.clone(), current: Arc::clone(&current) };
+        let fetcher = Fetcher { http: http.clone(), current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
         Self { jobs, results, current }
     }
@@ -84,7 +86,6 @@ impl FetchPool {
 
 struct Fetcher {
     http: Http,
-    key: Key,
     current: Arc<Mutex<SharedIndex>>,
 }
 
@@ -93,15 +94,15 @@ impl Fetcher {
         let holders = Arc::clone(&lock(&self.current));
         let mut bad_copies = Vec::new();
         let outcome = self
-            .fetch_from_holders(job, &holders, &mut bad_copies)
-            .or_else(|| self.fetch_by_search(job, &holders, &mut bad_copies))
+            .fetch_from_holders(&job, &holders, &mut bad_copies)
+            .or_else(|| self.fetch_by_search(&job, &holders, &mut bad_copies))
             .unwrap_or(FetchOutcome::NoGoodCopy);
         FetchResult { job, outcome, bad_copies }
     }
 
     fn fetch_from_holders(
         &self,
-        job: FetchJob,
+        job: &FetchJob,
         holders: &Mutex<HolderIndex>,
         bad_copies: &mut Vec<BadCopy>,
     ) -> Option<FetchOutcome> {
@@ -115,7 +116,7 @@ impl Fetcher {
             match self.http.get_chunk(&cell.url, &job.id, 0, None) {
                 Ok(Some(bytes)) => {
                     lock(holders).fetch_succeeded(number, began.elapsed().as_secs_f64() * 1000.0);
-                    if let Some(outcome) = self.open(job, bytes, cell.name(), bad_copies) {
+                    if let Some(outcome) = open(job, bytes, cell.name(), bad_copies) {
                         return Some(outcome);
                     }
                 }
@@ -127,33 +128,27 @@ impl Fetcher {
 
     fn fetch_by_search(
         &self,
-        job: FetchJob,
+        job: &FetchJob,
         holders: &Mutex<HolderIndex>,
         bad_copies: &mut Vec<BadCopy>,
     ) -> Option<FetchOutcome> {
         let cells = lock(holders).searching_cells();
-        search_chunk(&self.http, cells, &job.id, |bytes, cell| self.open(job, bytes, cell, bad_copies)).flatten()
+        search_chunk(&self.http, cells, &job.id, |bytes, cell| open(job, bytes, cell, bad_copies)).flatten()
     }
+}
 
-    /// Verifies and opens a copy. `None` if it is bad, and another one may be good.
-    fn open(
-        &self,
-        job: FetchJob,
-        bytes: Vec<u8>,
-        cell: CellName,
-        bad_copies: &mut Vec<BadCopy>,
-    ) -> Option<FetchOutcome> {
-        let sealed_bytes = bytes.len() as u64;
-        match open_chunk(bytes, &job.id, &self.key) {
-            Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes }),
-            Err(OpenError::WrongHash { found }) => {
-                let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
-                if !bad_copies.contains(&copy) {
-                    bad_copies.push(copy);
-                }
-                None
+/// Verifies and opens a copy. `None` if it is bad, and another one may be good.
+fn open(job: &FetchJob, bytes: Vec<u8>, cell: CellName, bad_copies: &mut Vec<BadCopy>) -> Option<FetchOutcome> {
+    let sealed_bytes = bytes.len() as u64;
+    match open_chunk(bytes, &job.id, &job.key) {
+        Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes }),
+        Err(OpenError::WrongHash { found }) => {
+            let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
+            if !bad_copies.contains(&copy) {
+                bad_copies.push(copy);
             }
-            Err(error) => Some(FetchOutcome::Unopenable(error)),
+            None
         }
+        Err(error) => Some(FetchOutcome::Unopenable(error)),
     }
 }

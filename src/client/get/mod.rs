@@ -45,7 +45,6 @@ use crate::client::paths::{check_parent, is_same_file};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 use crate::client::workers::STOP_CHECK_INTERVAL;
-use crate::id::BLOCK_BYTES;
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
 
@@ -160,7 +159,7 @@ impl Get<'_> {
             self.report.cells = holders.cell_count();
             self.check_completeness(&holders)?;
             self.report.fewest_copies = holders.fewest_copies();
-            let pool = FetchPool::start(&self.http, &self.manifest.key, holders, workers(self.options));
+            let pool = FetchPool::start(&self.http, holders, workers(self.options));
             self.fetch_in_order(&pool, output, stop)?;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
@@ -199,7 +198,7 @@ impl Get<'_> {
             missing: indices.len(),
             chunks: self.manifest.chunks.len(),
             cells,
-            bytes: ByteRanges::of_blocks(indices, self.manifest.size),
+            bytes: ByteRanges::of_blocks(indices, self.manifest),
         }
     }
 
@@ -214,7 +213,7 @@ impl Get<'_> {
                 return Err(ClientError::Stopped);
             }
             while let Some(&id) = ids.get(submitted).filter(|_| submitted < written + window) {
-                pool.submit(FetchJob { index: submitted, id });
+                pool.submit(FetchJob { index: submitted, id, key: self.manifest.chunk_key(submitted) });
                 submitted += 1;
             }
             match pool.next_result() {
@@ -244,7 +243,7 @@ impl Get<'_> {
         stop: &StopSignal,
     ) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
         let FetchResult { job, outcome, bad_copies } = result;
-        let bytes = ByteRange::of_block(job.index, self.manifest.size);
+        let bytes = ByteRange::of_block(job.index, self.manifest);
         for copy in bad_copies {
             if !self.report.bad_copies.contains(&copy) {
                 self.report.bad_copies.push(copy);
@@ -266,7 +265,7 @@ impl Get<'_> {
                 pool.submit(job);
                 Ok(None)
             }
-            FetchOutcome::NoGoodCopy => Err(self.no_good_copy(job, bytes)),
+            FetchOutcome::NoGoodCopy => Err(self.no_good_copy(&job, bytes)),
         }
     }
 
@@ -296,7 +295,7 @@ impl Get<'_> {
         }
     }
 
-    fn no_good_copy(&self, job: FetchJob, bytes: ByteRange) -> ClientError {
+    fn no_good_copy(&self, job: &FetchJob, bytes: ByteRange) -> ClientError {
         let cells: Vec<CellName> = self.bad_copies(job.index).map(|copy| copy.cell.clone()).collect();
         if cells.is_empty() {
             return self.missing(&[job.index], self.report.cells);
@@ -306,12 +305,12 @@ impl Get<'_> {
         ClientError::Corrupt { bytes: bytes.into(), damage }
     }
 
-    /// Only the last block of a file may be short.
+    /// A block must have the length that the manifest states. For the last one, the size is compared in the end.
     fn check_length(&self, index: usize, bytes: usize) -> Result<(), ClientError> {
-        if bytes == BLOCK_BYTES || index + 1 == self.manifest.chunks.len() {
+        if index + 1 == self.manifest.chunks.len() || self.manifest.block_len(index) == Some(bytes) {
             return Ok(());
         }
-        let range = ByteRange::of_block(index, self.manifest.size).into();
+        let range = ByteRange::of_block(index, self.manifest).into();
         Err(ClientError::Corrupt { bytes: range, damage: Damage::ShortBlock { index, bytes } })
     }
 }

@@ -12,6 +12,7 @@ use crate::client::maintain::survey::Survey;
 use crate::client::manifest_file;
 use crate::client::progress::{Progress, StopSignal};
 use crate::id::ChunkId;
+use crate::pipeline::Manifest;
 
 /// Options of a check or a repair.
 #[derive(Debug, Clone)]
@@ -81,6 +82,8 @@ pub struct CheckReport {
     pub unresponsive: Vec<CellName>,
     /// Requests made.
     pub requests: u64,
+    manifest: Manifest,
+    /// Those of the manifest, with those of its index.
     chunks: Vec<ChunkId>,
     /// None for a file without chunks.
     survey: Option<Survey>,
@@ -127,7 +130,8 @@ pub fn check(
         bad_copies: Vec::new(),
         unresponsive: Vec::new(),
         requests: 0,
-        chunks: manifest.chunks,
+        chunks: manifest.all_chunks().copied().collect(),
+        manifest,
         survey: None,
         counts: CopyCounts::default(),
     };
@@ -172,19 +176,19 @@ impl CheckReport {
 
     /// The number of chunks without a copy, and the bytes in them.
     pub fn missing(&self) -> (usize, ByteRanges) {
-        (self.counts.missing.len(), ByteRanges::of_blocks(&self.counts.missing, self.size))
+        (self.counts.missing.len(), ByteRanges::of_blocks(&self.counts.missing, &self.manifest))
     }
 
     /// The number of chunks with bad copies only, and the bytes in them.
     pub fn corrupt(&self) -> (usize, ByteRanges) {
-        (self.counts.corrupt.len(), ByteRanges::of_blocks(&self.counts.corrupt, self.size))
+        (self.counts.corrupt.len(), ByteRanges::of_blocks(&self.counts.corrupt, &self.manifest))
     }
 
     /// The chunk with the fewest copies.
     pub fn weakest(&self) -> Option<WeakestChunk> {
         let (index, copies) = self.counts.weakest?;
         let id = *self.chunks.get(index)?;
-        Some(WeakestChunk { index, id, copies, bytes: ByteRange::of_block(index, self.size) })
+        Some(WeakestChunk { index, id, copies, bytes: ByteRange::of_block(index, &self.manifest) })
     }
 
     /// The cells that responded.

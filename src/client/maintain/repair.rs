@@ -89,8 +89,9 @@ pub fn repair(
     progress: &dyn Progress,
     stop: &StopSignal,
 ) -> Result<RepairReport, ClientError> {
-    let Manifest { copies, chunks, size, .. } = manifest_file::read(manifest)?;
-    let copies = options.copies.unwrap_or(copies);
+    let manifest = manifest_file::read(manifest)?;
+    let chunks: Vec<ChunkId> = manifest.all_chunks().copied().collect();
+    let copies = options.copies.unwrap_or(manifest.copies);
     let report = RepairReport { chunks: chunks.len(), wanted: copies.into(), ..RepairReport::default() };
     if chunks.is_empty() {
         return Ok(report);
@@ -101,7 +102,7 @@ pub fn repair(
     let lost: BTreeSet<usize> = counts.missing.iter().chain(&counts.corrupt).copied().collect();
     let queue = repair_order(&counts.short, &lost, &chunks, &survey.holders);
 
-    let mut repair = Repair { size, progress, report, missing: counts.missing, corrupt: counts.corrupt };
+    let mut repair = Repair { manifest, progress, report, missing: counts.missing, corrupt: counts.corrupt };
     repair.report.short = counts.short.len();
     repair.report.still_short = lost.len();
     repair.report.cells = survey.holders.cell_count();
@@ -139,7 +140,7 @@ fn repair_order(
 
 /// The state of a repair, in the caller's thread.
 struct Repair<'a> {
-    size: Option<u64>,
+    manifest: Manifest,
     progress: &'a dyn Progress,
     report: RepairReport,
     missing: Vec<usize>,
@@ -167,7 +168,7 @@ impl Repair<'_> {
     }
 
     fn record_bad_copy(&mut self, copy: BadCopy) {
-        let bytes = ByteRange::of_block(copy.index, self.size);
+        let bytes = ByteRange::of_block(copy.index, &self.manifest);
         self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
         self.report.bad_copies.push(copy);
     }
@@ -186,8 +187,8 @@ impl Repair<'_> {
         self.missing.sort_unstable();
         self.corrupt.sort_unstable();
         (self.report.missing, self.report.corrupt) = (self.missing.len(), self.corrupt.len());
-        self.report.missing_bytes = ByteRanges::of_blocks(&self.missing, self.size);
-        self.report.corrupt_bytes = ByteRanges::of_blocks(&self.corrupt, self.size);
+        self.report.missing_bytes = ByteRanges::of_blocks(&self.missing, &self.manifest);
+        self.report.corrupt_bytes = ByteRanges::of_blocks(&self.corrupt, &self.manifest);
         self.report
     }
 }

@@ -26,9 +26,11 @@ impl Value {
             ("--compress", _) => {
                 Self::Words((0..=9).flat_map(|preset| [format!("{preset}"), format!("{preset}e")]).collect())
             }
-            (_, "addr:port" | "cell" | "glob" | "host:port" | "k" | "n" | "port" | "seconds" | "size" | "url") => {
-                Self::Free
-            }
+            (
+                _,
+                "addr:port" | "cell" | "duration" | "glob" | "host:port" | "k" | "n" | "port" | "seconds" | "size"
+                | "url",
+            ) => Self::Free,
             _ => panic!("{option}: packaging/pages/value.rs has no kind for {arg_name}"),
         }
     }

@@ -127,6 +127,7 @@ fn advice(error: &ClientError) -> String {
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };
             format!("{fewer}, or begin anyway with --no-room-check if the data compresses well")
         }
+        ClientError::Missing { silent: 1.., .. } => ", or wait longer for them with --wait DURATION".to_owned(),
         ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
         ClientError::Resumable { cause, .. } => {
             let also = advice(cause);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
 
@@ -14,7 +15,8 @@ use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{omissions, print, shown_path, with_omissions};
 use crate::cli::values;
 use crate::client::{
-    GetOptions, GetReport, RestoreOmission, RestoreOptions, RestoreOwners, Target, default_jobs, default_output_path,
+    DEFAULT_PATIENCE, GetOptions, GetReport, RestoreOmission, RestoreOptions, RestoreOwners, Target, default_jobs,
+    default_output_path,
 };
 use crate::human;
 
@@ -33,6 +35,12 @@ with_colony_options! {
                    cellsync-get --check album.tar.manifest",
         example = "Restore a directory into an empty one, such as a new disk:\n  \
                    cellsync-get photos.manifest -o /mnt/disk",
+        example = "Wait for up to an hour while the boards are moved to another room:\n  \
+                   cellsync-get album.tar.manifest --wait 1h",
+        note = "If cells stop responding in the middle and no other has a good copy of some chunk, the get searches for \
+                them and continues when they return. Every chunk that arrives begins the wait anew. A chunk that no cell \
+                has, although all cells respond, is reported after some seconds. A get that finds no cell at its start \
+                does not wait.",
         note = "A file gets its mode and its time of modification. If the manifest has no mode, only its owner can read \
                 the file.",
         note = "A directory gets modes, times of modification, hard links, symbolic links and holes. Root also restores \
@@ -69,6 +77,10 @@ with_colony_options! {
         /// print only errors
         #[argh(switch)]
         quiet: bool,
+        /// wait this long, without any progress, for cells that stopped responding, such as 90s, 10m or 2h; up to 24h, and 0
+        /// to give up at once (default: 2m)
+        #[argh(option, arg_name = "duration", default = "DEFAULT_PATIENCE", from_str_fn(values::patience))]
+        wait: Duration,
         /// overwrite an existing file
         #[argh(switch)]
         force: bool,
@@ -118,7 +130,8 @@ pub fn get() -> ExitCode {
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
     let scope = args.scope(&ClientConfig::load()?)?;
-    let options = GetOptions { jobs: args.jobs, force: args.force, restore: restore_options(args)?, scope };
+    let options =
+        GetOptions { jobs: args.jobs, force: args.force, patience: args.wait, restore: restore_options(args)?, scope };
     let bar = Bar::new(NAME, Unit::Bytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();

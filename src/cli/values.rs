@@ -6,9 +6,10 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::cli::encoded::decode;
-use crate::client::{CellSelector, MAX_JOBS};
+use crate::client::{CellSelector, MAX_JOBS, MAX_PATIENCE};
 use crate::config::DEFAULT_PORT;
 use crate::id::MAX_HOLDERS;
 
@@ -79,6 +80,26 @@ pub(super) fn jobs(word: &str) -> Result<usize, String> {
     number(word, 1..=MAX_JOBS)
 }
 
+/// How long a get waits for cells.
+pub(super) fn patience(word: &str) -> Result<Duration, String> {
+    duration(word, MAX_PATIENCE)
+}
+
+/// A whole number with a unit, such as `90s`, `10m` or `2h`, or `0`.
+fn duration(word: &str, max: Duration) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+    let parsed = UNITS.iter().find_map(|(unit, seconds)| {
+        let number = word.strip_suffix(unit)?.trim_end();
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse::<u64>().ok().filter(|_| is_number)?;
+        Some(Duration::from_secs(number.checked_mul(*seconds)?))
+    });
+    let zero = (word == "0").then_some(Duration::ZERO);
+    let max_hours = max.as_secs() / 3600;
+    let expected = || format!("expected a time such as 90s, 10m or 2h, from 0 to {max_hours}h");
+    parsed.or(zero).filter(|duration| *duration <= max).ok_or_else(expected)
+}
+
 pub(super) fn number<T: FromStr + PartialOrd + Display>(word: &str, bounds: RangeInclusive<T>) -> Result<T, String> {
     let number = word.parse().ok().filter(|number| bounds.contains(number));
     number.ok_or_else(|| format!("expected a number from {} to {}", bounds.start(), bounds.end()))
@@ -96,6 +117,18 @@ mod tests {
             assert_eq!(error, Err("expected a number from 1 to 32".to_owned()));
         }
         assert!(udp_port("0").is_err() && jobs("65").is_err());
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_and_bounds() {
+        let durations = ["0", "0s", "90s", "2m", "2 m", "24h"].map(|word| patience(word).unwrap().as_secs());
+        assert_eq!(durations, [0, 0, 90, 120, 120, 86_400]);
+        for bad in
+            ["", "2", "m", "-1s", "+1s", "1.5h", "25h", "1d", "2 min", "99999999999999999999s", "9999999999999999h"]
+        {
+            let error = patience(bad).unwrap_err();
+            assert!(error.contains("90s") && error.contains("24h"), "{bad}: {error}");
+        }
     }
 
     #[test]

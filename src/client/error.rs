@@ -228,9 +228,10 @@ pub enum ClientError {
     },
     /// Some chunks are on no cell that responds.
     #[error(
-        "{} {} on no cell that responds (asked {}): bytes {bytes} are missing; start the cells that hold them and try \
+        "{} {} on no cell that responds (asked {}{}): bytes {bytes} are missing; start the cells that hold them and try \
          again",
-        human::part(*missing, *chunks, "chunk"), human::if_one(missing, "is", "are"), human::count(*cells, "cell")
+        human::part(*missing, *chunks, "chunk"), human::if_one(missing, "is", "are"), human::count(*cells, "cell"),
+        silent_cells(*silent)
     )]
     Missing {
         /// Chunks without a copy.
@@ -239,6 +240,8 @@ pub enum ClientError {
         chunks: usize,
         /// Cells that responded.
         cells: usize,
+        /// Cells that responded earlier, and do not respond any more. They may hold the chunks.
+        silent: usize,
         /// The bytes of the file that are in the missing chunks.
         bytes: ByteRanges,
     },
@@ -471,6 +474,13 @@ pub enum Damage {
         /// The size that the manifest states.
         expected: u64,
     },
+}
+
+fn silent_cells(silent: usize) -> String {
+    match silent {
+        0 => String::new(),
+        silent => format!("; {} stopped responding", human::count(silent, "cell")),
+    }
 }
 
 fn more_copies(more: bool) -> &'static str {

@@ -16,8 +16,8 @@
 //! | `error`, `notice` | failures and notices, as facts; `Display` makes the sentence, [`cli`](crate::cli) adds options |
 //!
 //! Memory depends on the number of workers and not on the size of the file: every pipeline is bounded. The decisions
-//! (`Placer`, `HolderIndex`, `CopyCounts`, `SendWindow`) are pure, with threads, sockets and files around them. Nothing
-//! here prints: clients report to a [`Progress`].
+//! (`Placer`, `HolderIndex`, `Patience`, `CopyCounts`, `SendWindow`) are pure, with threads, sockets and files around
+//! them. Nothing here prints: clients report to a [`Progress`].
 
 mod accounts;
 mod bad_copy;
@@ -46,6 +46,7 @@ pub use crate::client::discover::select_cell::{CellSelector, find_cell};
 pub use crate::client::error::{ClientError, Damage, FileAction, Operation};
 pub use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 pub use crate::client::get::output::Target;
+pub use crate::client::get::patience::{DEFAULT_PATIENCE, MAX_PATIENCE};
 pub use crate::client::get::restore_options::{RestoreOptions, RestoreOwners};
 pub use crate::client::get::{GetOptions, GetReport, default_output_path, get};
 pub use crate::client::maintain::check::{CheckOptions, CheckReport, CheckedChunk, Verdict, WeakestChunk, check};

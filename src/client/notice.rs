@@ -86,6 +86,20 @@ pub enum Notice {
         /// Copies wanted.
         wanted: u8,
     },
+    /// A get waits, because no cell that responds has a good copy of some chunk.
+    WaitingForCells {
+        /// Cells that have responded during this get and do not respond now.
+        silent: usize,
+        /// All cells that have responded during this get.
+        seen: usize,
+        /// The longest time that the get waits without any progress, in milliseconds.
+        limit_ms: u64,
+    },
+    /// A get that waited for cells continues.
+    CellsReturned {
+        /// How many of them respond again, if it was counted.
+        cells: Option<usize>,
+    },
     /// Cells did not respond, or not to the end. Their copies do not count.
     UnresponsiveCells {
         /// The cells.
@@ -119,6 +133,8 @@ impl Notice {
             | Self::CellSkipped { .. }
             | Self::CopiesUnverified { .. }
             | Self::PutResumed { .. }
+            | Self::WaitingForCells { .. }
+            | Self::CellsReturned { .. }
             | Self::WithoutAttributes { .. }
             | Self::ScarceRoom { .. } => false,
         }
@@ -175,6 +191,21 @@ impl fmt::Display for Notice {
                 human::part(*short, *chunks, "chunk"),
                 human::copies(*wanted)
             ),
+            Self::WaitingForCells { silent, seen, limit_ms } if silent >= seen => {
+                write!(f, "no cell responds; waiting up to {}", human::duration(*limit_ms))
+            }
+            Self::WaitingForCells { silent, seen, limit_ms } => write!(
+                f,
+                "{} {} not respond, and no other has a good copy of a chunk; waiting up to {}",
+                human::part(*silent, *seen, "cell"),
+                human::if_one(silent, "does", "do"),
+                human::duration(*limit_ms)
+            ),
+            Self::CellsReturned { cells: None } => f.write_str("cells respond again; continuing"),
+            Self::CellsReturned { cells: Some(cells) } => {
+                write!(f, "{} {} again", human::count(*cells, "cell"), human::if_one(cells, "responds", "respond"))?;
+                f.write_str("; continuing")
+            }
             Self::UnresponsiveCells { cells } => {
                 write!(f, "some cells did not respond, and their copies do not count: {}", colony::list(cells))
             }

@@ -11,7 +11,9 @@ use std::time::Instant;
 use console::style;
 use sha2::{Digest, Sha256};
 
-use crate::client::{GetOptions, PutOptions, PutReport, RestoreOptions, Source, Target, default_jobs};
+use crate::client::{
+    DEFAULT_PATIENCE, GetOptions, PutOptions, PutReport, RestoreOptions, Source, Target, default_jobs,
+};
 use crate::demo::colony::Colony;
 use crate::demo::disks::held;
 use crate::demo::map::Map;
@@ -135,8 +137,13 @@ pub(super) fn show_map(map: &Map) {
 pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &Colony) -> Result<PathBuf, DemoError> {
     let began = Instant::now();
     let path = scene.folder.join(if is_first { "restored" } else { "restored-2" });
-    let options =
-        GetOptions { jobs: default_jobs(), force: false, restore: RestoreOptions::default(), scope: colony.scope() };
+    let options = GetOptions {
+        jobs: default_jobs(),
+        force: false,
+        patience: DEFAULT_PATIENCE,
+        restore: RestoreOptions::default(),
+        scope: colony.scope(),
+    };
     let target = Target::Path(path.clone());
     let progress = if is_first { TransferProgress::new(Direction::Get) } else { TransferProgress::silent() };
     let report = crate::client::get(&stored.manifest, &target, &options, &progress, scene.stop)?;

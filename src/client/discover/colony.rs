@@ -95,6 +95,13 @@ pub struct CellName {
     pub url: String,
 }
 
+impl CellName {
+    /// Do the names mean one cell? It may be known by its URL only, or have restarted on another port.
+    pub(in crate::client) fn is_same_cell(&self, other: &Self) -> bool {
+        self.url == other.url || (self.id.is_some() && self.id == other.id)
+    }
+}
+
 impl fmt::Display for CellName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.id {

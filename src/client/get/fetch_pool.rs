@@ -4,6 +4,8 @@
 // A shell: it measures how quickly cells respond.
 #![allow(clippy::disallowed_methods)]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,7 +16,7 @@ use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::search_chunk::search_chunk;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
-use crate::net::client::Http;
+use crate::net::client::{CallError, Http};
 use crate::pipeline::{Key, OpenError, open_chunk};
 use crate::sync::lock;
 
@@ -32,8 +34,8 @@ pub(in crate::client) struct FetchJob {
 pub(in crate::client) enum FetchOutcome {
     /// The block, and the size of its chunk in bytes.
     Block { bytes: Vec<u8>, sealed_bytes: u64 },
-    /// No good copy was found.
-    NoGoodCopy,
+    /// No good copy was found. These holders did not deliver theirs, and may do so later.
+    NoGoodCopy { unanswered: Vec<CellName> },
     /// The chunk is the one that was put, and cannot be opened.
     Unopenable(OpenError),
 }
@@ -52,6 +54,7 @@ pub(in crate::client) struct FetchPool {
     jobs: Sender<FetchJob>,
     results: Receiver<FetchResult>,
     current: Arc<Mutex<SharedIndex>>,
+    in_progress: RefCell<BTreeMap<usize, FetchJob>>,
 }
 
 /// The holders as one search found them. A job stays with the index that it began with, since the numbers of cells
@@ -65,17 +68,25 @@ impl FetchPool {
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
         let fetcher = Fetcher { http: http.clone(), current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
-        Self { jobs, results, current }
+        Self { jobs, results, current, in_progress: RefCell::default() }
     }
 
     pub(in crate::client) fn submit(&self, job: FetchJob) {
+        self.in_progress.borrow_mut().insert(job.index, job.clone());
         // The workers live as long as the pool.
         let _ = self.jobs.send(job);
     }
 
     /// Waits a moment for the next result.
     pub(in crate::client) fn next_result(&self) -> Result<FetchResult, RecvTimeoutError> {
-        self.results.recv_timeout(STOP_CHECK_INTERVAL)
+        let result = self.results.recv_timeout(STOP_CHECK_INTERVAL)?;
+        self.in_progress.borrow_mut().remove(&result.job.index);
+        Ok(result)
+    }
+
+    /// The first chunk of the file that was submitted and has no result yet.
+    pub(in crate::client) fn first_in_progress(&self) -> Option<FetchJob> {
+        self.in_progress.borrow().first_key_value().map(|(_, job)| job.clone())
     }
 
     /// Has later jobs use these holders.
@@ -92,11 +103,11 @@ struct Fetcher {
 impl Fetcher {
     fn fetch(&self, job: FetchJob) -> FetchResult {
         let holders = Arc::clone(&lock(&self.current));
-        let mut bad_copies = Vec::new();
+        let (mut bad_copies, mut unanswered) = (Vec::new(), Vec::new());
         let outcome = self
-            .fetch_from_holders(&job, &holders, &mut bad_copies)
+            .fetch_from_holders(&job, &holders, &mut bad_copies, &mut unanswered)
             .or_else(|| self.fetch_by_search(&job, &holders, &mut bad_copies))
-            .unwrap_or(FetchOutcome::NoGoodCopy);
+            .unwrap_or(FetchOutcome::NoGoodCopy { unanswered });
         FetchResult { job, outcome, bad_copies }
     }
 
@@ -105,6 +116,7 @@ impl Fetcher {
         job: &FetchJob,
         holders: &Mutex<HolderIndex>,
         bad_copies: &mut Vec<BadCopy>,
+        unanswered: &mut Vec<CellName>,
     ) -> Option<FetchOutcome> {
         let mut tried = Vec::new();
         loop {
@@ -121,7 +133,12 @@ impl Fetcher {
                     }
                 }
                 Ok(None) => lock(holders).fetch_failed(number, false),
-                Err(error) => lock(holders).fetch_failed(number, error.is_unreachable()),
+                Err(error) => {
+                    lock(holders).fetch_failed(number, error.is_unreachable());
+                    if may_deliver_later(&error) {
+                        unanswered.push(cell.name());
+                    }
+                }
             }
         }
     }
@@ -151,4 +168,9 @@ fn open(job: &FetchJob, bytes: Vec<u8>, cell: CellName, bad_copies: &mut Vec<Bad
         }
         Err(error) => Some(FetchOutcome::Unopenable(error)),
     }
+}
+
+/// Is the cell gone or busy, rather than its copy unreadable?
+fn may_deliver_later(error: &CallError) -> bool {
+    error.is_unreachable() || matches!(error, CallError::Refused { status: 429 | 503, .. })
 }

@@ -8,15 +8,18 @@
 //!                                        verify ─▶ open ─▶ in order ─▶ Output
 //! ```
 //!
-//! The caller's thread submits chunks within a window and writes blocks in order. The window bounds the memory.
+//! The caller's thread submits chunks within a window and writes blocks in order. The window bounds the memory. When a
+//! chunk has no good copy, `Patience` decides when to search the colony again, and when to give up.
 
-// A shell: it waits for cells to return.
+// A shell: it reads the clock.
 #![allow(clippy::disallowed_methods)]
 
 pub(super) mod fetch_pool;
 pub(super) mod file_output;
+pub(super) mod holder_search;
 pub(super) mod omission;
 pub(super) mod output;
+pub(super) mod patience;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;
@@ -24,29 +27,28 @@ pub(super) mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::{ByteRange, ByteRanges};
 use crate::client::discover::colony::{CellName, ColonyScope};
-use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::discover::query::{WaitFor, query_holders};
 use crate::client::discover::search_chunk::is_found_by_search;
 use crate::client::error::{ClientError, Damage};
 use crate::client::get::fetch_pool::{FetchJob, FetchOutcome, FetchPool, FetchResult};
+use crate::client::get::holder_search::{FoundHolders, HolderSearch, find_holders};
 use crate::client::get::omission::RestoreOmission;
 use crate::client::get::output::{Output, Target};
+use crate::client::get::patience::{Failure, Patience, Step};
 use crate::client::get::restore_options::RestoreOptions;
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
 use crate::client::paths::{check_parent, is_same_file};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
-use crate::client::workers::STOP_CHECK_INTERVAL;
 use crate::net::client::{Http, Timeouts};
 use crate::pipeline::Manifest;
+use crate::time::Time;
 
 /// Options of a get.
 #[derive(Debug, Clone)]
@@ -55,6 +57,9 @@ pub struct GetOptions {
     pub jobs: usize,
     /// Overwrite a file.
     pub force: bool,
+    /// How long to wait, without any progress, for cells that stopped responding. Up to
+    /// [`MAX_PATIENCE`](patience::MAX_PATIENCE); zero gives up at once.
+    pub patience: Duration,
     /// What of the metadata of a directory is restored. That of a single file is in its manifest.
     pub restore: RestoreOptions,
     /// Where to search for cells.
@@ -84,11 +89,6 @@ pub struct GetReport {
     pub named_omissions: Vec<RestoreOmission>,
 }
 
-/// When no good copy of a chunk is found, the colony is searched again up to this many times in a row: cells restart,
-/// and Wi-Fi returns.
-const MAX_SEARCHES: u32 = 4;
-/// Pause before each of these searches except the first.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Chunks without a known holder that the cells are asked to search for before anything is written.
 const MAX_SEARCHED_CHUNKS: usize = 16;
 
@@ -115,7 +115,9 @@ pub fn get(
         manifest: &manifest,
         options,
         progress,
-        searches: 0,
+        began: Instant::now(),
+        patience: Patience::new(options.patience),
+        search: None,
         report: GetReport::default(),
     };
     let report = get.run(&mut output, stop)?;
@@ -142,8 +144,10 @@ struct Get<'a> {
     manifest: &'a Manifest,
     options: &'a GetOptions,
     progress: &'a dyn Progress,
-    /// Searches of the colony since a chunk was last fetched.
-    searches: u32,
+    began: Instant,
+    patience: Patience,
+    /// The search for holders that is in progress.
+    search: Option<HolderSearch>,
     report: GetReport,
 }
 
@@ -151,11 +155,7 @@ impl Get<'_> {
     fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
         self.report.chunks = self.manifest.chunks.len();
         if !self.manifest.chunks.is_empty() {
-            let mut holders = self.find_holders(self.manifest.copies.into())?;
-            if !holders.missing().is_empty() {
-                // Some cells may just have responded too late.
-                holders = self.find_holders(usize::MAX)?;
-            }
+            let holders = self.first_holders()?;
             self.report.cells = holders.cell_count();
             self.check_completeness(&holders)?;
             self.report.fewest_copies = holders.fewest_copies();
@@ -170,15 +170,21 @@ impl Get<'_> {
         Ok(self.report)
     }
 
-    /// Finds the cells and asks them which chunks they hold. The search for cells may end after `wanted` of them.
-    fn find_holders(&self, wanted: usize) -> Result<HolderIndex, ClientError> {
+    /// Finds the cells and asks them which chunks they hold. If a chunk has no holder among those that are found quickly,
+    /// all cells are asked.
+    fn first_holders(&mut self) -> Result<HolderIndex, ClientError> {
         let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
-        let cells = find_cells(&self.http, scope, wanted)?;
-        let holders = HolderIndex::new(&cells, query_holders(&self.http, &cells, ids, WaitFor::Holders), ids.len());
-        match holders.cell_count() {
-            0 => Err(ClientError::none_responding(scope, cells.len())),
-            _ => Ok(holders),
+        let mut found = find_holders(&self.http, scope, ids, self.manifest.copies.into(), &[])?;
+        if found.holders.cell_count() > 0 && !found.holders.missing().is_empty() {
+            // Some cells may just have responded too late.
+            let cells = found.responding;
+            found = find_holders(&self.http, scope, ids, usize::MAX, &cells)?;
         }
+        if found.holders.cell_count() == 0 {
+            return Err(ClientError::none_responding(scope, found.cells));
+        }
+        self.patience.begin(self.now(), found.responding);
+        Ok(found.holders)
     }
 
     /// Fails if some chunk is missing, before anything is written. Cells that this client does not reach may still hold
@@ -198,6 +204,7 @@ impl Get<'_> {
             missing: indices.len(),
             chunks: self.manifest.chunks.len(),
             cells,
+            silent: self.patience.silent_cells(),
             bytes: ByteRanges::of_blocks(indices, self.manifest),
         }
     }
@@ -218,7 +225,7 @@ impl Get<'_> {
             }
             match pool.next_result() {
                 Ok(result) => {
-                    if let Some((index, bytes)) = self.handle(result, pool, stop)? {
+                    if let Some((index, bytes)) = self.handle(result)? {
                         blocks.insert(index, bytes);
                     }
                 }
@@ -231,17 +238,13 @@ impl Get<'_> {
                 output.write(bytes, self.progress)?;
                 written += 1;
             }
+            self.attend(pool)?;
         }
         Ok(())
     }
 
-    /// Returns the block, or `None` if its chunk was submitted again.
-    fn handle(
-        &mut self,
-        result: FetchResult,
-        pool: &FetchPool,
-        stop: &StopSignal,
-    ) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+    /// Returns the block, or `None` if its chunk has no good copy now.
+    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
         let FetchResult { job, outcome, bad_copies } = result;
         let bytes = ByteRange::of_block(job.index, self.manifest);
         for copy in bad_copies {
@@ -251,7 +254,9 @@ impl Get<'_> {
         }
         match outcome {
             FetchOutcome::Block { bytes: block, sealed_bytes } => {
-                self.searches = 0;
+                if let Some(notice) = self.patience.fetched(self.now(), job.index) {
+                    self.resume(&notice);
+                }
                 for copy in self.bad_copies(job.index) {
                     self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
                 }
@@ -260,12 +265,11 @@ impl Get<'_> {
                 Ok(Some((job.index, block)))
             }
             FetchOutcome::Unopenable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
-            FetchOutcome::NoGoodCopy if self.searches < self.max_searches(job.index) => {
-                self.search_again(pool, stop);
-                pool.submit(job);
+            FetchOutcome::NoGoodCopy { unanswered } => {
+                let has_bad_copy = self.bad_copies(job.index).next().is_some();
+                self.patience.failed(self.now(), job, Failure { unanswered, has_bad_copy });
                 Ok(None)
             }
-            FetchOutcome::NoGoodCopy => Err(self.no_good_copy(&job, bytes)),
         }
     }
 
@@ -274,25 +278,51 @@ impl Get<'_> {
         self.report.bad_copies.iter().filter(move |copy| copy.index == index)
     }
 
-    /// Cells that do not respond may return; copies that are bad stay bad.
-    fn max_searches(&self, index: usize) -> u32 {
-        if self.bad_copies(index).next().is_some() { 1 } else { MAX_SEARCHES }
-    }
-
-    /// Searches for the holders again: perhaps cells returned, or the chunk was healed elsewhere.
-    fn search_again(&mut self, pool: &FetchPool, stop: &StopSignal) {
-        if self.searches > 0 {
-            let deadline = Instant::now() + SEARCH_INTERVAL;
-            while Instant::now() < deadline && !stop.is_set() {
-                thread::sleep(STOP_CHECK_INTERVAL);
+    /// Searches for cells that may have good copies of chunks which have none now, and gives up such a chunk in the end.
+    fn attend(&mut self, pool: &FetchPool) -> Result<(), ClientError> {
+        if let Some(found) = self.search.as_ref().and_then(HolderSearch::result) {
+            self.search = None;
+            self.found(found, pool);
+        }
+        while let Some(step) = self.patience.next(self.now(), pool.first_in_progress()) {
+            match step {
+                Step::Search => {
+                    let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
+                    self.search = Some(HolderSearch::start(&self.http, scope, ids, self.patience.seen()));
+                }
+                Step::Notice(notice) => self.progress.notice(&notice),
+                Step::GiveUp(job) => {
+                    return Err(self.no_good_copy(&job, ByteRange::of_block(job.index, self.manifest)));
+                }
             }
         }
-        self.searches += 1;
-        // If no cell is found now, those found before may still respond.
-        if let Ok(holders) = self.find_holders(usize::MAX) {
-            self.report.cells = holders.cell_count();
+        Ok(())
+    }
+
+    /// Requests chunks again that have no good copy now, perhaps from cells that returned.
+    fn found(&mut self, FoundHolders { holders, responding, .. }: FoundHolders, pool: &FetchPool) {
+        let has_holder = |index| holders.copies(index) > 0;
+        let news = self.patience.searched(self.now(), &responding, has_holder);
+        self.report.cells = holders.cell_count();
+        // If no cell responds, those found before may still do so.
+        if holders.cell_count() > 0 {
             pool.replace_holders(holders);
         }
+        if let Some(notice) = news.notice {
+            self.resume(&notice);
+        }
+        news.retries.into_iter().for_each(|job| pool.submit(job));
+    }
+
+    fn resume(&self, notice: &Notice) {
+        self.progress.notice(notice);
+        // The time of waiting does not count towards the speed.
+        self.progress.advance(0, 0);
+    }
+
+    /// Time since the get began.
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn no_good_copy(&self, job: &FetchJob, bytes: ByteRange) -> ClientError {

@@ -145,6 +145,15 @@ impl Cell {
         kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::TERM).unwrap();
     }
 
+    /// Stops the process where it is: it keeps its connections and answers nothing until [`Self::resume`].
+    pub(crate) fn suspend(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::STOP).unwrap();
+    }
+
+    pub(crate) fn resume(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::CONT).unwrap();
+    }
+
     /// Waits until the process has ended, and returns the exit code.
     pub(crate) fn wait_exit(&mut self) -> Option<i32> {
         let child = self.child.as_mut().unwrap();

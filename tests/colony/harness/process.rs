@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +15,9 @@ use crate::wait::wait_until;
 pub(crate) struct Running {
     child: Child,
     /// Threads that read standard output and standard error.
-    readers: Option<[JoinHandle<Vec<u8>>; 2]>,
+    readers: Option<[JoinHandle<()>; 2]>,
+    /// What they have read so far.
+    output: [Arc<Mutex<Vec<u8>>>; 2],
     command: String,
 }
 
@@ -27,11 +30,16 @@ pub(crate) struct Finished {
     command: String,
 }
 
-fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+fn read_all(mut from: impl Read + Send + 'static, bytes: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    let bytes = Arc::clone(bytes);
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).unwrap();
-        bytes
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match from.read(&mut buffer).unwrap() {
+                0 => return,
+                len => bytes.lock().unwrap().extend(&buffer[..len]),
+            }
+        }
     })
 }
 
@@ -42,8 +50,10 @@ impl Running {
 
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let readers = [read_all(child.stdout.take().unwrap()), read_all(child.stderr.take().unwrap())];
-        Self { child, readers: Some(readers), command: format!("{command:?}") }
+        let output = [Arc::default(), Arc::default()];
+        let stdout = read_all(child.stdout.take().unwrap(), &output[0]);
+        let stderr = read_all(child.stderr.take().unwrap(), &output[1]);
+        Self { child, readers: Some([stdout, stderr]), output, command: format!("{command:?}") }
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -74,11 +84,25 @@ impl Running {
         is_stopped
     }
 
+    /// Waits until the process has printed a line on standard error that has all of these facts.
+    pub(crate) fn wait_for_line(&mut self, facts: &[&str]) {
+        wait_until(&format!("{} prints {facts:?}", self.command), || {
+            let is_running = self.is_running();
+            let stderr = String::from_utf8_lossy(&self.output[1].lock().unwrap()).into_owned();
+            let is_printed = stderr.lines().any(|line| facts.iter().all(|fact| has_fact(line, fact)));
+            assert!(is_printed || is_running, "{} ended:\n{stderr}", self.command);
+            is_printed
+        });
+    }
+
     /// Waits until the process ends.
     pub(crate) fn finish(mut self) -> Finished {
         wait_until(&format!("{} ends", self.command), || !self.is_running());
         let status = self.child.wait().unwrap();
-        let [stdout, stderr] = self.readers.take().unwrap().map(|reader| reader.join().unwrap());
+        for reader in self.readers.take().unwrap() {
+            reader.join().unwrap();
+        }
+        let [stdout, stderr] = [0, 1].map(|n: usize| std::mem::take(&mut *self.output[n].lock().unwrap()));
         let code = status.code().unwrap_or_else(|| -status.signal().unwrap());
         Finished { code, stdout, stderr: String::from_utf8(stderr).unwrap(), command: self.command.clone() }
     }

@@ -1,6 +1,7 @@
 //! Numbers, times and names as text for people.
 
 use std::fmt::{Display, Write as _};
+use std::path::Path;
 
 /// `1.5 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -90,9 +91,58 @@ fn controls_terminal(character: char) -> bool {
     character.is_control() || is_direction
 }
 
+/// The command that removes these files and directories, with their names quoted for a shell.
+pub(crate) fn removal_command<P: AsRef<Path>>(paths: impl Iterator<Item = P>) -> String {
+    let words: Vec<String> = paths.map(|path| shell_word(path.as_ref().as_os_str().as_encoded_bytes())).collect();
+    format!("rm -r -- {}", words.join(" "))
+}
+
+/// A name as one word of a shell command. One with control characters, or with bytes that are not UTF-8, has the form
+/// `$'...'`, which not every shell reads.
+fn shell_word(name: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte);
+    match str::from_utf8(name) {
+        Ok(text) if !text.is_empty() && name.iter().all(is_plain) => text.to_owned(),
+        Ok(text) if !text.chars().any(controls_terminal) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {
+            let mut word = String::from("$'");
+            for &byte in name {
+                if byte.is_ascii_graphic() && !b"\\'".contains(&byte) || byte == b' ' {
+                    word.push(char::from(byte));
+                } else {
+                    // Three octal digits: a digit after them is not part of the byte.
+                    let _ = write!(word, "\\{byte:03o}");
+                }
+            }
+            word + "'"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_removes_what_the_command_names() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let names =
+            [&b"plain-1.tar"[..], b"it's $HOME", b"-rf", b"a\nb", b"\xff7'", "\u{202e}e\u{301}".as_bytes(), b"~"];
+        let paths = names.map(|name| folder.path().join(OsStr::from_bytes(name)));
+        for path in &paths {
+            std::fs::write(path, "x").unwrap();
+        }
+        std::fs::write(folder.path().join("other"), "x").unwrap();
+        let command = removal_command(paths.iter());
+        assert!(std::process::Command::new("bash").args(["-c", &command]).status().unwrap().success(), "{command}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["other"], "{command}");
+        assert_eq!(one_line(&command), command, "nothing in it is escaped once more");
+    }
 
     #[test]
     fn names_cannot_control_the_terminal() {

@@ -97,7 +97,16 @@ const GET: Words = Words {
          directory is restored as a directory.",
     ],
     environment: &[NODE_VARIABLE, CONFIG_VARIABLE],
-    files: &[("NAME.manifest", "Written by cellsync-put. NAME is restored."), USER_CONFIG, SYSTEM_CONFIG],
+    files: &[
+        ("NAME.manifest", "Written by cellsync-put. NAME is restored."),
+        (
+            "NAME.cellsync-part, NAME.cellsync-part.log",
+            "An unfinished file, and the list of its blocks. The same command continues from them, and removes them at \
+             the end.",
+        ),
+        USER_CONFIG,
+        SYSTEM_CONFIG,
+    ],
     see_also: &[("cellsync-put", 1), ("cellsync", 1), ("cellsync-client.toml", 5)],
 };
 

@@ -144,6 +144,7 @@ fn advice_on_usage(error: &UsageError) -> &'static str {
         | UsageError::ManifestIsSource { .. }
         | UsageError::ManifestInSource { .. } => "; name another file with -o FILE",
         UsageError::OutputExists { .. } => "; use --force to overwrite it, or -o PATH for another name",
+        UsageError::OtherPartialRestore { .. } => ", or overwrite it with --force",
         UsageError::OutputIsManifest { .. }
         | UsageError::OutputNotRegular { .. }
         | UsageError::OutputNamesDirectory { .. }
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_resumable_put_names_the_journal_and_the_way_on() {
         let cause = ClientError::TooFewCopies { cells: CellAvailability::default(), required: 5, made: 2 };
-        let message = text(ClientError::Resumable { cause: Box::new(cause), journal: "f.manifest.part".into() });
+        let message = text(ClientError::Resumable { cause: Box::new(cause), kept: "f.manifest.part".into() });
         for fact in ["2 copies of the 5", "f.manifest.part", "run the same command again", "--min-copies 2"] {
             assert!(message.contains(fact), "{fact}: {message}");
         }

@@ -24,7 +24,8 @@ const NAME: &str = "cellsync-get";
 
 with_colony_options! {
     /// Restore a file or a directory from the colony by its manifest. Every byte is verified before it is used, and the
-    /// output appears under its name only when it is complete.
+    /// output appears under its name only when it is complete. To continue an interrupted get of a file, run the same
+    /// command again.
     #[argh(
         example = "Restore album.tar, or restore it to another path:\n  \
                    cellsync-get album.tar.manifest\n  \
@@ -43,6 +44,9 @@ with_colony_options! {
                 does not wait.",
         note = "A file gets its mode and its time of modification. If the manifest has no mode, only its owner can read \
                 the file.",
+        note = "An unfinished file is beside its name, in NAME.cellsync-part, with a list of its blocks in \
+                NAME.cellsync-part.log. The same command verifies these blocks and fetches the others. What was left of \
+                other gets is named and not removed.",
         note = "A directory gets modes, times of modification, hard links, symbolic links and holes. Root also restores \
                 owners, extended attributes, access control lists and capabilities; see --owner and --xattrs. \
                 Set-user-id and set-group-id come back only for the user and the group that they were for. The path must \
@@ -50,7 +54,7 @@ with_colony_options! {
         note = "What the target does not support or permit is left out and named, and the exit code is 6. Of two names \
                 that are one on the target, the first is restored. Nothing outside the path is written.",
         error_code(0, "restored; with --check, everything can be restored"),
-        error_code(1, "failed, or stopped"),
+        error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was written"),
         error_code(3, "no cell responds"),
         error_code(4, "chunks are missing: they are on no cell that responds"),
@@ -81,7 +85,7 @@ with_colony_options! {
         /// to give up at once (default: 2m)
         #[argh(option, arg_name = "duration", default = "DEFAULT_PATIENCE", from_str_fn(values::patience))]
         wait: Duration,
-        /// overwrite an existing file
+        /// overwrite an existing file, also the unfinished one of another manifest
         #[argh(switch)]
         force: bool,
         /// give the files of a directory their owners, by name or else by number (default as root)
@@ -181,8 +185,12 @@ fn summary(report: &GetReport, target: &Target) -> String {
         0 => String::new(),
         bad => format!("; {bad} bad {} skipped", human::if_one(&bad, "copy was", "copies were")),
     };
+    let reused = match report.reused_bytes {
+        0 => String::new(),
+        reused => format!("; {} were there from before", human::bytes(reused)),
+    };
     format!(
-        "{what} ({}, {} from {}; at least {} of each){bad}{}\n",
+        "{what} ({}, {} from {}; at least {} of each){reused}{bad}{}\n",
         human::bytes(size),
         human::count(chunks, "chunk"),
         human::count(cells, "cell"),
@@ -200,6 +208,7 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
         "size": report.size,
         "chunks": report.chunks,
         "fetched_bytes": report.fetched_bytes,
+        "reused_bytes": report.reused_bytes,
         "fewest_copies": report.fewest_copies,
         "bad_copies": bad,
         "cells": report.cells,

@@ -274,13 +274,19 @@ pub enum ClientError {
     /// A worker thread panicked.
     #[error("internal error: a worker thread ended unexpectedly")]
     WorkerPanicked,
-    /// A put failed in the middle, and its journal is kept: the same command continues it.
-    #[error("{cause}; {} keeps the progress", journal.display())]
+    /// Another process restores to the same path.
+    #[error("{} is in use: another cellsync-get is restoring to the same path; wait until it ends", path.display())]
+    RestoreInUse {
+        /// The partial file or directory.
+        path: PathBuf,
+    },
+    /// A put or get failed in the middle, and its progress is kept: the same command continues it.
+    #[error("{cause}; {} keeps the progress", kept.display())]
     Resumable {
         /// Why it failed.
         cause: Box<Self>,
-        /// The journal.
-        journal: PathBuf,
+        /// The journal of the put, or the partial file or directory of the get.
+        kept: PathBuf,
     },
 }
 
@@ -307,6 +313,7 @@ impl ClientError {
             | Self::ManifestSavedElsewhere { .. }
             | Self::RestoredElsewhere { .. }
             | Self::JournalInUse { .. }
+            | Self::RestoreInUse { .. }
             | Self::Seal(_)
             | Self::Discovery(_)
             | Self::Call(_)
@@ -494,7 +501,7 @@ mod tests {
     #[test]
     fn a_resumable_error_keeps_the_exit_code_of_its_cause() {
         let cause = ClientError::TooFewCopies { cells: CellAvailability::default(), required: 5, made: 2 };
-        let error = ClientError::Resumable { cause: Box::new(cause), journal: "file.manifest.part".into() };
+        let error = ClientError::Resumable { cause: Box::new(cause), kept: "file.manifest.part".into() };
         assert_eq!(error.exit_code(), 3);
         let text = error.to_string();
         assert!(text.contains("2 copies of the 5 required") && text.contains("file.manifest.part keeps"), "{text}");

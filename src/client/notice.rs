@@ -1,6 +1,7 @@
 //! What a client reports to the user while its work continues.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
@@ -58,6 +59,16 @@ pub enum Notice {
     WithoutAttributes {
         /// Entries that had some.
         entries: usize,
+    },
+    /// An interrupted get continues.
+    GetResumed {
+        /// Bytes that are there already.
+        bytes: u64,
+    },
+    /// Other gets left files or directories beside the target.
+    Leftovers {
+        /// Some of them, at least one.
+        paths: Vec<PathBuf>,
     },
     /// There are fewer cells than copies wanted.
     FewerCopies {
@@ -136,6 +147,8 @@ impl Notice {
             | Self::WaitingForCells { .. }
             | Self::CellsReturned { .. }
             | Self::WithoutAttributes { .. }
+            | Self::GetResumed { .. }
+            | Self::Leftovers { .. }
             | Self::ScarceRoom { .. } => false,
         }
     }
@@ -163,6 +176,14 @@ impl fmt::Display for Notice {
                 f,
                 "{} restored without extended attributes and access control lists",
                 human::if_one(entries, "one entry is", &format!("{entries} entries are")),
+            ),
+            Self::GetResumed { bytes } => {
+                write!(f, "resuming: {} are there from an interrupted get", human::bytes(*bytes))
+            }
+            Self::Leftovers { paths } => write!(
+                f,
+                "unfinished restores were left here; if you do not need them, remove them with: {}",
+                human::removal_command(paths.iter())
             ),
             Self::FewerCopies { accepting, room, wanted } if room < accepting => write!(
                 f,

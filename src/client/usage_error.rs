@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::client::discover::colony::CellName;
+use crate::human;
 
 /// Candidates listed in the message about a cell id that is unknown or ambiguous. Others are only counted.
 const MAX_CANDIDATES_LISTED: usize = 8;
@@ -105,6 +106,24 @@ pub enum UsageError {
     /// The path of the output names a directory, and a file is restored.
     #[error("{} names a directory, and the manifest is of a file", path.display())]
     OutputNamesDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An unfinished restore is in the way: of another manifest, with other options, or of another version.
+    #[error(
+        "{} is an unfinished restore of another manifest, with other options or by another version of cellsync-get; \
+         finish it with the command that began it, remove it ({})",
+        path.display(), human::removal_command([Some(path), also.as_ref()].into_iter().flatten())
+    )]
+    OtherPartialRestore {
+        /// The partial file or directory.
+        path: PathBuf,
+        /// Its log.
+        also: Option<PathBuf>,
+    },
+    /// Something else has the name of the unfinished restore.
+    #[error("{} exists and is not an unfinished restore of cellsync-get; move it away", path.display())]
+    NotAPartialRestore {
         /// The path.
         path: PathBuf,
     },

@@ -32,7 +32,7 @@ impl BlockHash {
     }
 }
 
-fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+pub(super) fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) else { unreachable!("HMAC takes keys of any length") };
     mac.chain_update(message).finalize().into_bytes().into()
 }

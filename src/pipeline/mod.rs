@@ -70,6 +70,7 @@ mod block_hash;
 mod compress;
 mod incompressible;
 mod manifest;
+mod manifest_hash;
 mod seal;
 mod split;
 mod stored;
@@ -80,6 +81,7 @@ pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzErro
 pub use crate::pipeline::manifest::{
     Content, FileMetadata, MAX_CHUNKS, MAX_TREE_CHUNKS, Manifest, ManifestError, Version2,
 };
+pub use crate::pipeline::manifest_hash::ManifestHash;
 pub use crate::pipeline::seal::{Key, KeyLabel, MalformedKey, WrongKey};
 pub use crate::pipeline::split::{Block, Blocks};
 

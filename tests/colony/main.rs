@@ -40,6 +40,8 @@ mod poor_targets;
 #[cfg(test)]
 mod put_failures;
 #[cfg(test)]
+mod resumed_gets;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod start_and_stop;

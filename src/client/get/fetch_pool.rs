@@ -17,7 +17,7 @@ use crate::client::discover::search_chunk::search_chunk;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::{CallError, Http};
-use crate::pipeline::{Key, OpenError, open_chunk};
+use crate::pipeline::{BlockHash, Key, OpenError, open_chunk};
 use crate::sync::lock;
 
 /// A chunk to fetch.
@@ -44,6 +44,8 @@ pub(in crate::client) enum FetchOutcome {
 pub(in crate::client) struct FetchResult {
     pub(in crate::client) job: FetchJob,
     pub(in crate::client) outcome: FetchOutcome,
+    /// The hash of the block, if hashes are wanted.
+    pub(in crate::client) hash: Option<BlockHash>,
     /// Copies that were found bad on the way.
     pub(in crate::client) bad_copies: Vec<BadCopy>,
 }
@@ -62,11 +64,12 @@ pub(in crate::client) struct FetchPool {
 type SharedIndex = Arc<Mutex<HolderIndex>>;
 
 impl FetchPool {
-    pub(in crate::client) fn start(http: &Http, holders: HolderIndex, workers: usize) -> Self {
+    /// With `hash_key`, blocks are hashed: the workers run in parallel.
+    pub(in crate::client) fn start(http: &Http, hash_key: Option<Key>, holders: HolderIndex, workers: usize) -> Self {
         let (jobs, queue) = channel();
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
-        let fetcher = Fetcher { http: http.clone(), current: Arc::clone(&current) };
+        let fetcher = Fetcher { http: http.clone(), hash_key, current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
         Self { jobs, results, current, in_progress: RefCell::default() }
     }
@@ -97,6 +100,7 @@ impl FetchPool {
 
 struct Fetcher {
     http: Http,
+    hash_key: Option<Key>,
     current: Arc<Mutex<SharedIndex>>,
 }
 
@@ -108,7 +112,11 @@ impl Fetcher {
             .fetch_from_holders(&job, &holders, &mut bad_copies, &mut unanswered)
             .or_else(|| self.fetch_by_search(&job, &holders, &mut bad_copies))
             .unwrap_or(FetchOutcome::NoGoodCopy { unanswered });
-        FetchResult { job, outcome, bad_copies }
+        let hash = match (&outcome, &self.hash_key) {
+            (FetchOutcome::Block { bytes, .. }, Some(key)) => Some(BlockHash::of(bytes, key)),
+            _ => None,
+        };
+        FetchResult { job, outcome, hash, bad_copies }
     }
 
     fn fetch_from_holders(

@@ -1,20 +1,22 @@
-//! A single file that is restored: it is written under a temporary name beside its path, gets its metadata, and is
-//! renamed when it is complete.
+//! A single file that is restored: it is written beside its path as `NAME.cellsync-part`, gets its metadata, and is
+//! renamed when it is complete. Until then, a [log](super::block_log) records its blocks, so that the next get of the same
+//! manifest continues it.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tempfile::NamedTempFile;
-
-use crate::client::error::{ClientError, FileAction};
+use crate::client::error::{ClientError, Damage, FileAction};
+use crate::client::get::block_log::{BlockLog, RecordedBlock};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
-use crate::client::paths::{TEMPORARY_PREFIX, names_directory, parent_of, sync_parent};
+use crate::client::get::partial::{Found, Header, LOG_SUFFIX, SUFFIX, beside, is_own};
+use crate::client::paths::{names_directory, parent_of, sync_parent};
+use crate::client::progress::{Progress, StopSignal};
 use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
-use crate::pipeline::FileMetadata;
+use crate::pipeline::{BlockHash, FileMetadata, Key, Manifest, ManifestHash};
 
 /// The mode of a file of which the manifest does not have one: only its owner can read it.
 #[cfg(unix)]
@@ -26,20 +28,41 @@ const MIN_HOLE: u64 = 64 * 1024;
 /// Zeros are looked for in pieces of this size.
 const ZEROS: [u8; 4096] = [0; 4096];
 
-/// A file in progress. If it is dropped before it is finished, nothing of it is left.
+/// What an interrupted get left that is used again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::client) struct Kept {
+    /// Blocks that are not fetched again, from the first one.
+    pub(in crate::client) blocks: usize,
+    /// Bytes of these blocks.
+    pub(in crate::client) bytes: u64,
+}
+
+/// A file in progress. If it is dropped before it is finished, its blocks are kept. If it has none, nothing of it is left.
 pub(in crate::client) struct FileOutput {
-    file: NamedTempFile,
     path: PathBuf,
+    partial: PathBuf,
+    file: File,
+    log: BlockLog,
+    key: Key,
     metadata: FileMetadata,
     /// How it gets its name, or none if it replaces what has the name.
     method: Option<RenameMethod>,
     /// Zeros that are still to be written after what is in the file.
     zeros: u64,
+    /// Blocks in the file, or none if not all of them are in the log.
+    recorded: Option<usize>,
+    /// Does what is there stay when this is dropped?
+    is_kept: bool,
 }
 
 impl FileOutput {
-    /// Opens the file. What would make it fail at the end is checked now.
-    pub(in crate::client) fn open(path: &Path, metadata: FileMetadata, force: bool) -> Result<Self, ClientError> {
+    /// Opens the file, perhaps one that an interrupted get left. What would make it fail at the end is checked now.
+    pub(in crate::client) fn open(
+        path: &Path,
+        manifest: &Manifest,
+        metadata: FileMetadata,
+        force: bool,
+    ) -> Result<Self, ClientError> {
         let path = path.to_owned();
         match fs::symlink_metadata(&path) {
             Ok(metadata) if !metadata.is_file() => return Err(UsageError::OutputNotRegular { path }.into()),
@@ -48,15 +71,66 @@ impl FileOutput {
             _ => {}
         }
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
-        let parent = parent_of(&path);
-        let method = if force { None } else { Some(RenameMethod::detect(parent).map_err(write_error)?) };
-        // Only its owner can read it until it has its mode.
-        let file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(parent).map_err(write_error)?;
-        Ok(Self { file, path, metadata, method, zeros: 0 })
+        let method = if force { None } else { Some(RenameMethod::detect(parent_of(&path)).map_err(write_error)?) };
+        let partial = beside(&path, SUFFIX);
+        let header = Header::new(ManifestHash::of(&manifest.chunks, &manifest.key), None);
+        let (file, log, is_kept) = open_partial(&path, &partial, &header, force)?;
+        let key = manifest.key.clone();
+        Ok(Self { path, partial, file, log, key, metadata, method, zeros: 0, recorded: Some(0), is_kept })
     }
 
-    pub(in crate::client) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.write_with_holes(bytes).map_err(ClientError::file(FileAction::Write, &self.path))
+    /// Keeps the blocks that an interrupted get left, from the first one to the first that is not as it was written.
+    /// Reports them as they are verified.
+    pub(in crate::client) fn resume(
+        &mut self,
+        progress: &dyn Progress,
+        stop: &StopSignal,
+    ) -> Result<Kept, ClientError> {
+        let (mut kept, mut last) = (Kept::default(), None);
+        let blocks = self.log.blocks().map_err(ClientError::file(FileAction::Read, &self.partial))?;
+        for block in blocks {
+            if stop.is_set() {
+                return Err(ClientError::Stopped);
+            }
+            if !is_there(&mut self.file, block, &self.key) {
+                break;
+            }
+            kept = Kept { blocks: kept.blocks + 1, bytes: kept.bytes + block.length as u64 };
+            last = Some(block);
+            progress.advance(block.length as u64, 0);
+        }
+        self.log.truncate(last)?;
+        let truncated = self.file.set_len(kept.bytes).and_then(|()| self.file.seek(SeekFrom::Start(kept.bytes)));
+        truncated.map_err(ClientError::file(FileAction::Write, &self.partial))?;
+        self.recorded = Some(kept.blocks);
+        self.is_kept = kept.blocks > 0;
+        Ok(kept)
+    }
+
+    /// Writes the next block, and records it if its hash is known.
+    pub(in crate::client) fn write(&mut self, block: &[u8], hash: Option<BlockHash>) -> Result<(), ClientError> {
+        let written = self.write_with_holes(block).and_then(|()| match (self.recorded, hash) {
+            (Some(index), Some(hash)) => self.log.record(index, block.len(), hash),
+            _ => Ok(()),
+        });
+        written.map_err(ClientError::file(FileAction::Write, &self.path))?;
+        self.recorded = self.recorded.filter(|_| hash.is_some()).map(|blocks| blocks + 1);
+        self.is_kept |= hash.is_some();
+        Ok(())
+    }
+
+    /// Ends a get that failed. Returns the error, which says where its blocks are if they can be used again.
+    pub(in crate::client) fn fail(mut self, cause: ClientError) -> ClientError {
+        // These remain as they are, whatever the cells do: the manifest does not fit its chunks.
+        if let ClientError::Corrupt { damage, .. } = &cause
+            && matches!(damage, Damage::Unopenable(_) | Damage::ShortBlock { .. } | Damage::WrongSize { .. })
+        {
+            self.is_kept = false;
+        }
+        if !self.is_kept {
+            return cause;
+        }
+        ClientError::Resumable { cause: Box::new(cause), kept: self.partial.clone() }
     }
 
     fn write_with_holes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -91,31 +165,113 @@ impl FileOutput {
     fn end(&mut self) -> io::Result<()> {
         self.end_zeros()?;
         let length = self.file.stream_position()?;
-        self.file.as_file().set_len(length)
+        self.file.set_len(length)
     }
 
     /// Sets its metadata, makes it durable and renames it. Returns what of the metadata the target does not have.
     pub(in crate::client) fn finish(mut self) -> Result<Vec<RestoreOmission>, ClientError> {
+        match self.complete() {
+            Ok(reasons) => {
+                let name = self.path.as_os_str().as_encoded_bytes();
+                Ok(reasons.into_iter().map(|reason| RestoreOmission { path: name.to_owned(), reason }).collect())
+            }
+            Err(error @ ClientError::RestoredElsewhere { .. }) => Err(error),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn complete(&mut self) -> Result<Vec<RestoreOmissionReason>, ClientError> {
         self.end().map_err(ClientError::file(FileAction::Write, &self.path))?;
-        let Self { file, path, metadata, method, .. } = self;
-        let omissions = set_metadata(file.as_file(), metadata).into_iter();
-        let name = path.as_os_str().as_encoded_bytes();
-        let omissions = omissions.map(|reason| RestoreOmission { path: name.to_owned(), reason }).collect();
-        file.as_file().sync_all().map_err(ClientError::file(FileAction::Write, &path))?;
-        let temporary = file.into_temp_path();
-        let renamed = match method {
-            None => fs::rename(&temporary, &path),
+        let omissions = set_metadata(&self.file, self.metadata);
+        self.file.sync_all().map_err(ClientError::file(FileAction::Write, &self.path))?;
+        // Whatever happens to its name, it is complete.
+        self.is_kept = true;
+        let renamed = match self.method {
+            None => fs::rename(&self.partial, &self.path),
             // Another process may have made the file in the meantime.
-            Some(method) => method.rename(&temporary, &path),
+            Some(method) => method.rename(&self.partial, &self.path),
         };
-        // After a rename, there is nothing to remove.
-        let saved_as = temporary.keep().map_err(|error| ClientError::file(FileAction::Write, &path)(error.error))?;
         if let Err(source) = renamed {
+            let (path, saved_as) = (self.path.clone(), self.partial.clone());
             return Err(ClientError::RestoredElsewhere { path, saved_as, source });
         }
-        sync_parent(&path);
+        self.log.remove();
+        sync_parent(&self.path);
         Ok(omissions)
     }
+}
+
+impl Drop for FileOutput {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // The log says whose file it is, so it is removed last. What cannot be removed is found by the next get.
+            drop(fs::remove_file(&self.partial));
+            self.log.remove();
+        }
+    }
+}
+
+/// Opens the partial file and its log, or makes them. Returns with them whether an interrupted get left them.
+fn open_partial(
+    path: &Path,
+    partial: &Path,
+    header: &Header,
+    force: bool,
+) -> Result<(File, BlockLog, bool), ClientError> {
+    let write_error = |error| ClientError::file(FileAction::Write, path)(error);
+    let log_path = beside(path, LOG_SUFFIX);
+    let metadata = fs::symlink_metadata(partial).ok();
+    let exists = metadata.is_some();
+    let has_partial = metadata.as_ref().is_some_and(|metadata| !metadata.is_file() || metadata.len() > 0);
+    let is_ours = metadata.is_none_or(|metadata| metadata.is_file() && is_own(&metadata));
+    if !is_ours || (has_partial && fs::symlink_metadata(&log_path).is_err()) {
+        return Err(UsageError::NotAPartialRestore { path: partial.to_owned() }.into());
+    }
+    let (mut log, found) = BlockLog::open(&log_path, partial, header)?;
+    match found {
+        Found::Foreign => return Err(UsageError::NotAPartialRestore { path: log_path }.into()),
+        Found::Other if has_partial && !force => {
+            return Err(UsageError::OtherPartialRestore { path: partial.to_owned(), also: Some(log_path) }.into());
+        }
+        Found::Same { .. } if exists => return Ok((open_again(partial).map_err(write_error)?, log, true)),
+        Found::Same { .. } | Found::Other | Found::Nothing => {}
+    }
+    if let Err(error) = fs::remove_file(partial)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(write_error(error));
+    }
+    let file = log.start(header).and_then(|()| make_private(partial).map_err(write_error));
+    // Without its file, a log means nothing.
+    let file = file.inspect_err(|_| log.remove())?;
+    Ok((file, log, false))
+}
+
+/// Opens the file that an interrupted get left. It may have the mode of the complete file already.
+fn open_again(partial: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_MODE))?;
+    crate::client::get::partial::open_private(partial)
+}
+
+/// Makes a file that only its user can read. One that exists is an error.
+fn make_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, PRIVATE_MODE);
+    options.open(path)
+}
+
+/// Is the next block of the file as it was recorded? Zeros at its end may not have been written.
+fn is_there(file: &mut File, recorded: RecordedBlock, key: &Key) -> bool {
+    let mut block = Vec::with_capacity(recorded.length);
+    // What cannot be read is fetched again.
+    if file.take(recorded.length as u64).read_to_end(&mut block).is_err() {
+        return false;
+    }
+    block.resize(recorded.length, 0);
+    BlockHash::of(&block, key) == recorded.hash
 }
 
 /// Sets mode and time, and returns what failed.
@@ -162,81 +318,4 @@ fn system_time(ns: i64) -> Option<SystemTime> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn restore(path: &Path, metadata: FileMetadata, force: bool) -> Vec<RestoreOmission> {
-        let mut output = FileOutput::open(path, metadata, force).unwrap();
-        output.write(b"bytes").unwrap();
-        output.finish().unwrap()
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_has_the_mode_and_time_of_the_manifest() {
-        use std::os::unix::fs::MetadataExt;
-        let directory = tempfile::tempdir().unwrap();
-        for (number, ns) in [0, -463_449_600_123_456_789, 1_700_000_000_000_000_001, -1].into_iter().enumerate() {
-            let path = directory.path().join(number.to_string());
-            let mode = Some(0o751 >> number);
-            assert_eq!(restore(&path, FileMetadata { mode, mtime_ns: Some(ns) }, false), []);
-            let metadata = fs::metadata(&path).unwrap();
-            assert_eq!(Some(metadata.mode() & 0o7777), mode);
-            let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-            assert_eq!(modified_ns, i128::from(ns));
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_without_a_known_mode_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        for force in [false, true] {
-            restore(&path, FileMetadata::default(), force);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        }
-    }
-
-    #[test]
-    fn long_runs_of_zeros_become_holes() {
-        let zeros = |length: usize| vec![0; length];
-        let sparse = |end| [zeros(3 << 20), b"data".to_vec(), zeros(4 << 20), b"more".to_vec(), zeros(end)].concat();
-        let contents = [sparse(0), sparse(1), sparse(5000), sparse(2 << 20), zeros(1 << 20)];
-        let few = [zeros(0), zeros(1), zeros(5000), [zeros(9000), b"x".to_vec(), zeros(65_535)].concat()];
-        let directory = tempfile::tempdir().unwrap();
-        for (number, content) in contents.iter().chain(&few).enumerate() {
-            for block in [997, 4096, 65_537, 1 << 20, 16 << 20] {
-                let path = directory.path().join(format!("{number} {block}"));
-                let mut output = FileOutput::open(&path, FileMetadata::default(), false).unwrap();
-                for bytes in content.chunks(block) {
-                    output.write(bytes).unwrap();
-                }
-                output.finish().unwrap();
-                assert!(fs::read(&path).unwrap() == *content, "{number} in blocks of {block} bytes");
-                #[cfg(target_os = "linux")]
-                {
-                    use std::os::unix::fs::MetadataExt;
-                    let stored = fs::metadata(&path).unwrap().blocks() * 512;
-                    assert!(stored <= 4 * 65_536, "{number} in blocks of {block} bytes: {stored} bytes are stored");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_that_appeared_meanwhile_is_kept_and_the_new_one_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        let mut output = FileOutput::open(&path, FileMetadata::default(), false).unwrap();
-        output.write(b"restored").unwrap();
-        fs::write(&path, b"other").unwrap();
-        match output.finish().unwrap_err() {
-            ClientError::RestoredElsewhere { saved_as, .. } => assert_eq!(fs::read(saved_as).unwrap(), b"restored"),
-            error => panic!("{error}"),
-        }
-        assert_eq!(fs::read(&path).unwrap(), b"other");
-    }
-}
+mod tests;

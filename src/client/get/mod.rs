@@ -14,11 +14,14 @@
 // A shell: it reads the clock.
 #![allow(clippy::disallowed_methods)]
 
+pub(super) mod block_log;
 pub(super) mod fetch_pool;
 pub(super) mod file_output;
 pub(super) mod holder_search;
+mod leftovers;
 pub(super) mod omission;
 pub(super) mod output;
+pub(super) mod partial;
 pub(super) mod patience;
 pub(super) mod restore_options;
 #[cfg(unix)]
@@ -43,11 +46,11 @@ use crate::client::get::patience::{Failure, Patience, Step};
 use crate::client::get::restore_options::RestoreOptions;
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
-use crate::client::paths::{check_parent, is_same_file};
+use crate::client::paths::{check_parent, is_same_file, parent_of};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 use crate::net::client::{Http, Timeouts};
-use crate::pipeline::Manifest;
+use crate::pipeline::{BlockHash, Manifest};
 use crate::time::Time;
 
 /// Options of a get.
@@ -75,6 +78,8 @@ pub struct GetReport {
     pub chunks: usize,
     /// Bytes of the chunks that were fetched.
     pub fetched_bytes: u64,
+    /// Bytes of the restored data that an interrupted get had left, and that were not fetched again.
+    pub reused_bytes: u64,
     /// The smallest number of copies found of any chunk.
     pub fewest_copies: usize,
     /// Bad copies that were found.
@@ -107,7 +112,13 @@ pub fn get(
         }
     }
     let manifest = manifest_file::read(manifest)?;
-    let mut output = Output::open(target, manifest.content, options.force, options.restore)?;
+    let mut output = Output::open(target, &manifest, options.force, options.restore)?;
+    if let Target::Path(path) = target {
+        let paths = leftovers::find(parent_of(path), path);
+        if !paths.is_empty() {
+            progress.notice(&Notice::Leftovers { paths });
+        }
+    }
     progress.total(manifest.size);
     let workers = workers(options);
     let get = Get {
@@ -120,7 +131,10 @@ pub fn get(
         search: None,
         report: GetReport::default(),
     };
-    let report = get.run(&mut output, stop)?;
+    let report = match get.run(&mut output, stop) {
+        Ok(report) => report,
+        Err(error) => return Err(output.fail(error)),
+    };
     let omissions = output.finish(progress)?;
     Ok(GetReport { omissions: omissions.count(), named_omissions: omissions.into_named(), ..report })
 }
@@ -139,6 +153,9 @@ fn workers(options: &GetOptions) -> usize {
     2 * options.jobs.max(1) + 2
 }
 
+/// A block and its hash, if the output wants it.
+type FetchedBlock = (Vec<u8>, Option<BlockHash>);
+
 struct Get<'a> {
     http: Http,
     manifest: &'a Manifest,
@@ -154,13 +171,19 @@ struct Get<'a> {
 impl Get<'_> {
     fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
         self.report.chunks = self.manifest.chunks.len();
-        if !self.manifest.chunks.is_empty() {
-            let holders = self.first_holders()?;
+        let kept = output.resume(self.progress, stop)?;
+        if kept.bytes > 0 {
+            self.progress.notice(&Notice::GetResumed { bytes: kept.bytes });
+        }
+        (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
+        if kept.blocks < self.manifest.chunks.len() {
+            let holders = self.first_holders(kept.blocks)?;
             self.report.cells = holders.cell_count();
-            self.check_completeness(&holders)?;
+            self.check_completeness(&holders, kept.blocks)?;
             self.report.fewest_copies = holders.fewest_copies();
-            let pool = FetchPool::start(&self.http, holders, workers(self.options));
-            self.fetch_in_order(&pool, output, stop)?;
+            let hash_key = output.wants_hashes().then(|| self.manifest.key.clone());
+            let pool = FetchPool::start(&self.http, hash_key, holders, workers(self.options));
+            self.fetch_in_order(&pool, kept.blocks, output, stop)?;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
             let bytes = ByteRange { start: 0, end: self.report.size }.into();
@@ -170,12 +193,12 @@ impl Get<'_> {
         Ok(self.report)
     }
 
-    /// Finds the cells and asks them which chunks they hold. If a chunk has no holder among those that are found quickly,
-    /// all cells are asked.
-    fn first_holders(&mut self) -> Result<HolderIndex, ClientError> {
+    /// Finds the cells and asks them which chunks they hold. If a chunk from block `first` on has no holder among those
+    /// that are found quickly, all cells are asked.
+    fn first_holders(&mut self, first: usize) -> Result<HolderIndex, ClientError> {
         let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
         let mut found = find_holders(&self.http, scope, ids, self.manifest.copies.into(), &[])?;
-        if found.holders.cell_count() > 0 && !found.holders.missing().is_empty() {
+        if found.holders.cell_count() > 0 && found.holders.missing().iter().any(|&index| index >= first) {
             // Some cells may just have responded too late.
             let cells = found.responding;
             found = find_holders(&self.http, scope, ids, usize::MAX, &cells)?;
@@ -187,10 +210,10 @@ impl Get<'_> {
         Ok(found.holders)
     }
 
-    /// Fails if some chunk is missing, before anything is written. Cells that this client does not reach may still hold
-    /// it.
-    fn check_completeness(&self, holders: &HolderIndex) -> Result<(), ClientError> {
-        let missing = holders.missing();
+    /// Fails if some chunk from block `first` on is missing, before anything is written. Cells that this client does not
+    /// reach may still hold it.
+    fn check_completeness(&self, holders: &HolderIndex, first: usize) -> Result<(), ClientError> {
+        let missing: Vec<usize> = holders.missing().into_iter().filter(|&index| index >= first).collect();
         for id in missing.iter().take(MAX_SEARCHED_CHUNKS).filter_map(|&index| self.manifest.chunks.get(index)) {
             if !is_found_by_search(&self.http, holders.searching_cells(), id) {
                 return Err(self.missing(&missing, holders.cell_count()));
@@ -209,12 +232,18 @@ impl Get<'_> {
         }
     }
 
-    /// Fetches chunks out of order, within a window, and writes blocks in order.
-    fn fetch_in_order(&mut self, pool: &FetchPool, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
+    /// Fetches chunks from block `first` on, out of order, within a window, and writes blocks in order.
+    fn fetch_in_order(
+        &mut self,
+        pool: &FetchPool,
+        first: usize,
+        output: &mut Output,
+        stop: &StopSignal,
+    ) -> Result<(), ClientError> {
         let ids = &self.manifest.chunks;
         let window = 2 * workers(self.options);
-        let mut blocks: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let (mut submitted, mut written) = (0, 0);
+        let mut blocks: BTreeMap<usize, FetchedBlock> = BTreeMap::new();
+        let (mut submitted, mut written) = (first, first);
         while written < ids.len() {
             if stop.is_set() {
                 return Err(ClientError::Stopped);
@@ -225,17 +254,17 @@ impl Get<'_> {
             }
             match pool.next_result() {
                 Ok(result) => {
-                    if let Some((index, bytes)) = self.handle(result)? {
-                        blocks.insert(index, bytes);
+                    if let Some((index, block)) = self.handle(result)? {
+                        blocks.insert(index, block);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::WorkerPanicked),
             }
-            while let Some(bytes) = blocks.remove(&written) {
+            while let Some((bytes, hash)) = blocks.remove(&written) {
                 self.check_length(written, bytes.len())?;
                 self.report.size += bytes.len() as u64;
-                output.write(bytes, self.progress)?;
+                output.write(bytes, hash, self.progress)?;
                 written += 1;
             }
             self.attend(pool)?;
@@ -244,8 +273,8 @@ impl Get<'_> {
     }
 
     /// Returns the block, or `None` if its chunk has no good copy now.
-    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
-        let FetchResult { job, outcome, bad_copies } = result;
+    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, FetchedBlock)>, ClientError> {
+        let FetchResult { job, outcome, hash, bad_copies } = result;
         let bytes = ByteRange::of_block(job.index, self.manifest);
         for copy in bad_copies {
             if !self.report.bad_copies.contains(&copy) {
@@ -262,7 +291,7 @@ impl Get<'_> {
                 }
                 self.report.fetched_bytes += sealed_bytes;
                 self.progress.advance(block.len() as u64, sealed_bytes);
-                Ok(Some((job.index, block)))
+                Ok(Some((job.index, (block, hash))))
             }
             FetchOutcome::Unopenable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
             FetchOutcome::NoGoodCopy { unanswered } => {

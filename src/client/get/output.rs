@@ -1,20 +1,20 @@
-//! Where restored bytes go. A file or directory is made beside its path under a temporary name and renamed when it is
+//! Where restored bytes go. A file or directory is made beside its path under another name and renamed when it is
 //! complete, so that its path never has half of it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::client::error::{ClientError, FileAction};
-use crate::client::get::file_output::FileOutput;
+use crate::client::get::file_output::{FileOutput, Kept};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissions};
 use crate::client::get::restore_options::RestoreOptions;
 #[cfg(unix)]
 use crate::client::get::tree::output::TreeOutput;
 use crate::client::notice::Notice;
-use crate::client::progress::Progress;
+use crate::client::progress::{Progress, StopSignal};
 #[cfg(not(unix))]
 use crate::client::usage_error::UsageError;
-use crate::pipeline::Content;
+use crate::pipeline::{BlockHash, Content, Manifest};
 
 /// Where the user wants the restored bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub enum Target {
     Nothing,
 }
 
-/// An output in progress. If it is dropped before it is finished, nothing of it is left.
+/// An output in progress. If it is dropped before it is finished, a file keeps its blocks, and nothing is left of a
+/// directory.
 pub(in crate::client) struct Output {
     kind: Kind,
     omissions: RestoreOmissions,
@@ -45,25 +46,61 @@ impl Output {
     /// Opens the output. What would make it fail at the end is checked now.
     pub(in crate::client) fn open(
         target: &Target,
-        content: Content,
+        manifest: &Manifest,
         force: bool,
         options: RestoreOptions,
     ) -> Result<Self, ClientError> {
-        let kind = match (target, content) {
+        let kind = match (target, manifest.content) {
             (Target::Nothing, _) => Kind::Nothing,
             (Target::StandardOutput, _) => Kind::Standard,
-            (Target::Path(path), Content::File(metadata)) => Kind::File(FileOutput::open(path, metadata, force)?),
+            (Target::Path(path), Content::File(metadata)) => {
+                Kind::File(FileOutput::open(path, manifest, metadata, force)?)
+            }
             (Target::Path(path), Content::Tar) => open_directory(path, options)?,
         };
         Ok(Self { kind, omissions: RestoreOmissions::default() })
     }
 
-    /// Writes the next bytes.
-    pub(in crate::client) fn write(&mut self, block: Vec<u8>, progress: &dyn Progress) -> Result<(), ClientError> {
+    /// Takes over what an interrupted get left. Reports it as it is verified.
+    pub(in crate::client) fn resume(
+        &mut self,
+        progress: &dyn Progress,
+        stop: &StopSignal,
+    ) -> Result<Kept, ClientError> {
+        match &mut self.kind {
+            Kind::File(file) => file.resume(progress, stop),
+            #[cfg(unix)]
+            Kind::Directory(_) => Ok(Kept::default()),
+            Kind::Standard | Kind::Nothing => Ok(Kept::default()),
+        }
+    }
+
+    /// Does it use the hashes of blocks?
+    pub(in crate::client) fn wants_hashes(&self) -> bool {
+        matches!(self.kind, Kind::File(_))
+    }
+
+    /// Ends a get that failed. Returns the error, which says what is kept.
+    pub(in crate::client) fn fail(self, cause: ClientError) -> ClientError {
+        match self.kind {
+            Kind::File(file) => file.fail(cause),
+            #[cfg(unix)]
+            Kind::Directory(_) => cause,
+            Kind::Standard | Kind::Nothing => cause,
+        }
+    }
+
+    /// Writes the next block, with its hash if the output wants it.
+    pub(in crate::client) fn write(
+        &mut self,
+        block: Vec<u8>,
+        hash: Option<BlockHash>,
+        progress: &dyn Progress,
+    ) -> Result<(), ClientError> {
         match &mut self.kind {
             Kind::Nothing => Ok(()),
             Kind::Standard => io::stdout().lock().write_all(&block).map_err(standard_output_error),
-            Kind::File(file) => file.write(&block),
+            Kind::File(file) => file.write(&block, hash),
             #[cfg(unix)]
             Kind::Directory(tree) => {
                 tree.write(block)?;
@@ -135,9 +172,12 @@ mod tests {
 
     use super::*;
     use crate::client::fixtures::NoProgress;
+    use crate::pipeline::Key;
 
     fn open(target: &Target, content: Content, force: bool) -> Result<Output, ClientError> {
-        Output::open(target, content, force, RestoreOptions::default())
+        let manifest =
+            Manifest { key: Key::generate(), size: None, copies: 1, content, chunks: Vec::new(), version2: None };
+        Output::open(target, &manifest, force, RestoreOptions::default())
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -152,12 +192,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"half".to_vec(), &NoProgress).unwrap();
+        output.write(b"half".to_vec(), None, &NoProgress).unwrap();
         assert!(!path.exists());
         drop(output);
         assert!(names(directory.path()).is_empty(), "nothing is left of it");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"whole".to_vec(), &NoProgress).unwrap();
+        output.write(b"whole".to_vec(), None, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(directory.path()), ["out"]);
@@ -171,7 +211,7 @@ mod tests {
         let target = Target::Path(path.clone());
         assert!(matches!(open(&target, Content::default(), false), Err(ClientError::Usage(_))));
         let mut output = open(&target, Content::default(), true).unwrap();
-        output.write(b"new".to_vec(), &NoProgress).unwrap();
+        output.write(b"new".to_vec(), None, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(matches!(open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
@@ -184,7 +224,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
-        let written = output.write(vec![b'x'; 100_000], &NoProgress);
+        let written = output.write(vec![b'x'; 100_000], None, &NoProgress);
         assert!(written.and_then(|()| output.finish(&NoProgress)).is_err());
         assert!(names(directory.path()).is_empty());
     }

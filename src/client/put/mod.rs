@@ -200,7 +200,7 @@ fn resumable(cause: ClientError, manifest: &Path) -> ClientError {
         | ClientError::TooFewCopies { .. }
         | ClientError::TooLittleRoom { .. }
         | ClientError::NoCells { .. } => {
-            ClientError::Resumable { cause: Box::new(cause), journal: journal_path(manifest) }
+            ClientError::Resumable { cause: Box::new(cause), kept: journal_path(manifest) }
         }
         other => other,
     }

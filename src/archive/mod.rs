@@ -5,9 +5,10 @@
 //! come from `client::put` and go to `client::get`.
 //!
 //! [`header`] writes an entry, [`Decoder`] reads them, and [`acl`] converts access control lists. [`index`] lists the
-//! entries of a stream.
+//! entries of a stream, and [`cuts`] divides it into blocks.
 
 pub mod acl;
+pub mod cuts;
 mod decode;
 mod encode;
 mod entry;

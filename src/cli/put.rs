@@ -23,7 +23,7 @@ const NAME: &str = "cellsync-put";
 
 with_colony_options! {
     /// Store a file or a directory in the colony. The result is a small manifest, which holds the only key: keep it,
-    /// and keep it private. To continue an interrupted put, run the same command again.
+    /// and keep it private. To continue an interrupted put, run the same command again: only what changed since is sent.
     #[argh(
         example = "Store a file; the manifest is album.tar.manifest:\n  \
                    cellsync-put album.tar",
@@ -242,6 +242,7 @@ fn json(report: &PutReport, manifest: &Path) -> serde_json::Value {
         "manifest": manifest.display().to_string(),
         "size": report.size,
         "chunks": report.chunks,
+        "index_chunks": report.index_chunks,
         "sealed_bytes": report.sealed_bytes,
         "sent_bytes": report.sent_bytes,
         "sent_copies": report.sent_copies,

@@ -1,7 +1,7 @@
 //! A keyed hash of a block: by it a resumed put recognizes blocks that it has sealed before.
 //!
-//! The journal of a put has it, beside the key. It is keyed so that a journal, or a copy of its lines alone, does not
-//! show whether the put contains a block that somebody knows.
+//! The journal of a put has it, beside the key, and so has the index of a directory. It is keyed so that neither, nor a
+//! copy of some of its lines, shows whether the put contains a block that somebody knows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ const LABEL: &[u8] = b"block";
 
 /// The first 16 bytes of the HMAC-SHA256 (RFC 2104) of a block. Its key is the HMAC-SHA256 of the label `block` under
 /// the 32 bytes of the put's key. As text it has 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockHash([u8; 16]);
 
 /// The text is not the hash of a block.

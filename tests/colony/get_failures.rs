@@ -35,7 +35,7 @@ fn an_invalid_manifest_is_one_line_and_exit_1() {
     let stored = colony.put_bytes("file", &compressible_blocks(1, 3));
     let whole = fs::read(&stored.manifest).unwrap();
     let mut newer = stored.json.clone();
-    newer["version"] = 2.into();
+    newer["version"] = 3.into();
     let mut keyless = stored.json.clone();
     keyless["key"] = "short".into();
     let mut gap = stored.json.clone();
@@ -47,7 +47,7 @@ fn an_invalid_manifest_is_one_line_and_exit_1() {
         ("not a CellSync manifest", br#"{"name":"other","version":1}"#.to_vec()),
         ("not a CellSync manifest", b"[1,2,3]".to_vec()),
         ("not a CellSync manifest", random_bytes(1, 1000)),
-        ("version 2", newer.to_string().into_bytes()),
+        ("version 3", newer.to_string().into_bytes()),
         ("damaged", keyless.to_string().into_bytes()),
         ("damaged", gap.to_string().into_bytes()),
     ] {

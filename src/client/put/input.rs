@@ -9,10 +9,11 @@ use crate::client::put::fingerprint::Fingerprint;
 use crate::client::put::journal::JournalSource;
 use crate::client::put::omission::Omission;
 use crate::client::put::options::PutOptions;
+use crate::client::put::position::{ChunkKeys, Position, PutBlock};
 use crate::client::put::single_file::SingleFile;
 use crate::client::put::source::{Source, SourceLength};
 use crate::client::put::tree::Tree;
-use crate::pipeline::{Block, Blocks, Content};
+use crate::pipeline::{BlockHash, Blocks, Content};
 
 /// A source that is ready to be read.
 #[derive(Clone)]
@@ -29,7 +30,9 @@ pub(in crate::client) struct Reader<'a> {
     /// all of its blocks are needed.
     pub(in crate::client) is_needed: &'a dyn Fn(usize) -> bool,
     /// Takes a block. Returns false to end the reading.
-    pub(in crate::client) take: &'a mut dyn FnMut(Block) -> bool,
+    pub(in crate::client) take: &'a mut dyn FnMut(PutBlock) -> bool,
+    /// Waits for the hashes of the blocks of a directory, of which there are this many. `None` ends the reading.
+    pub(in crate::client) hashes: &'a mut dyn FnMut(usize) -> Option<Vec<BlockHash>>,
     /// Takes what could not be read, or not as it was.
     pub(in crate::client) report: &'a mut dyn FnMut(Omission),
 }
@@ -75,6 +78,14 @@ impl Input {
         }
     }
 
+    /// The keys of its chunks.
+    pub(in crate::client) fn chunk_keys(&self) -> ChunkKeys {
+        match self {
+            Self::File(_) | Self::Stream => ChunkKeys::Shared,
+            Self::Tree(_) => ChunkKeys::Derived,
+        }
+    }
+
     /// What the journal states about the source; `None` if it cannot be read twice.
     pub(in crate::client) fn journal_source(&self) -> Option<JournalSource> {
         match self {
@@ -91,7 +102,7 @@ impl Input {
             Self::Stream => read_stream(io::stdin().lock(), reader)
                 .map_err(ClientError::file(FileAction::Read, Source::StandardInput.path())),
             Self::File(file) => file.read(reader),
-            Self::Tree(tree) => tree.pack(reader.take, reader.report),
+            Self::Tree(tree) => tree.pack(reader),
         }
     }
 }
@@ -99,12 +110,12 @@ impl Input {
 /// Reads a stream to its end.
 pub(in crate::client) fn read_stream(stream: impl io::Read, reader: Reader<'_>) -> io::Result<Option<SourceLength>> {
     let Reader { is_needed, take, .. } = reader;
-    let mut length = SourceLength { blocks: 0, bytes: 0 };
+    let mut length = SourceLength { blocks: 0, bytes: 0, index_blocks: 0 };
     for block in Blocks::new(stream) {
         let block = block?;
         let index = length.blocks;
-        length = SourceLength { blocks: index + 1, bytes: length.bytes + block.bytes.len() as u64 };
-        if is_needed(index) && !take(block) {
+        length = SourceLength { blocks: index + 1, bytes: length.bytes + block.bytes.len() as u64, index_blocks: 0 };
+        if is_needed(index) && !take(PutBlock { position: Position::Data(index), bytes: block.bytes }) {
             return Ok(None);
         }
     }

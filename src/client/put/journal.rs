@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! {"version":1,"key":"…","source":{"size":…,"modified_ns":…,…}}   the first line of a file's
-//! {"version":1,"key":"…","source":"directory"}                    the first line of a directory's
-//! {"index":0,"id":"…"}                                            for each block, before its first copy is sent
-//! {"index":0,"id":"…","hash":"…"}                                 the same in a directory
+//! {"version":2,"key":"…","source":"directory"}                    the first line of a directory's
+//! {"index":0,"id":"…","hash":"…"}                                 for each block, before its first copy is sent
+//! {"tree":0,"id":"…","hash":"…"}                                  the same for a block of the index of a directory
+//! {"source":{"size":…,"modified_ns":…,…}}                         the file changed: what follows is of the new one
 //! ```
 //!
-//! A directory may change between two puts. So its blocks are recognized one by one, by a keyed hash of their content.
+//! The source may change between two puts. So its blocks are recognized one by one, by a keyed hash of their content. The
+//! blocks of a file that did not change are not even read.
 //!
 //! A line states the id under which a block was sealed, not that its copies are stored: that, the cells are asked. So a
 //! put can continue from whatever is in the colony, wherever it was interrupted. An incomplete line is ignored.
@@ -22,11 +24,16 @@ use serde::{Deserialize, Serialize};
 use crate::client::error::{ClientError, FileAction};
 use crate::client::paths::with_suffix;
 use crate::client::put::fingerprint::Fingerprint;
+use crate::client::put::position::Position;
 use crate::client::usage_error::UsageError;
-use crate::id::ChunkId;
+use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::pipeline::{BlockHash, Key};
 
-const VERSION: u32 = 1;
+/// The version for files, whose chunks all have the key of the journal.
+const FILE_VERSION: u32 = 1;
+/// The version for directories, whose chunks have the keys of their positions. Directories had version 1 and one key for
+/// all chunks; such a put starts anew.
+const DIRECTORY_VERSION: u32 = 2;
 /// What every journal begins with.
 const FIRST_BYTES: &[u8] = br#"{"version":"#;
 /// How far the index of a block can be ahead of the number of blocks in the journal. Sealers finish out of order, but
@@ -58,12 +65,10 @@ pub(in crate::client) enum DirectoryMark {
 }
 
 impl JournalSource {
-    /// Is this the source that a journal has?
-    fn matches(&self, recorded: &Self) -> bool {
-        match (self, recorded) {
-            (Self::File(now), Self::File(recorded)) => now.matches(recorded),
-            (Self::Directory(DirectoryMark::Directory), Self::Directory(DirectoryMark::Directory)) => true,
-            (Self::File(_), Self::Directory(_)) | (Self::Directory(_), Self::File(_)) => false,
+    fn version(&self) -> u32 {
+        match self {
+            Self::File(_) => FILE_VERSION,
+            Self::Directory(DirectoryMark::Directory) => DIRECTORY_VERSION,
         }
     }
 
@@ -72,13 +77,59 @@ impl JournalSource {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct SealedBlock {
-    index: usize,
-    id: ChunkId,
-    /// The hash of the block, in a directory.
+/// A line after the first.
+#[derive(Serialize, Deserialize, Default)]
+struct Line {
+    /// The position of a block of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    /// The position of a block of the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tree: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<ChunkId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
+    /// The bytes of a block that is not full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    len: Option<usize>,
+    /// The file, after a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<JournalSource>,
+}
+
+/// A block that was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::client) struct SealedBlock {
+    /// Its position then. Its chunk may have the key of this position.
+    pub(in crate::client) position: Position,
+    pub(in crate::client) id: ChunkId,
+    /// Earlier versions did not record the hashes of files.
+    pub(in crate::client) hash: Option<BlockHash>,
+    /// Its length in bytes.
+    pub(in crate::client) len: usize,
+}
+
+impl Line {
+    fn of(block: &SealedBlock) -> Self {
+        let (index, tree) = match block.position {
+            Position::Data(index) => (Some(index), None),
+            Position::Index(index) => (None, Some(index)),
+        };
+        let hash = block.hash.map(|hash| hash.to_string());
+        let len = Some(block.len).filter(|len| *len != BLOCK_BYTES);
+        Self { index, tree, id: Some(block.id), hash, len, source: None }
+    }
+
+    fn sealed_block(&self) -> Option<SealedBlock> {
+        let position = match (self.index, self.tree) {
+            (Some(index), None) => Position::Data(index),
+            (None, Some(index)) => Position::Index(index),
+            (Some(_), Some(_)) | (None, None) => return None,
+        };
+        let hash = self.hash.as_ref().and_then(|hash| hash.parse().ok());
+        Some(SealedBlock { position, id: self.id?, hash, len: self.len.unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES) })
+    }
 }
 
 /// An open journal. It is locked, so that two puts of one file do not mix.
@@ -90,10 +141,12 @@ pub(in crate::client) struct Journal {
 /// What the journal has of an interrupted put.
 pub(in crate::client) struct InterruptedPut {
     pub(in crate::client) key: Key,
-    /// Chunk ids by the position of their block.
-    pub(in crate::client) ids: BTreeMap<usize, ChunkId>,
-    /// For a directory, the hashes of the blocks.
-    pub(in crate::client) hashes: Option<BTreeMap<usize, BlockHash>>,
+    /// Chunk ids by the position of their block, if the source is a file that did not change.
+    pub(in crate::client) unchanged: BTreeMap<usize, ChunkId>,
+    /// All other blocks. Their chunks are used where the source has the same block.
+    pub(in crate::client) others: Vec<SealedBlock>,
+    /// Is the source a file that changed since the last line?
+    pub(in crate::client) has_changed: bool,
 }
 
 /// The path of the journal of this manifest.
@@ -139,58 +192,67 @@ impl Journal {
         let Some(header) = lines.next() else { return Ok(None) };
         let header = header.map_err(ClientError::file(FileAction::Read, &self.path))?;
         let Ok(header) = serde_json::from_slice::<Header>(&header) else { return Ok(None) };
-        if header.version != VERSION {
+        if header.version != FILE_VERSION && header.version != DIRECTORY_VERSION {
             return Err(UsageError::JournalVersion { path: self.path.clone() }.into());
         }
-        if !source.matches(&header.source) {
+        if header.version != header.source.version() {
             return Ok(None);
         }
         let Ok(key) = header.key.parse() else { return Ok(None) };
-        let (mut ids, mut hashes) = (BTreeMap::new(), BTreeMap::new());
+        let mut recorded = header.source;
+        let mut blocks: BTreeMap<Position, SealedBlock> = BTreeMap::new();
+        let mut others = Vec::new();
         for line in lines {
             let line = line.map_err(ClientError::file(FileAction::Read, &self.path))?;
-            if let Ok(SealedBlock { index, id, hash }) = serde_json::from_slice(&line) {
-                ids.insert(index, id);
-                // The hash is that of the last line, or none.
-                match hash.and_then(|hash| hash.parse().ok()) {
-                    Some(hash) => hashes.insert(index, hash),
-                    None => hashes.remove(&index),
-                };
+            let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
+            if let Some(changed) = line.source {
+                recorded = changed;
+                others.extend(std::mem::take(&mut blocks).into_values());
+            }
+            if let Some(block) = line.sealed_block() {
+                others.extend(blocks.insert(block.position, block));
             }
         }
-        // Blocks are sealed nearly in order. An index far beyond all others is not from a put.
-        let end = ids.len() + MAX_INDEX_GAP;
-        ids.retain(|&index, _| index < end);
-        let hashes = matches!(source, JournalSource::Directory(_)).then_some(hashes);
-        Ok(Some(InterruptedPut { key, ids, hashes }))
+        let (unchanged, has_changed) = match (source, recorded) {
+            (JournalSource::File(now), JournalSource::File(recorded)) if now.matches(&recorded) => {
+                (without_gaps(std::mem::take(&mut blocks)), false)
+            }
+            (JournalSource::File(_), JournalSource::File(_)) => (BTreeMap::new(), true),
+            (JournalSource::Directory(_), JournalSource::Directory(_)) => (BTreeMap::new(), false),
+            (JournalSource::File(_), JournalSource::Directory(_))
+            | (JournalSource::Directory(_), JournalSource::File(_)) => return Ok(None),
+        };
+        others.extend(blocks.into_values());
+        others.retain(|block| block.hash.is_some());
+        if has_changed && others.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(InterruptedPut { key, unchanged, others, has_changed }))
     }
 
     /// Empties the journal and starts it for a new put.
     pub(in crate::client) fn start(&mut self, key: &Key, source: &JournalSource) -> Result<(), ClientError> {
-        let header = Header { version: VERSION, key: key.to_text(), source: *source };
+        let header = Header { version: source.version(), key: key.to_text(), source: *source };
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         let written = emptied.and_then(|_| self.file.write_all(json_line(&header).as_bytes()));
         written.map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
     /// Continues behind what the journal has. None of it is written again, so that an interruption now loses nothing.
-    pub(in crate::client) fn resume(&mut self) -> Result<(), ClientError> {
+    /// `changed` is the file if it has changed.
+    pub(in crate::client) fn resume(&mut self, changed: Option<&JournalSource>) -> Result<(), ClientError> {
         // The line break ends an incomplete line. Otherwise it makes an empty one, which is ignored.
-        let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(b"\n"));
+        let line = |source: &JournalSource| json_line(&Line { source: Some(*source), ..Line::default() });
+        let text = format!("\n{}", changed.map(line).unwrap_or_default());
+        let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(text.as_bytes()));
         written.map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
-    /// Records the id under which a block was sealed, and in a directory its hash. Must be called before the first copy
-    /// is sent.
-    pub(in crate::client) fn record(
-        &mut self,
-        index: usize,
-        id: ChunkId,
-        hash: Option<BlockHash>,
-    ) -> Result<(), ClientError> {
-        let hash = hash.map(|hash| hash.to_string());
-        let line = json_line(&SealedBlock { index, id, hash });
-        self.file.write_all(line.as_bytes()).map_err(ClientError::file(FileAction::Write, &self.path))
+    /// Records a block that was sealed. Must be called before the first copy of its chunk is sent.
+    pub(in crate::client) fn record(&mut self, block: &SealedBlock) -> Result<(), ClientError> {
+        self.file
+            .write_all(json_line(&Line::of(block)).as_bytes())
+            .map_err(ClientError::file(FileAction::Write, &self.path))
     }
 
     /// Removes the journal after its manifest was written.
@@ -206,6 +268,17 @@ fn check_is_journal(file: &File, path: &Path) -> Result<(), ClientError> {
     let read = file.take(FIRST_BYTES.len() as u64).read_to_end(&mut start);
     read.map_err(ClientError::file(FileAction::Read, path))?;
     if FIRST_BYTES.starts_with(&start) { Ok(()) } else { Err(UsageError::NotAJournal { path: path.to_owned() }.into()) }
+}
+
+/// The chunks of a file by their positions. Blocks are sealed nearly in order: a position far beyond all others is not from
+/// a put.
+fn without_gaps(blocks: BTreeMap<Position, SealedBlock>) -> BTreeMap<usize, ChunkId> {
+    let end = blocks.len() + MAX_INDEX_GAP;
+    let ids = blocks.into_values().filter_map(|block| match block.position {
+        Position::Data(index) => Some((index, block.id)),
+        Position::Index(_) => None,
+    });
+    ids.filter(|(index, _)| *index < end).collect()
 }
 
 fn json_line(value: &impl Serialize) -> String {
@@ -235,6 +308,10 @@ mod tests {
         }
     }
 
+    fn block(position: Position, id: &[u8], hash: Option<BlockHash>) -> SealedBlock {
+        SealedBlock { position, id: ChunkId::of(id), hash, len: BLOCK_BYTES }
+    }
+
     #[test]
     fn records_survive_an_interruption_and_incomplete_lines_do_not() {
         let fixture = Fixture::new();
@@ -243,22 +320,61 @@ mod tests {
         assert!(interrupted.is_none());
         journal.start(&key, &fixture.source).unwrap();
         let ids = [ChunkId::of(b"0"), ChunkId::of(b"1"), ChunkId::of(b"again")];
-        journal.record(0, ids[0], None).unwrap();
-        journal.record(1, ids[1], None).unwrap();
-        journal.record(0, ids[2], None).unwrap();
+        journal.record(&block(Position::Data(0), b"0", None)).unwrap();
+        journal.record(&block(Position::Data(1), b"1", None)).unwrap();
+        journal.record(&block(Position::Data(0), b"again", None)).unwrap();
         journal.file.write_all(br#"{"index":2,"id":"00"#).unwrap();
         drop(journal);
         let (mut journal, interrupted) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
         let interrupted = interrupted.unwrap();
         assert_eq!(interrupted.key.to_text(), key.to_text());
-        assert_eq!(interrupted.ids, BTreeMap::from([(0, ids[2]), (1, ids[1])]), "a later line replaces an earlier one");
+        let expected = BTreeMap::from([(0, ids[2]), (1, ids[1])]);
+        assert_eq!(interrupted.unchanged, expected, "a later line replaces an earlier one");
 
-        journal.resume().unwrap();
-        journal.record(1_000_000_000_000, ids[1], None).unwrap();
-        journal.record(3, ids[1], None).unwrap();
+        journal.resume(None).unwrap();
+        journal.record(&block(Position::Data(1_000_000_000_000), b"1", None)).unwrap();
+        journal.record(&block(Position::Data(3), b"1", None)).unwrap();
         drop(journal);
         let (_, interrupted) = Journal::open(&fixture.manifest(), &fixture.source).unwrap();
-        assert_eq!(interrupted.unwrap().ids, BTreeMap::from([(0, ids[2]), (1, ids[1]), (3, ids[1])]));
+        let interrupted = interrupted.unwrap();
+        assert_eq!(interrupted.unchanged, BTreeMap::from([(0, ids[2]), (1, ids[1]), (3, ids[1])]));
+        assert!(interrupted.others.is_empty() && !interrupted.has_changed);
+    }
+
+    /// Goal: no block of a changed file is used without its hash. Method: a file changes twice, the second time back.
+    #[test]
+    fn blocks_of_a_changed_file_have_to_be_compared() {
+        let fixture = Fixture::new();
+        let JournalSource::File(mut other) = fixture.source else { panic!("not a file") };
+        other.size = 2;
+        let changed = JournalSource::File(other);
+        let key = Key::generate();
+        let open = |source| Journal::open(&fixture.manifest(), source).unwrap();
+        let hashed = |number: usize, text: &[u8]| block(Position::Data(number), text, Some(BlockHash::of(text, &key)));
+        let mut journal = open(&fixture.source).0;
+        journal.start(&key, &fixture.source).unwrap();
+        for known in [hashed(0, b"a"), hashed(1, b"b"), block(Position::Data(2), b"without a hash", None)] {
+            journal.record(&known).unwrap();
+        }
+        drop(journal);
+
+        let (mut journal, interrupted) = open(&changed);
+        let interrupted = interrupted.unwrap();
+        assert!(interrupted.has_changed && interrupted.unchanged.is_empty());
+        assert_eq!(interrupted.others, [hashed(0, b"a"), hashed(1, b"b")]);
+        journal.resume(Some(&changed)).unwrap();
+        journal.record(&hashed(0, b"new")).unwrap();
+        drop(journal);
+
+        let (journal, interrupted) = open(&changed);
+        let interrupted = interrupted.unwrap();
+        assert_eq!(interrupted.unchanged, BTreeMap::from([(0, ChunkId::of(b"new"))]));
+        assert_eq!(interrupted.others, [hashed(0, b"a"), hashed(1, b"b")]);
+        assert!(!interrupted.has_changed);
+        drop(journal);
+        let interrupted = open(&fixture.source).1.unwrap();
+        assert!(interrupted.has_changed && interrupted.unchanged.is_empty());
+        assert_eq!(interrupted.others.len(), 3);
     }
 
     #[test]
@@ -280,17 +396,38 @@ mod tests {
         let (mut journal, _) = Journal::open(&fixture.manifest(), &source).unwrap();
         let key = Key::generate();
         journal.start(&key, &source).unwrap();
-        let (id, hash) = (ChunkId::of(b"chunk"), BlockHash::of(b"block", &key));
-        for index in 0..3 {
-            journal.record(index, id, Some(hash)).unwrap();
+        let hash = BlockHash::of(b"block", &key);
+        let mut blocks = [Position::Data(0), Position::Data(1), Position::Index(1), Position::Data(1)]
+            .map(|position| block(position, b"chunk", Some(hash)));
+        blocks[3].len = 7;
+        for block in &blocks {
+            journal.record(block).unwrap();
         }
-        // A line without a hash, as an earlier version writes it.
-        journal.record(1, id, None).unwrap();
         drop(journal);
         let (_, interrupted) = Journal::open(&fixture.manifest(), &source).unwrap();
         let interrupted = interrupted.unwrap();
-        assert_eq!(interrupted.hashes, Some(BTreeMap::from([(0, hash), (2, hash)])));
-        assert_eq!(interrupted.ids.len(), 3);
+        assert!(interrupted.unchanged.is_empty() && !interrupted.has_changed);
+        assert_eq!(interrupted.others.len(), 4);
+        assert!(blocks.iter().all(|block| interrupted.others.contains(block)), "also those of the same position");
+        let text = fs::read_to_string(journal_path(&fixture.manifest())).unwrap();
+        assert!(text.starts_with("{\"version\":2,"), "earlier programs must refuse it");
+        assert!(Journal::open(&fixture.manifest(), &fixture.source).unwrap().1.is_none());
+    }
+
+    /// Chunks of a directory had the key of the journal in version 1, and other blocks.
+    #[test]
+    fn the_journal_of_a_directory_of_version_1_is_not_resumed() {
+        let fixture = Fixture::new();
+        let key = Key::generate();
+        let id = ChunkId::of(b"chunk");
+        let text = format!(
+            "{{\"version\":1,\"key\":\"{}\",\"source\":\"directory\"}}\n\
+             {{\"index\":0,\"id\":\"{id}\",\"hash\":\"{}\"}}\n",
+            key.to_text(),
+            BlockHash::of(b"block", &key)
+        );
+        fs::write(journal_path(&fixture.manifest()), text).unwrap();
+        assert!(Journal::open(&fixture.manifest(), &JournalSource::directory()).unwrap().1.is_none());
     }
 
     /// Earlier versions recorded a directory by the metadata of its entries, and its stream had another form.

@@ -8,7 +8,7 @@
 //!
 //! [`input`] reads a file, a directory ([`tree`]) or standard input. [`upload_pipeline`] has the threads, [`session`] the
 //! loop that decides, and [`placer`] its rules. What cannot be stored as it is becomes an [`omission`], and the put goes
-//! on.
+//! on. A put that was interrupted leaves a [`journal`]; the chunks that it names are [`reusable_chunks`].
 
 mod attributes;
 pub(super) mod availability;
@@ -21,7 +21,9 @@ pub(super) mod manifest_path;
 pub(super) mod omission;
 pub(super) mod options;
 pub(super) mod placer;
+mod position;
 mod resume;
+mod reusable_chunks;
 mod room;
 mod send_window;
 mod session;
@@ -73,7 +75,7 @@ pub fn put(
         check_room(&placer, size, options)?;
     }
 
-    let mut session = PutSession::new(http, placer, options, progress, omissions);
+    let mut session = PutSession::new(http, placer, options, input.chunk_keys(), progress, omissions);
     let key = open_journal(&mut session, input.journal_source(), manifest, options.force)?;
     let has_journal = session.has_journal();
     // What an interrupted put has stored needs no room.
@@ -173,9 +175,10 @@ fn open_journal(
     };
     let (mut journal, interrupted) = Journal::open(manifest, &source)?;
     let key = match interrupted {
-        Some(interrupted) if check_overwrite(Some(&interrupted.key)).is_ok() => {
+        // The manifest of a file before it changed is not a former state of this one.
+        Some(interrupted) if check_overwrite(Some(&interrupted.key).filter(|_| !interrupted.has_changed)).is_ok() => {
             session.resume(&interrupted);
-            journal.resume()?;
+            journal.resume(interrupted.has_changed.then_some(&source))?;
             interrupted.key
         }
         _ => {

@@ -61,8 +61,10 @@ pub fn stores_xattrs_by_default() -> bool {
 pub struct PutReport {
     /// Bytes of the source.
     pub size: u64,
-    /// Chunks of the source.
+    /// Chunks of the source, with those of its index.
     pub chunks: usize,
+    /// Chunks of the index of a directory.
+    pub index_chunks: usize,
     /// Bytes of the chunks that this run sealed, each counted once.
     pub sealed_bytes: u64,
     /// Bytes of all copies that this run sent.

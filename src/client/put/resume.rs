@@ -3,7 +3,6 @@
 // A shell: it waits until the last copies are written.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::{BTreeMap, VecDeque};
 use std::thread;
 use std::time::Duration;
 
@@ -26,35 +25,29 @@ pub(in crate::client) struct StoredChunks {
     /// Chunks with enough copies.
     pub(in crate::client) complete: Vec<StoredChunk>,
     /// Chunks that lack copies.
-    pub(in crate::client) incomplete: VecDeque<StoredChunk>,
+    pub(in crate::client) incomplete: Vec<StoredChunk>,
 }
 
 /// A chunk that the colony holds.
 pub(in crate::client) struct StoredChunk {
-    /// The position of its block.
-    pub(in crate::client) index: usize,
+    /// Its number among those that were asked for.
+    pub(in crate::client) number: usize,
     pub(in crate::client) id: ChunkId,
     /// Its holders, by the placer's numbers.
     pub(in crate::client) holders: Vec<usize>,
 }
 
 /// Asks the cells which of these chunks they hold. `copies` are wanted of each.
-pub(in crate::client) fn find_stored_chunks(
-    http: &Http,
-    placer: &Placer,
-    copies: u8,
-    ids: &BTreeMap<usize, ChunkId>,
-) -> StoredChunks {
-    let id_list: Vec<ChunkId> = ids.values().copied().collect();
-    let holders = settled_holders(http, placer, copies, &id_list);
-    let mut stored = StoredChunks { complete: Vec::new(), incomplete: VecDeque::new() };
-    for (position, (&index, &id)) in ids.iter().enumerate() {
-        let cells = holders.holders(position);
+pub(in crate::client) fn find_stored_chunks(http: &Http, placer: &Placer, copies: u8, ids: &[ChunkId]) -> StoredChunks {
+    let holders = settled_holders(http, placer, copies, ids);
+    let mut stored = StoredChunks { complete: Vec::new(), incomplete: Vec::new() };
+    for (number, &id) in ids.iter().enumerate() {
+        let cells = holders.holders(number);
         let holders: Vec<usize> = cells.filter_map(|(_, cell)| placer.number_of(&cell.url)).collect();
         match holders.len() {
             0 => {}
-            copies if placer.is_sufficient(copies) => stored.complete.push(StoredChunk { index, id, holders }),
-            _ => stored.incomplete.push_back(StoredChunk { index, id, holders }),
+            copies if placer.is_sufficient(copies) => stored.complete.push(StoredChunk { number, id, holders }),
+            _ => stored.incomplete.push(StoredChunk { number, id, holders }),
         }
     }
     stored
@@ -81,16 +74,16 @@ fn settled_holders(http: &Http, placer: &Placer, copies: u8, ids: &[ChunkId]) ->
     holders
 }
 
-/// Fetches a chunk from the first of its holders whose copy is good. Copies before that one do not count; those after
+/// Fetches a chunk from the first of its holders, by the placer's numbers, whose copy is good. Copies before that one do not count; those after
 /// it are taken at the word of their cells, as in every query. `None` if no copy is good.
-pub(in crate::client) fn fetch_stored_chunk(
+pub(in crate::client) fn fetch_stored_chunk<'a>(
     http: &Http,
-    placer: &Placer,
-    stored: StoredChunk,
+    url: impl Fn(usize) -> Option<&'a str>,
+    id: ChunkId,
+    mut holders: Vec<usize>,
 ) -> Option<(ChunkCopies, SealedChunk)> {
-    let StoredChunk { id, mut holders, .. } = stored;
     let (bad, bytes) = holders.iter().enumerate().find_map(|(position, &cell)| {
-        let bytes = http.get_chunk(&placer.cell(cell)?.url, &id, 0, None).ok()??;
+        let bytes = http.get_chunk(url(cell)?, &id, 0, None).ok()??;
         (ChunkId::of(&bytes) == id).then_some((position, bytes))
     })?;
     holders.drain(..bad);

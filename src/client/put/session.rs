@@ -18,19 +18,21 @@ use crate::client::error::ClientError;
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
-use crate::client::put::finished_blocks::FinishedBlocks;
+use crate::client::put::finished_blocks::{FinishedBlock, FinishedBlocks};
 use crate::client::put::input::Input;
-use crate::client::put::journal::{InterruptedPut, Journal};
+use crate::client::put::journal::{InterruptedPut, Journal, SealedBlock};
 use crate::client::put::omission::Omissions;
 use crate::client::put::options::{PutOptions, PutReport};
 use crate::client::put::placer::{ChunkCopies, Failure, NextStep, Placer};
+use crate::client::put::position::{ChunkKeys, Position};
 use crate::client::put::resume::{StoredChunk, fetch_stored_chunk, find_stored_chunks};
+use crate::client::put::reusable_chunks::ReusableChunks;
 use crate::client::put::send_window::{SendWindow, senders};
 use crate::client::put::source::SourceLength;
-use crate::client::put::upload_pipeline::{Event, SendJob, UploadInput, UploadPipeline};
+use crate::client::put::upload_pipeline::{BlockInfo, Event, SendJob, UploadInput, UploadPipeline};
 use crate::id::{BLOCK_BYTES, ChunkId};
 use crate::net::client::{CallError, Http, PutHints};
-use crate::pipeline::{BlockHash, Key, Manifest, SealedChunk};
+use crate::pipeline::{Key, Manifest, SealedChunk, Version2};
 
 /// When no cell is left for a chunk, cells are searched for again up to this many times in a row.
 const MAX_SEARCHES: u32 = 4;
@@ -44,18 +46,11 @@ const MAX_STORED_CHUNKS_IN_PROGRESS: usize = 4;
 /// A chunk that does not have its copies yet.
 struct ChunkInProgress {
     copies: ChunkCopies,
-    /// The user's bytes in it; 0 if they were reported as progress already.
-    plain_bytes: u64,
+    /// The length of its block; 0 if it was not read.
+    len: usize,
     chunk: Arc<SealedChunk>,
     /// Does it hold a permit of the pipeline?
     has_permit: bool,
-}
-
-/// A chunk of an interrupted put, with its copies.
-struct KeptChunk {
-    id: ChunkId,
-    hash: BlockHash,
-    copies: usize,
 }
 
 /// The state of one put.
@@ -65,14 +60,19 @@ pub(in crate::client) struct PutSession<'a> {
     progress: &'a dyn Progress,
     placer: Placer,
     journal: Option<Journal>,
+    keys: ChunkKeys,
     finished: FinishedBlocks,
-    in_progress: BTreeMap<usize, ChunkInProgress>,
-    /// Chunks of an interrupted put that lack copies.
-    incomplete: VecDeque<StoredChunk>,
-    /// Chunks of an interrupted put that are used only if their blocks are still the same.
-    kept: BTreeMap<usize, KeptChunk>,
+    /// Where the chunks were sealed that are at another position now, by their numbers.
+    moved: BTreeMap<usize, usize>,
+    in_progress: BTreeMap<Position, ChunkInProgress>,
+    /// Chunks of an interrupted put of an unchanged file that lack copies, with the numbers of their blocks.
+    incomplete: VecDeque<(usize, StoredChunk)>,
+    /// Chunks of an interrupted put that are used only where the source has their blocks.
+    reusable: Arc<ReusableChunks>,
+    /// The bytes of the blocks of these whose copies suffice.
+    reusable_bytes: u64,
     /// Chunks for which no cell is left.
-    stuck: BTreeSet<usize>,
+    stuck: BTreeSet<Position>,
     window: SendWindow,
     /// When cells were last searched for.
     last_search: Instant,
@@ -89,6 +89,7 @@ impl<'a> PutSession<'a> {
         http: Http,
         placer: Placer,
         options: &'a PutOptions,
+        keys: ChunkKeys,
         progress: &'a dyn Progress,
         omissions: Omissions,
     ) -> Self {
@@ -99,10 +100,13 @@ impl<'a> PutSession<'a> {
             progress,
             placer,
             journal: None,
+            keys,
             finished: FinishedBlocks::default(),
+            moved: BTreeMap::new(),
             in_progress: BTreeMap::new(),
             incomplete: VecDeque::new(),
-            kept: BTreeMap::new(),
+            reusable: Arc::new(ReusableChunks::new(keys, Vec::new())),
+            reusable_bytes: 0,
             stuck: BTreeSet::new(),
             window: SendWindow::new(options.copies),
             last_search: Instant::now(),
@@ -128,31 +132,42 @@ impl<'a> PutSession<'a> {
 
     /// Bytes of the source whose chunks an interrupted run had stored.
     pub(in crate::client) fn stored_bytes(&self) -> u64 {
-        (self.report.resumed_chunks + self.kept.len()) as u64 * BLOCK_BYTES as u64
+        self.report.resumed_chunks as u64 * BLOCK_BYTES as u64 + self.reusable_bytes
     }
 
-    /// Takes over the chunks of an interrupted put that the colony holds. If their blocks were hashed, a chunk is used
-    /// once its block turns out to be the same, and chunks that lack copies are not used: their blocks are sealed again.
+    /// Takes over the chunks of an interrupted put that the colony holds: those of an unchanged file at once, all others
+    /// where the source turns out to have their blocks.
     pub(in crate::client) fn resume(&mut self, interrupted: &InterruptedPut) {
-        let stored = find_stored_chunks(&self.http, &self.placer, self.options.copies, &interrupted.ids);
-        if let Some(hashes) = &interrupted.hashes {
-            for StoredChunk { index, id, holders } in stored.complete {
-                if let Some(&hash) = hashes.get(&index) {
-                    self.kept.insert(index, KeptChunk { id, hash, copies: holders.len() });
-                }
+        let InterruptedPut { unchanged, others, .. } = interrupted;
+        let ids: Vec<ChunkId> = unchanged.values().copied().chain(others.iter().map(|block| block.id)).collect();
+        let stored = find_stored_chunks(&self.http, &self.placer, self.options.copies, &ids);
+        let numbers: Vec<usize> = unchanged.keys().copied().collect();
+        let other = |chunk: &StoredChunk| others.get(chunk.number.checked_sub(numbers.len())?);
+        let urls = self.placer.cells().map(|cell| cell.url.clone()).collect();
+        let mut reusable = ReusableChunks::new(self.keys, urls);
+        let mut found = 0;
+        for chunk in stored.complete {
+            found += 1;
+            if let Some(&number) = numbers.get(chunk.number) {
+                let block = FinishedBlock::new(chunk.id, 0, chunk.holders.len());
+                self.finished.insert(Position::Data(number), block);
+            } else if let Some(block) = other(&chunk) {
+                self.reusable_bytes += block.len as u64;
+                reusable.add(block, chunk, true);
             }
-            if !self.kept.is_empty() {
-                self.progress.notice(&Notice::PutResumed { chunks: self.kept.len() });
+        }
+        for chunk in stored.incomplete {
+            found += 1;
+            if let Some(&number) = numbers.get(chunk.number) {
+                self.incomplete.push_back((number, chunk));
+            } else if let Some(block) = other(&chunk) {
+                reusable.add(block, chunk, false);
             }
-            return;
         }
-        self.report.resumed_chunks = stored.complete.len() + stored.incomplete.len();
-        for StoredChunk { index, id, holders } in stored.complete {
-            self.finished.insert(index, id, holders.len());
-        }
-        self.incomplete = stored.incomplete;
-        if self.report.resumed_chunks > 0 {
-            self.progress.notice(&Notice::PutResumed { chunks: self.report.resumed_chunks });
+        self.reusable = Arc::new(reusable);
+        self.report.resumed_chunks = self.finished.count() + self.incomplete.len();
+        if found > 0 {
+            self.progress.notice(&Notice::PutResumed { chunks: found });
         }
     }
 
@@ -161,21 +176,22 @@ impl<'a> PutSession<'a> {
     pub(in crate::client) fn run(&mut self, source: &Input, key: &Key, stop: &StopSignal) -> Result<u64, ClientError> {
         self.progress.advance(self.report.resumed_chunks as u64 * BLOCK_BYTES as u64, 0);
         loop {
-            let incomplete = self.incomplete.iter().map(|chunk| chunk.index);
+            let incomplete = self.incomplete.iter().map(|(number, _)| *number);
             let input = UploadInput {
                 input: source.clone(),
-                kept: self.kept.iter().map(|(&index, chunk)| (index, chunk.hash)).collect(),
-                hashes_blocks: matches!(source, Input::Tree(_)),
-                skip: self.finished.indices().chain(incomplete).collect(),
+                skip: self.finished.data.numbers().chain(incomplete).collect(),
+                reusable: Arc::clone(&self.reusable),
+                hashes_blocks: self.journal.is_some(),
                 key: key.clone(),
+                keys: self.keys,
                 level: self.options.level,
                 sealers: self.options.jobs.max(1),
                 senders: senders(self.options.copies),
             };
             let length = self.pass(&UploadPipeline::start(input, &self.http), stop)?;
             // The journal of this file names no block beyond its end, unless somebody edited it.
-            self.finished.truncate(length.blocks);
-            if self.finished.count() == length.blocks {
+            self.finished.data.truncate(length.blocks);
+            if self.finished.count() == length.blocks + length.index_blocks {
                 return Ok(length.bytes);
             }
         }
@@ -191,9 +207,9 @@ impl<'a> PutSession<'a> {
                 return Err(ClientError::Stopped);
             }
             if self.in_progress.len() < MAX_STORED_CHUNKS_IN_PROGRESS
-                && let Some(stored) = self.incomplete.pop_front()
+                && let Some((number, stored)) = self.incomplete.pop_front()
             {
-                unreadable += usize::from(!self.complete(stored, pipeline));
+                unreadable += usize::from(!self.complete(number, stored, pipeline));
                 continue;
             }
             if !self.stuck.is_empty() {
@@ -203,41 +219,40 @@ impl<'a> PutSession<'a> {
                 } else {
                     self.search_cells(searches)?;
                     searches += 1;
-                    for index in stuck {
-                        self.advance(index, pipeline);
+                    for position in stuck {
+                        self.advance(position, pipeline);
                     }
                 }
                 continue;
             }
             if let Some(length) = end
                 && self.in_progress.is_empty()
-                && self.finished.count() + unreadable >= length.blocks
+                && self.finished.count() + unreadable >= length.blocks + length.index_blocks
             {
                 return Ok(length);
             }
             match pipeline.next_event() {
-                Ok(Event::Sealed { index, plain_bytes, chunk, hash }) => {
-                    if let Some(journal) = &mut self.journal {
-                        journal.record(index, chunk.id, hash)?;
-                    }
+                Ok(Event::Sealed { block, chunk }) => {
+                    self.record(block, chunk.id)?;
                     self.report.sealed_bytes += chunk.bytes.len() as u64;
-                    let copies = ChunkCopies::default();
-                    self.in_progress.insert(index, ChunkInProgress { copies, plain_bytes, chunk, has_permit: true });
-                    self.advance(index, pipeline);
+                    self.begin_chunk(block, ChunkCopies::default(), chunk, pipeline);
                 }
-                Ok(Event::Sent { index, cell, result }) => {
+                Ok(Event::Sent { position, cell, result }) => {
                     searches = if result.is_ok() { 0 } else { searches };
                     self.window.upload_ended(result.as_ref().is_err_and(CallError::is_slow));
                     self.window.send(pipeline);
-                    self.record_upload(index, cell, result);
-                    self.advance(index, pipeline);
+                    self.record_upload(position, cell, result);
+                    self.advance(position, pipeline);
                 }
-                Ok(Event::Kept { index, plain_bytes }) => {
-                    if let Some(KeptChunk { id, copies, .. }) = self.kept.remove(&index) {
-                        self.finished.insert(index, id, copies);
-                        self.report.resumed_chunks += 1;
-                        self.progress.advance(plain_bytes, 0);
-                    }
+                Ok(Event::Kept { block, id, sealed_at, copies }) => {
+                    self.reuse(block, id, sealed_at)?;
+                    self.finished.insert(block.position, FinishedBlock::new(id, block.len, copies));
+                    self.progress.advance(source_bytes(block.position, block.len), 0);
+                    pipeline.return_permit();
+                }
+                Ok(Event::Fetched { block, chunk, sealed_at, copies }) => {
+                    self.reuse(block, chunk.id, sealed_at)?;
+                    self.begin_chunk(block, copies, chunk, pipeline);
                 }
                 Ok(Event::Omitted(omission)) => {
                     self.omissions.add(omission.clone());
@@ -257,20 +272,52 @@ impl<'a> PutSession<'a> {
         }
     }
 
+    /// Records a block in the journal.
+    fn record(&mut self, block: BlockInfo, id: ChunkId) -> Result<(), ClientError> {
+        let BlockInfo { position, len, hash } = block;
+        let block = SealedBlock { position, id, hash, len };
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.record(&block))
+    }
+
+    /// Records that a block has a chunk of the interrupted put.
+    fn reuse(&mut self, block: BlockInfo, id: ChunkId, sealed_at: Position) -> Result<(), ClientError> {
+        self.report.resumed_chunks += 1;
+        match (self.keys, block.position, sealed_at) {
+            // The next put of the file need not read this block. In a directory, the journal has to have the position
+            // whose key the chunk has.
+            (ChunkKeys::Shared, _, _) => self.record(block, id)?,
+            (ChunkKeys::Derived, Position::Data(number), Position::Data(sealed_at)) if number != sealed_at => {
+                self.moved.insert(number, sealed_at);
+            }
+            (ChunkKeys::Derived, _, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Begins to store the chunk of a block, which holds a permit.
+    fn begin_chunk(&mut self, block: BlockInfo, copies: ChunkCopies, chunk: SealedChunk, pipeline: &UploadPipeline) {
+        let BlockInfo { position, len, .. } = block;
+        let chunk = Arc::new(chunk);
+        self.in_progress.insert(position, ChunkInProgress { copies, len, chunk, has_permit: true });
+        self.advance(position, pipeline);
+    }
+
     /// Makes the copies that a chunk of an interrupted put lacks. False if none of its copies is readable: the chunk is
     /// given up then.
-    fn complete(&mut self, stored: StoredChunk, pipeline: &UploadPipeline) -> bool {
-        let index = stored.index;
-        let Some((copies, chunk)) = fetch_stored_chunk(&self.http, &self.placer, stored) else { return false };
-        let chunk = Arc::new(chunk);
-        self.in_progress.insert(index, ChunkInProgress { copies, plain_bytes: 0, chunk, has_permit: false });
-        self.advance(index, pipeline);
+    fn complete(&mut self, number: usize, stored: StoredChunk, pipeline: &UploadPipeline) -> bool {
+        let url = |cell| self.placer.cell(cell).map(|cell| cell.url.as_str());
+        let Some((copies, chunk)) = fetch_stored_chunk(&self.http, url, stored.id, stored.holders) else {
+            return false;
+        };
+        let (position, chunk) = (Position::Data(number), Arc::new(chunk));
+        self.in_progress.insert(position, ChunkInProgress { copies, len: 0, chunk, has_permit: false });
+        self.advance(position, pipeline);
         true
     }
 
     /// Takes the next step for a chunk.
-    fn advance(&mut self, index: usize, pipeline: &UploadPipeline) {
-        let Some(in_progress) = self.in_progress.get_mut(&index) else { return };
+    fn advance(&mut self, position: Position, pipeline: &UploadPipeline) {
+        let Some(in_progress) = self.in_progress.get_mut(&position) else { return };
         match self.placer.next(&mut in_progress.copies) {
             NextStep::Send(cells) => {
                 let holders = self.placer.ids(&in_progress.copies.holders());
@@ -278,23 +325,23 @@ impl<'a> PutSession<'a> {
                 for cell in cells {
                     let Some(known) = self.placer.cell(cell) else { continue };
                     let (url, chunk, hints) = (known.url.clone(), Arc::clone(&in_progress.chunk), hints.clone());
-                    self.window.push(SendJob { index, cell, url, chunk, hints });
+                    self.window.push(SendJob { position, cell, url, chunk, hints });
                 }
                 self.window.send(pipeline);
             }
             NextStep::Wait => {}
             NextStep::Sufficient if self.last_search.elapsed() >= SCARCITY_SEARCH_INTERVAL => {
-                self.stuck.insert(index);
+                self.stuck.insert(position);
             }
-            NextStep::Complete | NextStep::Sufficient => self.finish_chunk(index, pipeline),
+            NextStep::Complete | NextStep::Sufficient => self.finish_chunk(position, pipeline),
             NextStep::Stuck => {
-                self.stuck.insert(index);
+                self.stuck.insert(position);
             }
         }
     }
 
-    fn record_upload(&mut self, index: usize, cell: usize, result: Result<(), CallError>) {
-        let Some(in_progress) = self.in_progress.get_mut(&index) else { return };
+    fn record_upload(&mut self, position: Position, cell: usize, result: Result<(), CallError>) {
+        let Some(in_progress) = self.in_progress.get_mut(&position) else { return };
         match result {
             Ok(()) => {
                 self.report.sent_bytes += in_progress.chunk.bytes.len() as u64;
@@ -311,8 +358,9 @@ impl<'a> PutSession<'a> {
 
     /// The number of searches before these chunks are accepted as they are, or the put fails. Once a full round of them
     /// was in vain, a cell that goes on refusing must not delay each chunk that has enough copies without it.
-    fn max_searches(&self, stuck: &BTreeSet<usize>) -> u32 {
-        let has_enough = |index| self.in_progress.get(index).is_none_or(|it| self.placer.meets_requirement(&it.copies));
+    fn max_searches(&self, stuck: &BTreeSet<Position>) -> u32 {
+        let has_enough =
+            |position| self.in_progress.get(position).is_none_or(|it| self.placer.meets_requirement(&it.copies));
         if !self.searched_in_vain || !stuck.iter().all(has_enough) {
             MAX_SEARCHES
         } else {
@@ -337,24 +385,24 @@ impl<'a> PutSession<'a> {
     }
 
     /// After the last search: finishes the stuck chunks that have enough copies, and fails if one has too few.
-    fn accept_or_fail(&mut self, stuck: BTreeSet<usize>, pipeline: &UploadPipeline) -> Result<(), ClientError> {
+    fn accept_or_fail(&mut self, stuck: BTreeSet<Position>, pipeline: &UploadPipeline) -> Result<(), ClientError> {
         self.searched_in_vain = true;
-        for index in stuck {
-            let Some(ChunkInProgress { copies, .. }) = self.in_progress.get(&index) else { continue };
+        for position in stuck {
+            let Some(ChunkInProgress { copies, .. }) = self.in_progress.get(&position) else { continue };
             if !self.placer.meets_requirement(copies) {
                 let (cells, required) = (self.placer.availability(), self.placer.required());
                 return Err(ClientError::TooFewCopies { cells, required, made: copies.stored() });
             }
-            self.finish_chunk(index, pipeline);
+            self.finish_chunk(position, pipeline);
         }
         Ok(())
     }
 
-    fn finish_chunk(&mut self, index: usize, pipeline: &UploadPipeline) {
-        let Some(in_progress) = self.in_progress.remove(&index) else { return };
-        let ChunkInProgress { copies, plain_bytes, chunk, has_permit } = in_progress;
-        self.progress.advance(plain_bytes, chunk.bytes.len() as u64);
-        self.finished.insert(index, chunk.id, copies.stored());
+    fn finish_chunk(&mut self, position: Position, pipeline: &UploadPipeline) {
+        let Some(in_progress) = self.in_progress.remove(&position) else { return };
+        let ChunkInProgress { copies, len, chunk, has_permit } = in_progress;
+        self.progress.advance(source_bytes(position, len), chunk.bytes.len() as u64);
+        self.finished.insert(position, FinishedBlock::new(chunk.id, len, copies.stored()));
         if has_permit {
             pipeline.return_permit();
         }
@@ -369,9 +417,10 @@ impl<'a> PutSession<'a> {
         path: &Path,
     ) -> Result<PutReport, ClientError> {
         let copies = self.options.copies;
-        let chunks: Vec<ChunkId> = self.finished.chunk_ids().unwrap_or_default();
+        let chunks: Vec<ChunkId> = self.finished.data.chunk_ids().unwrap_or_default();
         self.report.size = size;
-        self.report.chunks = chunks.len();
+        self.report.chunks = self.finished.count();
+        self.report.index_chunks = self.finished.index.count();
         self.report.fewest_copies = self.finished.fewest_copies();
         self.report.short_chunks = self.finished.count_with_fewer_than(copies);
         if self.report.short_chunks > 0 && self.report.fewest_copies < self.expected_copies {
@@ -381,12 +430,35 @@ impl<'a> PutSession<'a> {
         self.report.cells = self.placer.responding();
         self.report.requests = self.http.requests();
         self.report.omissions = self.omissions.count;
+        let version2 = match self.keys {
+            ChunkKeys::Shared => None,
+            ChunkKeys::Derived => Some(self.version2(&key)),
+        };
+        let manifest = Manifest { key, size: Some(size), copies, content: source.content(), chunks, version2 };
         self.report.omitted = self.omissions.first;
-        let manifest = Manifest { key, size: Some(size), copies, content: source.content(), chunks, version2: None };
         manifest_file::write(&manifest, path, self.options.force)?;
         if let Some(journal) = self.journal {
             journal.remove()?;
         }
         Ok(self.report)
+    }
+
+    /// What the manifest of a directory has besides that of a file.
+    fn version2(&self, key: &Key) -> Version2 {
+        let key_at = |sealed_at: usize| self.keys.key(key, Position::Data(sealed_at));
+        Version2 {
+            ends: self.finished.data.ends(),
+            keys: self.moved.iter().map(|(&number, &sealed_at)| (number, key_at(sealed_at))).collect(),
+            tree: self.finished.index.chunk_ids().unwrap_or_default(),
+            tree_ends: self.finished.index.ends(),
+        }
+    }
+}
+
+/// The bytes of the source in a block: those of an index are none of them.
+fn source_bytes(position: Position, len: usize) -> u64 {
+    match position {
+        Position::Data(_) => len as u64,
+        Position::Index(_) => 0,
     }
 }

@@ -10,6 +10,7 @@ use crate::client::put::attributes::{self, Target};
 use crate::client::put::fingerprint::Fingerprint;
 use crate::client::put::input::{Reader, read_stream};
 use crate::client::put::omission::{Omission, OmissionReason, SpecialMetadata};
+use crate::client::put::position::{Position, PutBlock};
 use crate::client::put::source::SourceLength;
 use crate::client::usage_error::UsageError;
 use crate::id::BLOCK_BYTES;
@@ -68,7 +69,7 @@ impl SingleFile {
         reader: Reader<'_>,
     ) -> Result<Option<SourceLength>, ClientError> {
         let read_error = |error| ClientError::file(FileAction::Read, &self.path)(error);
-        let Reader { is_needed, take, report } = reader;
+        let Reader { is_needed, take, report, .. } = reader;
         let bytes = before.size;
         let blocks = usize::try_from(bytes.div_ceil(BLOCK_BYTES as u64)).map_err(|_| UsageError::SourceTooLarge)?;
         let mut is_reported = false;
@@ -84,13 +85,13 @@ impl SingleFile {
             let expected = (start + run as u64 * BLOCK_BYTES as u64).min(bytes) - start;
             file.seek(SeekFrom::Start(start)).map_err(read_error)?;
             let mut read = 0;
-            for block in Blocks::starting_at(file.by_ref().take(expected), index as u64) {
+            for (index, block) in (index..).zip(Blocks::new(file.by_ref().take(expected))) {
                 let block = block.map_err(read_error)?;
                 read += block.bytes.len() as u64;
                 if read < expected && block.bytes.len() < BLOCK_BYTES {
                     break;
                 }
-                if !take(block) {
+                if !take(PutBlock { position: Position::Data(index), bytes: block.bytes }) {
                     return Ok(None);
                 }
             }
@@ -102,7 +103,7 @@ impl SingleFile {
             index += run;
         }
         self.check(file, before, &mut is_reported, report)?;
-        Ok(Some(SourceLength { blocks, bytes }))
+        Ok(Some(SourceLength { blocks, bytes, index_blocks: 0 }))
     }
 
     /// Fails if the file was written to. If it only grew, or only its status changed, this is reported once.
@@ -178,7 +179,7 @@ mod tests {
 
     struct Read {
         /// The positions and sizes of the blocks that were read.
-        blocks: Vec<(u64, usize)>,
+        blocks: Vec<(Position, usize)>,
         omissions: Vec<Omission>,
         length: Result<Option<SourceLength>, ClientError>,
     }
@@ -186,11 +187,12 @@ mod tests {
     /// Reads a file. `act` is called for each block that is taken, and returns whether to go on.
     fn read(file: &SingleFile, is_needed: &dyn Fn(usize) -> bool, act: &mut dyn FnMut() -> bool) -> Read {
         let (mut blocks, mut omissions) = (Vec::new(), Vec::new());
-        let mut take = |block: crate::pipeline::Block| {
-            blocks.push((block.index, block.bytes.len()));
+        let mut take = |block: PutBlock| {
+            blocks.push((block.position, block.bytes.len()));
             act()
         };
-        let length = file.read(Reader { is_needed, take: &mut take, report: &mut |omission| omissions.push(omission) });
+        let report = &mut |omission| omissions.push(omission);
+        let length = file.read(Reader { is_needed, take: &mut take, hashes: &mut |_| None, report });
         Read { blocks, omissions, length }
     }
 
@@ -205,12 +207,13 @@ mod tests {
     #[test]
     fn only_needed_blocks_are_read_and_all_are_counted() {
         let (_dir, file) = file_of(3, 10);
-        let length = SourceLength { blocks: 4, bytes: 3 * BLOCK_BYTES as u64 + 10 };
+        let length = SourceLength { blocks: 4, bytes: 3 * BLOCK_BYTES as u64 + 10, index_blocks: 0 };
         let all = vec![(0, BLOCK_BYTES), (1, BLOCK_BYTES), (2, BLOCK_BYTES), (3, 10)];
         let needed: [(&dyn Fn(usize) -> bool, _); 3] =
             [(&|_| true, all), (&|index| index % 2 == 1, vec![(1, BLOCK_BYTES), (3, 10)]), (&|_| false, vec![])];
         for (is_needed, expected) in needed {
             let read = read(&file, is_needed, &mut || true);
+            let expected: Vec<_> = expected.into_iter().map(|(index, len)| (Position::Data(index), len)).collect();
             assert_eq!((read.blocks, read.length.unwrap()), (expected, Some(length)));
         }
     }
@@ -252,7 +255,10 @@ mod tests {
             true
         });
         let bytes = 2 * BLOCKS_PER_CHECK as u64 * BLOCK_BYTES as u64 + 5;
-        assert_eq!(read.length.unwrap(), Some(SourceLength { blocks: 2 * BLOCKS_PER_CHECK + 1, bytes }));
+        assert_eq!(
+            read.length.unwrap(),
+            Some(SourceLength { blocks: 2 * BLOCKS_PER_CHECK + 1, bytes, index_blocks: 0 })
+        );
         let grew = Omission { path: file.path.clone(), reason: OmissionReason::Grew { stored: bytes } };
         assert_eq!(read.omissions, [grew], "it is reported once");
     }

@@ -21,6 +21,8 @@ pub enum Source {
 pub(in crate::client) struct SourceLength {
     pub(in crate::client) blocks: usize,
     pub(in crate::client) bytes: u64,
+    /// Blocks of the index of a directory.
+    pub(in crate::client) index_blocks: usize,
 }
 
 impl Source {

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   reader ─▶ blocks ─▶ sealers ─▶ events ─▶ put decides ─▶ jobs ─▶ senders ─▶ events
-//!                          ▲                     │
-//!                          └── permits: one for each chunk in memory, returned when the chunk has its copies
+//!      ▲                   ▲                     │
+//!      │                   └── permits: one for each chunk in memory, returned when the chunk has its copies
+//!      └── hashes of blocks, with which the index of a directory ends
 //! ```
+//!
+//! A sealer hashes a block first. If an interrupted put has stored the same block, its chunk is used again.
 //!
 //! The channel of blocks is bounded, and a sealer waits for a permit: the slowest stage sets the pace, and memory stays
 //! bounded.
@@ -12,7 +15,8 @@
 // A shell: the time of sealing becomes a part of each chunk.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -20,11 +24,15 @@ use std::thread;
 use crate::client::error::ClientError;
 use crate::client::put::input::{Input, Reader};
 use crate::client::put::omission::Omission;
+use crate::client::put::placer::ChunkCopies;
+use crate::client::put::position::{ChunkKeys, Position, PutBlock};
+use crate::client::put::resume::fetch_stored_chunk;
+use crate::client::put::reusable_chunks::{ReusableChunk, ReusableChunks, StoredCopies};
 use crate::client::put::source::SourceLength;
-use crate::client::usage_error::UsageError;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
+use crate::id::ChunkId;
 use crate::net::client::{CallError, Http, PutHints};
-use crate::pipeline::{Block, BlockHash, Key, Level, SealedChunk, seal_block};
+use crate::pipeline::{BlockHash, Key, Level, SealedChunk, seal_block};
 use crate::unix_time;
 
 /// Sealed chunks in memory, in addition to one for each sealer. They keep the senders busy while a disk is slow.
@@ -33,22 +41,34 @@ const EXTRA_CHUNKS: usize = 6;
 /// What the threads report.
 pub(in crate::client) enum Event {
     /// A block was sealed. Its chunk holds a permit until [`UploadPipeline::return_permit`].
-    Sealed { index: usize, plain_bytes: u64, chunk: Arc<SealedChunk>, hash: Option<BlockHash> },
-    /// A block is the same as in the interrupted put, and its chunk has its copies.
-    Kept { index: usize, plain_bytes: u64 },
+    Sealed { block: BlockInfo, chunk: SealedChunk },
+    /// A block is one of the interrupted put, and its chunk has this many copies, which suffice. It holds a permit.
+    Kept { block: BlockInfo, id: ChunkId, sealed_at: Position, copies: usize },
+    /// The same, but the chunk lacks copies and was fetched. It holds a permit.
+    Fetched { block: BlockInfo, chunk: SealedChunk, sealed_at: Position, copies: ChunkCopies },
     /// Something could not be read, or not as it was.
     Omitted(Omission),
     /// The source was read to its end.
     SourceEnded(SourceLength),
     /// The upload of a copy ended.
-    Sent { index: usize, cell: usize, result: Result<(), CallError> },
+    Sent { position: Position, cell: usize, result: Result<(), CallError> },
     /// A thread failed.
     Failed(ClientError),
 }
 
+/// A block that a sealer had.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::client) struct BlockInfo {
+    pub(in crate::client) position: Position,
+    /// Its length in bytes.
+    pub(in crate::client) len: usize,
+    /// `None` if blocks are not recognized later.
+    pub(in crate::client) hash: Option<BlockHash>,
+}
+
 /// A copy to send.
 pub(in crate::client) struct SendJob {
-    pub(in crate::client) index: usize,
+    pub(in crate::client) position: Position,
     pub(in crate::client) cell: usize,
     pub(in crate::client) url: String,
     pub(in crate::client) chunk: Arc<SealedChunk>,
@@ -58,13 +78,14 @@ pub(in crate::client) struct SendJob {
 /// What a pipeline works on.
 pub(in crate::client) struct UploadInput {
     pub(in crate::client) input: Input,
-    /// Positions of the blocks that are not needed.
+    /// Numbers of the blocks that are not needed.
     pub(in crate::client) skip: BTreeSet<usize>,
-    /// Blocks that need not be sealed if they have these hashes.
-    pub(in crate::client) kept: BTreeMap<usize, BlockHash>,
+    /// Chunks of blocks that need not be sealed.
+    pub(in crate::client) reusable: Arc<ReusableChunks>,
     /// Are blocks recognized by their hashes later?
     pub(in crate::client) hashes_blocks: bool,
     pub(in crate::client) key: Key,
+    pub(in crate::client) keys: ChunkKeys,
     pub(in crate::client) level: Level,
     pub(in crate::client) sealers: usize,
     pub(in crate::client) senders: usize,
@@ -75,12 +96,14 @@ pub(in crate::client) struct UploadPipeline {
     events: Receiver<Event>,
     jobs: Sender<SendJob>,
     permits: SyncSender<()>,
+    /// To the reader, if it has to know the hashes of the blocks.
+    hashes: Option<Sender<(usize, BlockHash)>>,
 }
 
 impl UploadPipeline {
     /// Starts the threads.
     pub(in crate::client) fn start(input: UploadInput, http: &Http) -> Self {
-        let UploadInput { input, skip, kept, hashes_blocks, key, level, sealers, senders } = input;
+        let UploadInput { input, skip, reusable, hashes_blocks, key, keys, level, sealers, senders } = input;
         let (event_sender, events) = channel();
         let (jobs, job_queue) = channel();
         let (block_sender, blocks) = sync_channel(sealers);
@@ -92,21 +115,30 @@ impl UploadPipeline {
         }
         // A block is sealed once there is a permit for it.
         let permitted_blocks = blocks.into_iter().zip(free_permits);
-        let seal_key = key.clone();
+        let sealer = Sealer { reusable, hashes_blocks, key, keys, level, http: http.clone() };
         spawn_workers(sealers, permitted_blocks, &event_sender, move |(block, ()), results| {
-            results.send(seal(&block, &seal_key, level, hashes_blocks))
+            results.send(sealer.seal(&block))
         });
         let http = http.clone();
         spawn_workers(senders, job_queue.into_iter(), &event_sender, move |job, results| {
             results.send(send(job, &http))
         });
-        thread::spawn(move || read(&input, &skip, &Kept { hashes: kept, key }, &block_sender, &event_sender));
-        Self { events, jobs, permits }
+        let (hash_sender, hashes) = channel();
+        let hash_sender = (keys == ChunkKeys::Derived).then_some(hash_sender);
+        thread::spawn(move || read(&input, &skip, HashesInOrder::new(hashes), &block_sender, &event_sender));
+        Self { events, jobs, permits, hashes: hash_sender }
     }
 
     /// Waits a moment for the next event.
     pub(in crate::client) fn next_event(&self) -> Result<Event, RecvTimeoutError> {
-        self.events.recv_timeout(STOP_CHECK_INTERVAL)
+        let event = self.events.recv_timeout(STOP_CHECK_INTERVAL)?;
+        if let Event::Sealed { block, .. } | Event::Kept { block, .. } | Event::Fetched { block, .. } = &event
+            && let (Position::Data(number), Some(hash), Some(hashes)) = (block.position, block.hash, &self.hashes)
+        {
+            // The reader may have ended with an error.
+            let _ = hashes.send((number, hash));
+        }
+        Ok(event)
     }
 
     /// Has a copy sent.
@@ -121,30 +153,62 @@ impl UploadPipeline {
     }
 }
 
-/// The blocks of an interrupted put that need not be sealed again.
-struct Kept {
-    hashes: BTreeMap<usize, BlockHash>,
-    key: Key,
+/// The hashes of the blocks of a directory, as they become known.
+struct HashesInOrder {
+    receiver: Receiver<(usize, BlockHash)>,
+    hashes: Vec<Option<BlockHash>>,
+    known: usize,
 }
 
-impl Kept {
-    /// The position of a block that is one of them.
-    fn position(&self, block: &Block) -> Option<usize> {
-        let index = usize::try_from(block.index).ok()?;
-        let hash = self.hashes.get(&index)?;
-        (BlockHash::of(&block.bytes, &self.key) == *hash).then_some(index)
+impl HashesInOrder {
+    fn new(receiver: Receiver<(usize, BlockHash)>) -> Self {
+        Self { receiver, hashes: Vec::new(), known: 0 }
+    }
+
+    /// Collects the hashes that have arrived, so that few wait in the channel.
+    fn collect(&mut self) {
+        while let Ok((number, hash)) = self.receiver.try_recv() {
+            self.insert(number, hash);
+        }
+    }
+
+    /// Waits for all of this many hashes. `None` if the pipeline was dropped.
+    fn wait(&mut self, count: usize) -> Option<Vec<BlockHash>> {
+        while self.known < count {
+            let (number, hash) = self.receiver.recv().ok()?;
+            self.insert(number, hash);
+        }
+        std::mem::take(&mut self.hashes).into_iter().collect()
+    }
+
+    fn insert(&mut self, number: usize, hash: BlockHash) {
+        if number >= self.hashes.len() {
+            self.hashes.resize(number + 1, None);
+        }
+        if let Some(known) = self.hashes.get_mut(number) {
+            self.known += usize::from(known.replace(hash).is_none());
+        }
     }
 }
 
-fn read(input: &Input, skip: &BTreeSet<usize>, kept: &Kept, blocks: &SyncSender<Block>, events: &Sender<Event>) {
-    let is_needed = |index: usize| !skip.contains(&index);
-    let mut take = |block: Block| match kept.position(&block) {
-        Some(index) => events.send(Event::Kept { index, plain_bytes: block.bytes.len() as u64 }).is_ok(),
-        None => blocks.send(block).is_ok(),
+fn read(
+    input: &Input,
+    skip: &BTreeSet<usize>,
+    hashes: HashesInOrder,
+    blocks: &SyncSender<PutBlock>,
+    events: &Sender<Event>,
+) {
+    let is_needed = |number: usize| !skip.contains(&number);
+    let hashes = RefCell::new(hashes);
+    let mut take = |block| {
+        hashes.borrow_mut().collect();
+        blocks.send(block).is_ok()
     };
+    let mut wait = |count| hashes.borrow_mut().wait(count);
     // If nobody listens any more, nobody takes blocks either.
     let mut report = |omission| drop(events.send(Event::Omitted(omission)));
-    let event = match input.read(Reader { is_needed: &is_needed, take: &mut take, report: &mut report }) {
+    let reader = Reader { is_needed: &is_needed, take: &mut take, hashes: &mut wait, report: &mut report };
+    let event = match input.read(reader) {
         Ok(Some(length)) => Event::SourceEnded(length),
         // The pipeline was dropped.
         Ok(None) => return,
@@ -153,21 +217,47 @@ fn read(input: &Input, skip: &BTreeSet<usize>, kept: &Kept, blocks: &SyncSender<
     drop(events.send(event));
 }
 
-fn seal(block: &Block, key: &Key, level: Level, hashes_blocks: bool) -> Event {
-    match (usize::try_from(block.index), seal_block(&block.bytes, key, level, unix_time::now_s())) {
-        (Ok(index), Ok(chunk)) => Event::Sealed {
-            index,
-            plain_bytes: block.bytes.len() as u64,
-            chunk: Arc::new(chunk),
-            hash: hashes_blocks.then(|| BlockHash::of(&block.bytes, key)),
-        },
-        (_, Err(error)) => Event::Failed(error.into()),
-        (Err(_), _) => Event::Failed(UsageError::SourceTooLarge.into()),
+/// What sealers share.
+struct Sealer {
+    reusable: Arc<ReusableChunks>,
+    hashes_blocks: bool,
+    key: Key,
+    keys: ChunkKeys,
+    level: Level,
+    http: Http,
+}
+
+impl Sealer {
+    /// Finds the chunk of a block, or seals it.
+    fn seal(&self, PutBlock { position, bytes }: &PutBlock) -> Event {
+        let hash = self.hashes_blocks.then(|| BlockHash::of(bytes, &self.key));
+        let block = BlockInfo { position: *position, len: bytes.len(), hash };
+        if let Some(found) = hash.and_then(|hash| self.reusable.take(&hash, *position))
+            && let Some(event) = self.reuse(block, found)
+        {
+            return event;
+        }
+        let key = self.keys.key(&self.key, *position);
+        match seal_block(bytes, &key, self.level, unix_time::now_s()) {
+            Ok(chunk) => Event::Sealed { block, chunk },
+            Err(error) => Event::Failed(error.into()),
+        }
+    }
+
+    /// Fetches a chunk that lacks copies. `None` if none of its copies is readable.
+    fn reuse(&self, block: BlockInfo, found: ReusableChunk) -> Option<Event> {
+        let ReusableChunk { id, sealed_at, copies } = found;
+        let holders = match copies {
+            StoredCopies::Complete(copies) => return Some(Event::Kept { block, id, sealed_at, copies }),
+            StoredCopies::Incomplete(holders) => holders,
+        };
+        let (copies, chunk) = fetch_stored_chunk(&self.http, |cell| self.reusable.url(cell), id, holders)?;
+        Some(Event::Fetched { block, chunk, sealed_at, copies })
     }
 }
 
 fn send(job: SendJob, http: &Http) -> Event {
-    let SendJob { index, cell, url, chunk, hints } = job;
+    let SendJob { position, cell, url, chunk, hints } = job;
     let result = http.put_chunk(&url, &chunk.id, &chunk.bytes, &hints);
-    Event::Sent { index, cell, result }
+    Event::Sent { position, cell, result }
 }

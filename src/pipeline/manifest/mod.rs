@@ -71,9 +71,9 @@
 //!
 //! ```text
 //! {"version":1,"key":"<as in the manifest>",
-//!  "source":{"size":1048577,"modified_ns":1764248780000000000,"changed_ns":1764248780000000000,"inode":131073}}
-//! {"index":0,"id":"ba7816bf…"}
-//! {"index":1,"id":"e3b0c442…"}
+//!  "source":{"size":1048583,"modified_ns":1764248780000000000,"changed_ns":1764248780000000000,"inode":131073}}
+//! {"index":0,"id":"ba7816bf…","hash":"9f86d081…"}
+//! {"index":1,"id":"e3b0c442…","hash":"1be403ba…","len":7}
 //! ```
 //!
 //! The first line has the key, and what identifies the source file: its size in bytes, the times of its modification
@@ -82,18 +82,29 @@
 //! written before the first copy of its chunk is sent, and replaces earlier lines for the same `index`. A resumed put
 //! of the same file does not read the blocks whose chunks are stored.
 //!
-//! A directory may change between two puts. So its blocks are recognized by their content:
+//! `hash` has 32 hexadecimal digits: the first 16 bytes of the HMAC-SHA256 of the block. Its key is the HMAC-SHA256 of
+//! the five bytes `block` under the 32 bytes of `key`. Earlier versions did not write it for files. `len` is the length of
+//! a block that is not full, and says how much room is needed no more.
+//!
+//! If the file has changed, all of it is read, and a block keeps a chunk whose line has the same `hash`, whatever its
+//! `index`. Then the line `{"source":{…}}` with the changed file follows: the lines before it are of blocks that have to
+//! be read and compared, those after it are of the changed file.
+//!
+//! A directory may change between any two puts, so its blocks are always read and compared:
 //!
 //! ```text
-//! {"version":1,"key":"<as in the manifest>","source":"directory"}
+//! {"version":2,"key":"<as in the manifest>","source":"directory"}
 //! {"index":0,"id":"ba7816bf…","hash":"9f86d081…"}
+//! {"tree":0,"id":"2c26b46b…","hash":"fcde2b2e…","len":480}
 //! ```
 //!
-//! `hash` has 32 hexadecimal digits: the first 16 bytes of the HMAC-SHA256 of the block. Its key is the HMAC-SHA256 of
-//! the five bytes `block` under the 32 bytes of `key`. A resumed put reads the directory anew; a block with the same
-//! hash as before keeps its chunk if that has all its copies, and every other block is sealed again. Earlier versions
-//! identified a directory by `entries`, a hash of the metadata of its entries, and wrote another stream; such a put
-//! starts anew.
+//! `index` is the position in `chunks` at which the block was sealed, and so says which key its chunk has; `tree` is that
+//! in the index of the directory, and such a chunk is used at the same position only. No line replaces another. In
+//! version 1, which earlier versions wrote for directories, all chunks had the key of the manifest, and blocks other
+//! limits; such a put starts anew. So does one that identified a directory by `entries`, a hash of the metadata of its
+//! entries.
+//!
+//! A chunk that lacks copies gets them, from one that can be read; if there is none, the block is sealed again.
 //!
 //! Empty and truncated lines are ignored. The journal does not record which copies were stored; a resumed put asks the
 //! cells. The journal is removed once the manifest is complete. Its code is `client/put/journal.rs`.

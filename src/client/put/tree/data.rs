@@ -98,8 +98,8 @@ mod tests {
         };
         let extents: Vec<_> = extents.iter().map(|&(offset, length)| Extent { offset, length }).collect();
         let mut stream = Vec::new();
-        let mut take = |block: crate::pipeline::Block| {
-            stream.extend(block.bytes);
+        let mut take = |_, bytes: Vec<u8>| {
+            stream.extend(bytes);
             true
         };
         let mut out = BlockWriter::new(&mut take);

@@ -1,13 +1,17 @@
 //! A directory as a source: what is in it, and its stream.
 //!
 //! ```text
-//!  Walk: what is there, without what is excluded ─▶ Scanner: metadata ─▶ header ─▶ data ─▶ blocks
+//!  Walk: what is there, without what is excluded ─▶ Scanner: metadata ─▶ header ─▶ data ─▶ blocks of the stream
+//!                                                            └─▶ line of the index ─▶ blocks of the index
 //! ```
 //!
 //! A directory is read twice. [`Tree::plan`] reads no content: it finds the length of the stream, and what cannot be
 //! stored, before the first byte is sent. [`Tree::pack`] reads everything anew, so it stores what is there then. While it
 //! does, files may change: an entry keeps the length that its header states, and what is not as it was is reported. So
 //! the stream is a whole archive whatever happens.
+//!
+//! The stream is [cut](crate::archive::cuts) at entries. The [index](crate::archive::index) is written beside it
+//! and ends with the hashes of its blocks, which the threads that seal them compute.
 
 mod data;
 pub(in crate::client) mod exclude;
@@ -18,6 +22,7 @@ mod sparse;
 mod stat;
 mod walk;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -26,19 +31,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::archive;
+use crate::archive::index::{IndexEntry, IndexLine, index_line};
 use crate::client::error::{ClientError, FileAction};
 use crate::client::progress::StopSignal;
 use crate::client::put::block_writer::{BlockWriter, Ended};
+use crate::client::put::input::Reader;
 use crate::client::put::omission::{Omission, OmissionReason, SystemError};
 use crate::client::put::options::PutOptions;
+use crate::client::put::position::{Position, PutBlock};
 use crate::client::put::source::SourceLength;
 use crate::client::put::tree::data::{Copied, copy, read_at};
 use crate::client::put::tree::exclude::Patterns;
-use crate::client::put::tree::scan::{Data, Purpose, Scanner};
+use crate::client::put::tree::scan::{Data, Purpose, Scanned, Scanner};
 use crate::client::put::tree::stat::Stat;
 use crate::client::put::tree::walk::Walk;
 use crate::client::usage_error::UsageError;
-use crate::pipeline::Block;
+use crate::pipeline::BlockHash;
 use crate::sync::lock;
 
 /// A directory that is stored, with what is left out of it.
@@ -91,14 +99,16 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// Passes the blocks of the stream to `take`, in order, until `take` returns false. Returns the length of the
-    /// stream; `None` if `take` ended it.
-    pub(in crate::client) fn pack(
-        &self,
-        take: &mut dyn FnMut(Block) -> bool,
-        report: &mut dyn FnMut(Omission),
-    ) -> Result<Option<SourceLength>, ClientError> {
-        let mut out = BlockWriter::new(take);
+    /// Passes the blocks of the stream and of its index to the reader, each in their order. Returns their lengths; `None`
+    /// if the reader ended it.
+    pub(in crate::client) fn pack(&self, reader: Reader<'_>) -> Result<Option<SourceLength>, ClientError> {
+        let Reader { take, hashes, report, .. } = reader;
+        let take = RefCell::new(take);
+        let pass = |position, bytes| (take.borrow_mut())(PutBlock { position, bytes });
+        let mut take_data = |number, bytes| pass(Position::Data(number), bytes);
+        let mut take_index = |number, bytes| pass(Position::Index(number), bytes);
+        let mut out = BlockWriter::new(&mut take_data);
+        let mut index = BlockWriter::new(&mut take_index);
         let mut scanner = Scanner::new(self, Purpose::Pack);
         for found in Walk::new(self) {
             let found = match found {
@@ -113,8 +123,7 @@ impl Tree {
                     if let Some(reason) = entry.omission {
                         self.name(Omission { path: found.path.clone(), reason }, report)?;
                     }
-                    let data = entry.data.as_ref();
-                    out.write(&entry.header).and_then(|()| data.map_or(Ok(None), |data| write_data(data, &mut out)))
+                    write_entry(&entry, &mut out, &mut index)
                 }
                 Err(reason) => Ok(Some(reason)),
             };
@@ -124,7 +133,7 @@ impl Tree {
                 Err(Ended) => return Ok(None),
             }
         }
-        Ok(out.write(&archive::END).and_then(|()| out.finish()).ok())
+        Ok(write_end(out, index, hashes).ok())
     }
 
     /// Reports an omission, unless it was reported before. Fails if there is nothing to store without it: the directory
@@ -145,6 +154,39 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Writes an entry to the stream and to the index. Returns what is not as it was when the file was opened.
+fn write_entry(
+    scanned: &Scanned,
+    out: &mut BlockWriter<'_>,
+    index: &mut BlockWriter<'_>,
+) -> Result<Option<OmissionReason>, Ended> {
+    let Scanned { entry, header, data, .. } = scanned;
+    let length = scanned.stream_bytes();
+    let line = index_line(&IndexLine::Entry(IndexEntry::of(entry, out.bytes(), length)));
+    index.write(line.as_bytes())?;
+    out.begin_entry(length)?;
+    out.write(header)?;
+    let omission = data.as_ref().map_or(Ok(None), |data| write_data(data, out))?;
+    out.end_entry(&entry.path, length)?;
+    Ok(omission)
+}
+
+/// Writes the end of the stream, and then the hashes of its blocks to the index.
+fn write_end(
+    mut out: BlockWriter<'_>,
+    mut index: BlockWriter<'_>,
+    hashes: &mut dyn FnMut(usize) -> Option<Vec<BlockHash>>,
+) -> Result<SourceLength, Ended> {
+    out.begin_entry(archive::END.len() as u64)?;
+    out.write(&archive::END)?;
+    let bytes = out.bytes();
+    let blocks = out.finish()?;
+    for hash in hashes(blocks).ok_or(Ended)? {
+        index.write(index_line(&IndexLine::Block(hash)).as_bytes())?;
+    }
+    Ok(SourceLength { blocks, bytes, index_blocks: index.finish()? })
 }
 
 /// Writes the data of a file. Returns what is not as it was when the file was opened.

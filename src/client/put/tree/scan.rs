@@ -26,10 +26,9 @@ pub(super) enum Purpose {
 
 /// What was found, ready for the stream.
 pub(super) struct Scanned {
+    pub(super) entry: Entry,
     /// The bytes before the data.
     pub(super) header: Vec<u8>,
-    /// The bytes of data, which follow the header and are padded to whole units.
-    pub(super) data_bytes: u64,
     /// The data of a regular file, if the scan is to store it.
     pub(super) data: Option<Data>,
     /// What is missing of it.
@@ -39,7 +38,8 @@ pub(super) struct Scanned {
 impl Scanned {
     /// The bytes that the entry has in the stream.
     pub(super) fn stream_bytes(&self) -> u64 {
-        self.header.len() as u64 + self.data_bytes + archive::padding(self.data_bytes) as u64
+        let data = self.entry.data_bytes();
+        self.header.len() as u64 + data + archive::padding(data) as u64
     }
 }
 
@@ -142,7 +142,7 @@ impl<'a> Scanner<'a> {
             let path = entry.path.clone();
             self.first_names.insert(shared, FirstName { path, size: stat.size, modified: stat.modified });
         }
-        Ok(Scanned { header, data_bytes: entry.data_bytes(), data, omission })
+        Ok(Scanned { entry, header, data, omission })
     }
 
     /// The path in the archive under which this file is stored already.

@@ -42,6 +42,8 @@ with_colony_options! {
                 them and continues when they return. Every chunk that arrives begins the wait anew. A chunk that no cell \
                 has, although all cells respond, is reported after some seconds. A get that finds no cell at its start \
                 does not wait.",
+        note = "A chunk whose holder takes more than three times as long as holders did lately is requested from a second \
+                one too. A holder that sends less than 64 KiB in 10 seconds is asked last.",
         note = "A file gets its mode and its time of modification. If the manifest has no mode, only its owner can read \
                 the file.",
         note = "An unfinished file is beside its name, in NAME.cellsync-part, with a list of its blocks in \

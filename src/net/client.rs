@@ -5,15 +5,19 @@
 //!
 //! In every method, `url` is the base URL of a cell, as `http://ADDRESS:PORT`.
 
+// A shell: it measures the rate of responses.
+#![allow(clippy::disallowed_methods)]
+
 use std::io::Read as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES, MalformedId};
+use crate::net::min_rate::MinRate;
 use crate::wire::datagram::Alert;
 use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
 use crate::wire::peers::{Join, Peers};
@@ -35,6 +39,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Age at which a pooled connection is no longer used. It stays below the idle timeout of a cell's gateway, so that a
 /// request rarely meets a connection that the cell has closed.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
+
+/// The minimum rate of a chunk that other cells hold too: 64 KiB in 10 seconds. A Pi on a weak Wi-Fi link still reaches
+/// it, and a cell cuts off clients below the same rate. In 10 seconds, Wi-Fi joins its network again.
+pub const CHUNK_MIN_RATE: MinRate = MinRate::new(64 * 1024, Duration::from_secs(10));
 
 /// Timeouts of a request, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +82,22 @@ pub enum CallError {
         url: String,
         /// The cause.
         source: Box<ureq::Error>,
+    },
+    /// The response arrived below the minimum rate.
+    #[error("{url} is too slow: it sent {bytes} bytes in {ms} ms")]
+    TooSlow {
+        /// Base URL of the cell.
+        url: String,
+        /// Bytes that arrived.
+        bytes: usize,
+        /// Time since the response began, in milliseconds.
+        ms: u64,
+    },
+    /// The caller did not want the response any more.
+    #[error("the request to {url} was cancelled")]
+    Cancelled {
+        /// Base URL of the cell.
+        url: String,
     },
     /// The cell answered with a status other than success.
     #[error("{url} answered {status} ({detail})")]
@@ -127,8 +151,12 @@ impl CallError {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// Whether a timeout expired after the connection was made. The cell may be alive, and it or its link slow.
+    /// Whether a timeout expired after the connection was made, or the response was too slow. The cell may be alive, and
+    /// it or its link slow.
     pub fn is_slow(&self) -> bool {
+        if matches!(self, Self::TooSlow { .. }) {
+            return true;
+        }
         let Self::Unreachable { source, .. } = self else { return false };
         matches!(**source, ureq::Error::Timeout(which) if which != ureq::Timeout::Connect)
     }
@@ -147,6 +175,15 @@ pub struct PutHints {
     pub holders: Vec<CellId>,
     /// SHA-256 of the token that may delete the chunk, if there is one.
     pub owner: Option<[u8; 32]>,
+}
+
+/// When to end the transfer of a chunk early. The default is not to.
+#[derive(Debug, Clone, Default)]
+pub struct TransferLimits {
+    /// End it if it is slower than this, once the response has begun.
+    pub min_rate: Option<MinRate>,
+    /// End it once this is set, as soon as the next bytes arrive or a timeout expires.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// The bytes that a cell sent as a chunk's, not yet verified.
@@ -265,12 +302,23 @@ impl Http {
         hops: u8,
         search: Option<&str>,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        Ok(self.get_copy(url, id, hops, search)?.map(|copy| copy.bytes))
+        Ok(self.get_copy(url, id, hops, search, &TransferLimits::default())?.map(|copy| copy.bytes))
+    }
+
+    /// The same within these limits, as a search of its own.
+    pub fn get_chunk_within(
+        &self,
+        url: &str,
+        id: &ChunkId,
+        hops: u8,
+        limits: &TransferLimits,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        Ok(self.get_copy(url, id, hops, None, limits)?.map(|copy| copy.bytes))
     }
 
     /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
     pub fn get_local_copy(&self, url: &str, id: &ChunkId) -> Result<Option<UnverifiedCopy>, CallError> {
-        self.get_copy(url, id, 0, None)
+        self.get_copy(url, id, 0, None, &TransferLimits::default())
     }
 
     fn get_copy(
@@ -279,6 +327,7 @@ impl Http {
         id: &ChunkId,
         hops: u8,
         search: Option<&str>,
+        limits: &TransferLimits,
     ) -> Result<Option<UnverifiedCopy>, CallError> {
         let target = Route::GetChunk(*id).url(url);
         let result = self.send(|| {
@@ -293,7 +342,7 @@ impl Http {
             200 => {
                 let fields = response.headers();
                 let length_declared = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
-                let bytes = read_body(url, &mut response, MAX_CHUNK_BYTES as u64)?;
+                let bytes = read_body_within(url, &mut response, MAX_CHUNK_BYTES as u64, limits)?;
                 Ok(Some(UnverifiedCopy { bytes, length_declared }))
             }
             404 => discard_body(url, &mut response).map(|()| None),
@@ -441,6 +490,15 @@ fn refusal(url: &str, response: &mut Response<Body>) -> CallError {
 }
 
 fn read_body(url: &str, response: &mut Response<Body>, limit_bytes: u64) -> Result<Vec<u8>, CallError> {
+    read_body_within(url, response, limit_bytes, &TransferLimits::default())
+}
+
+fn read_body_within(
+    url: &str,
+    response: &mut Response<Body>,
+    limit_bytes: u64,
+    limits: &TransferLimits,
+) -> Result<Vec<u8>, CallError> {
     let too_long = || CallError::invalid(url, ResponseError::TooLong { limit_bytes });
     let declared = response.body().content_length();
     if declared.is_some_and(|len| len > limit_bytes) {
@@ -449,11 +507,30 @@ fn read_body(url: &str, response: &mut Response<Body>, limit_bytes: u64) -> Resu
     // Allocated at once: a buffer that grows is copied each time. Only the declared length, which `limit_bytes` bounds.
     let mut bytes = Vec::with_capacity(declared.and_then(|len| usize::try_from(len).ok()).unwrap_or_default());
     // ureq counts the read that finds the end as well, so a body of exactly the limit needs one byte more.
-    let read = response.body_mut().with_config().limit(limit_bytes + 1).reader().read_to_end(&mut bytes);
-    match read.map_err(ureq::Error::from) {
-        Ok(_) if bytes.len() as u64 <= limit_bytes => Ok(bytes),
-        Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => Err(too_long()),
-        Err(source) => Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
+    let mut reader = response.body_mut().with_config().limit(limit_bytes + 1).reader();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (began, mut min_rate) = (Instant::now(), limits.min_rate.clone());
+    loop {
+        let waits_since = Instant::now();
+        let read = match reader.read(&mut buffer).map_err(ureq::Error::from) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => read,
+            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(too_long()),
+            Err(source) => return Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
+        };
+        bytes.extend(buffer.iter().take(read));
+        if bytes.len() as u64 > limit_bytes {
+            return Err(too_long());
+        }
+        if limits.cancelled.load(Ordering::Relaxed) {
+            return Err(CallError::Cancelled { url: url.to_owned() });
+        }
+        let Some(rate) = &mut min_rate else { continue };
+        rate.record(read as u64, waits_since.elapsed());
+        if rate.time_left().is_zero() {
+            let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            return Err(CallError::TooSlow { url: url.to_owned(), bytes: bytes.len(), ms });
+        }
     }
 }
 
@@ -508,6 +585,28 @@ mod tests {
         let http = Http::new(Timeouts { connect_ms: 10_000, stall_ms: 50, response_ms: 50, call_ms: 10_000 }, 1, 1);
         let slow = http.status(&server.url).unwrap_err();
         assert!(slow.is_unreachable() && slow.is_slow(), "{slow}");
+    }
+
+    #[test]
+    fn a_chunk_below_the_minimum_rate_is_too_slow() {
+        let (id, pause) = (ChunkId::of(b"x"), Duration::from_millis(10));
+        let server = TestServer::trickling(200, pause);
+        let min_rate = Some(MinRate::new(100, 5 * pause));
+        let limits = TransferLimits { min_rate, ..TransferLimits::default() };
+        let slow = http().get_chunk_within(&server.url, &id, 0, &limits).unwrap_err();
+        assert!(matches!(slow, CallError::TooSlow { bytes: 1..100, .. }) && slow.is_slow(), "{slow}");
+        let whole = http().get_chunk(&server.url, &id, 0, None).unwrap().unwrap();
+        assert_eq!(whole.len(), 200, "without a minimum rate it arrives");
+    }
+
+    #[test]
+    fn a_cancelled_transfer_ends_at_the_next_byte() {
+        // It would take hours.
+        let server = TestServer::trickling(1 << 20, Duration::from_millis(10));
+        let limits = TransferLimits::default();
+        limits.cancelled.store(true, Ordering::Relaxed);
+        let error = http().get_chunk_within(&server.url, &ChunkId::of(b"x"), 0, &limits).unwrap_err();
+        assert!(matches!(error, CallError::Cancelled { .. }), "{error}");
     }
 
     #[test]

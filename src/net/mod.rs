@@ -14,6 +14,7 @@ pub mod client;
 pub mod fd_limit;
 #[cfg(target_os = "linux")]
 mod gateway;
+pub mod min_rate;
 #[cfg(test)]
 pub(crate) mod test_server;
 pub mod udp;

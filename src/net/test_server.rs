@@ -1,10 +1,14 @@
 //! An HTTP server for unit tests. It listens on loopback, records each request, and answers with exactly the bytes that
 //! the test gives.
 
+// A server that sends slowly.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A request, as received.
 #[derive(Debug, Clone)]
@@ -61,6 +65,33 @@ impl TestServer {
                 let Ok(request) = Request::read(&connection) else { continue };
                 recorded.lock().unwrap().push(request.clone());
                 connection.write_all(&respond(&request)).ok();
+            }
+        });
+        Self { address, url: format!("http://{address}"), requests }
+    }
+
+    /// A server that answers each request with this many bytes, one after each pause, on a thread of its own.
+    pub(crate) fn trickling(len: usize, pause: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, requests) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let recorded = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                let recorded = Arc::clone(&recorded);
+                std::thread::spawn(move || {
+                    let Ok(request) = Request::read(&connection) else { return };
+                    recorded.lock().unwrap().push(request);
+                    let head = response_declaring(200, len, b"");
+                    // The client may disconnect at any time.
+                    let mut is_sent = connection.write_all(&head).is_ok();
+                    for _ in 0..len {
+                        if !is_sent {
+                            return;
+                        }
+                        std::thread::sleep(pause);
+                        is_sent = connection.write_all(b"x").is_ok();
+                    }
+                });
             }
         });
         Self { address, url: format!("http://{address}"), requests }

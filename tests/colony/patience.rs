@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::{Cell, Colony, NO_AUDITS, Running, StoredFile, random_bytes, run};
+use crate::harness::{BadCell, Cell, Colony, NO_AUDITS, Running, StoredFile, random_bytes, run};
 use crate::wait::wait_until;
 
 /// Bytes that the entries of a directory occupy, with all that is below them.
@@ -151,4 +151,34 @@ fn ctrl_c_ends_a_wait() {
     get.wait_for_line(&["no cell responds", "1 day"]);
     get.signal(Signal::INT);
     get.finish().expect_code(1).expect_last_line(&["stopped"]);
+}
+
+/// Goal: a cell that answers queries at once and sends chunks a byte at a time holds up a get only until other holders
+/// are asked. Method: such a cell among real ones. It is asked by each worker at most twice (before the first fetches are
+/// over, nobody knows that it is slow), and none of these requests is waited for.
+#[test]
+fn a_cell_that_trickles_is_left_behind() {
+    let colony = Colony::start_with(3, &NO_AUDITS);
+    let bytes = random_bytes(5, 48 << 20);
+    let stored = colony.put_bytes("file", &bytes);
+    let trickling = BadCell::start_trickling(colony.udp_port());
+    let id = trickling.id.to_string();
+    wait_until("the cells know the bad one", || {
+        let knows =
+            |cell: &Cell| colony.http.peers(&cell.url).unwrap().cells.iter().any(|view| view.node_id.to_string() == id);
+        colony.cells.iter().all(knows)
+    });
+    let mut get = colony.get();
+    get.arg(&stored.manifest).args(["-o", "restored", "--jobs", "1", "--json"]);
+    let got = run(&mut get).expect_success();
+    assert_eq!(got.stderr, "");
+    assert!(fs::read(colony.path("restored")).unwrap() == bytes);
+    let (workers, cells, chunks) = (4, 4, 48);
+    let (requested, _) = trickling.trickled();
+    assert!((1..=2 * workers).contains(&requested), "{requested} requests to the cell that trickles");
+    wait_until("all of them are abandoned", || trickling.trickled() == (requested, requested));
+    let requests = got.json()["requests"].as_u64().unwrap();
+    let retries = u64::try_from(requested).unwrap();
+    // The search for cells asks some of them for their peers.
+    assert!(requests <= 2 * cells + chunks + retries, "{requests} requests");
 }

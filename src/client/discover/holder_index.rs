@@ -8,14 +8,25 @@ use crate::client::discover::query::HaveResponse;
 const NEWEST_WEIGHT: f64 = 0.3;
 /// Cells that search for a chunk without a known holder.
 const MAX_SEARCHING_CELLS: usize = 3;
+/// A fetch that is late is taken to last this many times longer than until now.
+const LATE_FACTOR: f64 = 2.0;
+/// The longest time that a fetch is taken to last, in milliseconds: the timeout of a request.
+const MAX_FETCH_MS: f64 = 600_000.0;
+/// A cell that was too slow counts as slow until a fetch takes less than this, in milliseconds.
+const NOT_SLOW_MS: f64 = 10_000.0;
 
 /// A cell that responded.
 #[derive(Debug, Clone)]
 struct Cell {
     known: KnownCell,
     chunks: ChunkSet,
-    /// Moving average of the time that a fetch takes, in milliseconds. It starts with the time that the query took.
+    /// Moving average of the time that a fetch takes, in milliseconds. Before the first fetch it is the time that the
+    /// query took.
     fetch_ms: f64,
+    /// Was `fetch_ms` learnt from a fetch? A cell that answers queries quickly may deliver chunks slowly.
+    is_measured: bool,
+    /// Was a fetch ended because it was too slow?
+    is_slow: bool,
     fetches_in_progress: u32,
     is_unreachable: bool,
 }
@@ -35,9 +46,29 @@ impl HolderIndex {
         let cells = cells.iter().zip(responses).filter_map(|(known, response)| {
             let HaveResponse { chunks, took_ms, .. } = response?;
             let fetch_ms = took_ms.max(0.1);
-            Some(Cell { known: known.clone(), chunks, fetch_ms, fetches_in_progress: 0, is_unreachable: false })
+            Some(Cell {
+                known: known.clone(),
+                chunks,
+                fetch_ms,
+                is_measured: false,
+                is_slow: false,
+                fetches_in_progress: 0,
+                is_unreachable: false,
+            })
         });
         Self { cells: cells.collect(), chunks }
+    }
+
+    /// Takes over what an earlier index learnt about cells: how quickly they deliver.
+    pub(in crate::client) fn learn_from(&mut self, earlier: &Self) {
+        for cell in &mut self.cells {
+            let name = cell.known.name();
+            if let Some(before) = earlier.cells.iter().find(|before| before.known.name().is_same_cell(&name))
+                && before.is_measured
+            {
+                (cell.fetch_ms, cell.is_measured, cell.is_slow) = (before.fetch_ms, true, before.is_slow);
+            }
+        }
     }
 
     /// The cells that responded.
@@ -100,13 +131,15 @@ impl HolderIndex {
     }
 
     /// Chooses the holder that is likely to deliver the chunk first, except those in `tried`. The fetch counts as in
-    /// progress until [`Self::fetch_succeeded`] or [`Self::fetch_failed`]. Cells that were unreachable come last.
+    /// progress until [`Self::fetch_succeeded`] or [`Self::fetch_failed`]. Slow cells come
+    /// last, and after them those that were unreachable.
     pub(in crate::client) fn begin_fetch(&mut self, index: usize, tried: &[usize]) -> Option<(usize, KnownCell)> {
         let untried = self.cells.iter().enumerate().filter(|(number, _)| !tried.contains(number));
         let holders = untried.filter(|(_, cell)| cell.chunks.contains(index));
         let expected_ms = |cell: &Cell| cell.fetch_ms * f64::from(cell.fetches_in_progress + 1);
         let (number, _) = holders.min_by(|(_, a), (_, b)| {
-            a.is_unreachable.cmp(&b.is_unreachable).then(expected_ms(a).total_cmp(&expected_ms(b)))
+            let order = a.is_unreachable.cmp(&b.is_unreachable).then(a.is_slow.cmp(&b.is_slow));
+            order.then(expected_ms(a).total_cmp(&expected_ms(b)))
         })?;
         let cell = self.cells.get_mut(number)?;
         cell.fetches_in_progress += 1;
@@ -117,9 +150,44 @@ impl HolderIndex {
     pub(in crate::client) fn fetch_succeeded(&mut self, number: usize, took_ms: f64) {
         if let Some(cell) = self.cells.get_mut(number) {
             cell.fetches_in_progress = cell.fetches_in_progress.saturating_sub(1);
-            cell.fetch_ms += (took_ms - cell.fetch_ms) * NEWEST_WEIGHT;
+            cell.learn(took_ms);
+            cell.is_slow &= took_ms >= NOT_SLOW_MS;
             cell.is_unreachable = false;
         }
+    }
+
+    /// Records that a fetch takes longer than others and has lasted for this time. It stays in progress.
+    pub(in crate::client) fn fetch_is_late(&mut self, number: usize, elapsed_ms: f64) {
+        if let Some(cell) = self.cells.get_mut(number) {
+            cell.fetch_ms = (elapsed_ms * LATE_FACTOR).clamp(cell.fetch_ms, MAX_FETCH_MS.max(cell.fetch_ms));
+            cell.is_measured = true;
+        }
+    }
+
+    /// Records that a fetch was ended because another holder was quicker.
+    pub(in crate::client) fn fetch_abandoned(&mut self, number: usize) {
+        if let Some(cell) = self.cells.get_mut(number) {
+            cell.fetches_in_progress = cell.fetches_in_progress.saturating_sub(1);
+        }
+    }
+
+    /// Records that a fetch was ended because it was too slow.
+    pub(in crate::client) fn fetch_too_slow(&mut self, number: usize, elapsed_ms: f64) {
+        self.fetch_is_late(number, elapsed_ms);
+        self.fetch_abandoned(number);
+        if let Some(cell) = self.cells.get_mut(number) {
+            cell.is_slow = true;
+        }
+    }
+
+    /// Is a fetch from this cell known to be slow?
+    pub(in crate::client) fn is_slow(&self, number: usize) -> bool {
+        self.cells.get(number).is_some_and(|cell| cell.is_slow)
+    }
+
+    /// Was the cell unreachable when a chunk was last fetched from it?
+    pub(in crate::client) fn is_unreachable(&self, number: usize) -> bool {
+        self.cells.get(number).is_some_and(|cell| cell.is_unreachable)
     }
 
     /// Records that a fetch failed, and whether the cell was unreachable.
@@ -134,6 +202,16 @@ impl HolderIndex {
     pub(in crate::client) fn searching_cells(&self) -> Vec<KnownCell> {
         let reachable = self.cells.iter().filter(|cell| !cell.is_unreachable);
         reachable.take(MAX_SEARCHING_CELLS).map(|cell| cell.known.clone()).collect()
+    }
+}
+
+impl Cell {
+    fn learn(&mut self, took_ms: f64) {
+        if self.is_measured {
+            self.fetch_ms += (took_ms - self.fetch_ms) * NEWEST_WEIGHT;
+        } else {
+            (self.fetch_ms, self.is_measured) = (took_ms, true);
+        }
     }
 }
 
@@ -197,6 +275,42 @@ mod tests {
         index.fetch_failed(1, true);
         assert_eq!(index.begin_fetch(4, &[]).unwrap().0, 0);
         assert_eq!(index.begin_fetch(4, &[0]).unwrap().0, 1, "better than no cell");
+    }
+
+    #[test]
+    fn a_cell_that_answers_quickly_and_delivers_slowly_is_asked_last() {
+        let mut index = holder_index(&[1.0, 20.0, 30.0], 5);
+        assert_eq!(index.begin_fetch(4, &[]).unwrap().0, 0);
+        index.fetch_is_late(0, 1000.0);
+        assert_eq!(index.begin_fetch(4, &[0]).unwrap().0, 1);
+        index.fetch_abandoned(0);
+        index.fetch_succeeded(1, 50.0);
+        assert_eq!(index.begin_fetch(4, &[]).unwrap().0, 2, "its query took less than the fetch from cell 1");
+        index.fetch_succeeded(2, 50.0);
+        let busy: Vec<usize> = (0..20).map(|_| index.begin_fetch(4, &[]).unwrap().0).collect();
+        assert!(!busy.contains(&0), "{busy:?}");
+    }
+
+    #[test]
+    fn slow_cells_come_after_all_that_are_reachable() {
+        let mut index = holder_index(&[1.0, 2.0, 3.0], 5);
+        index.begin_fetch(4, &[]);
+        index.fetch_too_slow(0, 10_000.0);
+        assert!(index.is_slow(0) && !index.is_slow(1));
+        index.fetch_failed(2, true);
+        let order = |index: &mut HolderIndex| {
+            let mut tried = Vec::new();
+            while let Some((number, _)) = index.begin_fetch(4, &tried) {
+                tried.push(number);
+            }
+            tried
+        };
+        assert_eq!(order(&mut index), [1, 0, 2]);
+        let mut later = holder_index(&[1.0, 2.0, 3.0], 5);
+        later.learn_from(&index);
+        assert_eq!(order(&mut later), [1, 2, 0], "a later search keeps what was learnt; cell 2 responds again");
+        index.fetch_succeeded(0, 9_000.0);
+        assert!(!index.is_slow(0));
     }
 
     #[test]

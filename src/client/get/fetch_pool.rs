@@ -1,22 +1,20 @@
-//! The worker threads of a get. Each fetches a chunk from the quickest holder, verifies and opens it, and tries the
-//! next holder if that fails.
-
-// A shell: it measures how quickly cells respond.
-#![allow(clippy::disallowed_methods)]
+//! The worker threads of a get. Each fetches a chunk from its holders, verifies and opens it, and has the cells search
+//! for it if no holder has a good copy.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use crate::client::bad_copy::BadCopy;
 use crate::client::discover::colony::CellName;
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::search_chunk::search_chunk;
+use crate::client::get::hedging::Hedging;
+use crate::client::get::race::Race;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
-use crate::net::client::{CallError, Http};
+use crate::net::client::Http;
 use crate::pipeline::{BlockHash, Key, OpenError, open_chunk};
 use crate::sync::lock;
 
@@ -69,7 +67,8 @@ impl FetchPool {
         let (jobs, queue) = channel();
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
-        let fetcher = Fetcher { http: http.clone(), hash_key, current: Arc::clone(&current) };
+        let (http, hedging) = (http.clone(), Hedging::new(workers));
+        let fetcher = Fetcher { http, hash_key, hedging, current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
         Self { jobs, results, current, in_progress: RefCell::default() }
     }
@@ -93,7 +92,9 @@ impl FetchPool {
     }
 
     /// Has later jobs use these holders.
-    pub(in crate::client) fn replace_holders(&self, holders: HolderIndex) {
+    pub(in crate::client) fn replace_holders(&self, mut holders: HolderIndex) {
+        let earlier = Arc::clone(&lock(&self.current));
+        holders.learn_from(&lock(&earlier));
         *lock(&self.current) = Arc::new(Mutex::new(holders));
     }
 }
@@ -101,6 +102,7 @@ impl FetchPool {
 struct Fetcher {
     http: Http,
     hash_key: Option<Key>,
+    hedging: Hedging,
     current: Arc<Mutex<SharedIndex>>,
 }
 
@@ -126,29 +128,14 @@ impl Fetcher {
         bad_copies: &mut Vec<BadCopy>,
         unanswered: &mut Vec<CellName>,
     ) -> Option<FetchOutcome> {
-        let mut tried = Vec::new();
-        loop {
-            // A statement of its own, or the lock would be held during the fetch.
-            let chosen = lock(holders).begin_fetch(job.index, &tried);
-            let (number, cell) = chosen?;
-            tried.push(number);
-            let began = Instant::now();
-            match self.http.get_chunk(&cell.url, &job.id, 0, None) {
-                Ok(Some(bytes)) => {
-                    lock(holders).fetch_succeeded(number, began.elapsed().as_secs_f64() * 1000.0);
-                    if let Some(outcome) = open(job, bytes, cell.name(), bad_copies) {
-                        return Some(outcome);
-                    }
-                }
-                Ok(None) => lock(holders).fetch_failed(number, false),
-                Err(error) => {
-                    lock(holders).fetch_failed(number, error.is_unreachable());
-                    if may_deliver_later(&error) {
-                        unanswered.push(cell.name());
-                    }
-                }
+        let mut race = Race::new(&self.http, holders, &self.hedging, job.index, job.id);
+        while let Some((bytes, cell)) = race.next_copy() {
+            if let Some(outcome) = open(job, bytes, cell, bad_copies) {
+                return Some(outcome);
             }
         }
+        *unanswered = race.unanswered();
+        None
     }
 
     fn fetch_by_search(
@@ -176,9 +163,4 @@ fn open(job: &FetchJob, bytes: Vec<u8>, cell: CellName, bad_copies: &mut Vec<Bad
         }
         Err(error) => Some(FetchOutcome::Unopenable(error)),
     }
-}
-
-/// Is the cell gone or busy, rather than its copy unreadable?
-fn may_deliver_later(error: &CallError) -> bool {
-    error.is_unreachable() || matches!(error, CallError::Refused { status: 429 | 503, .. })
 }

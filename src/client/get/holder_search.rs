@@ -6,10 +6,10 @@ use std::thread;
 use crate::client::discover::colony::{CellName, ColonyScope, KnownCell};
 use crate::client::discover::find_cells::find_cells;
 use crate::client::discover::holder_index::HolderIndex;
-use crate::client::discover::query::{WaitFor, query_holders};
+use crate::client::discover::query::{WaitFor, query_cells, query_holders};
 use crate::client::error::ClientError;
 use crate::id::ChunkId;
-use crate::net::client::Http;
+use crate::net::client::{Http, Timeouts};
 
 /// What a search found.
 pub(super) struct FoundHolders {
@@ -41,11 +41,14 @@ pub(super) fn find_holders(
         Err(_) if !known.is_empty() => Vec::new(),
         found => found?,
     };
-    for cell in known {
-        if !cells.iter().any(|found| found.name().is_same_cell(cell)) {
-            cells.push(KnownCell { id: cell.id, ..KnownCell::at(&cell.url) });
-        }
-    }
+    let is_found = |cell: &CellName| cells.iter().any(|found| found.name().is_same_cell(cell));
+    let others = known.iter().filter(|cell| !is_found(cell));
+    let others: Vec<_> = others.map(|cell| KnownCell { id: cell.id, ..KnownCell::at(&cell.url) }).collect();
+    // A cell that hangs would delay the search for longer if it was asked for chunks at once.
+    let probe = http.with_timeouts(Timeouts::PROBE);
+    let responds = |cell: &KnownCell| probe.status(&cell.url).err().is_none_or(|error| !error.is_unreachable());
+    let responding = query_cells(&others, responds);
+    cells.extend(others.into_iter().zip(responding).filter(|(_, responds)| *responds).map(|(cell, _)| cell));
     let responses = query_holders(http, &cells, ids, WaitFor::Holders);
     let complete =
         cells.iter().zip(&responses).filter(|(_, response)| response.as_ref().is_some_and(|r| r.is_complete));

@@ -3,7 +3,7 @@
 //! ```text
 //!  manifest ─▶ query_holders: which cells hold which chunks ─▶ HolderIndex
 //!                                                                 │ the quickest holder
-//!  FetchPool, a chunk each:                       fetch ◀─────────┘
+//!  FetchPool, a chunk each:             Race: fetch ◀─────────────┘ and a second one, if that is late
 //!                                                   ▼
 //!                                        verify ─▶ open ─▶ in order ─▶ Output
 //! ```
@@ -17,12 +17,14 @@
 pub(super) mod block_log;
 pub(super) mod fetch_pool;
 pub(super) mod file_output;
+pub(super) mod hedging;
 pub(super) mod holder_search;
 mod leftovers;
 pub(super) mod omission;
 pub(super) mod output;
 pub(super) mod partial;
 pub(super) mod patience;
+pub(super) mod race;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;

@@ -24,7 +24,9 @@ impl Rejection {
     /// The reason for which an upload failed.
     pub(in crate::client) fn of(error: &CallError) -> Self {
         match error {
-            CallError::Unreachable { .. } => Self::Unresponsive,
+            CallError::Unreachable { .. } | CallError::TooSlow { .. } | CallError::Cancelled { .. } => {
+                Self::Unresponsive
+            }
             CallError::Refused { status, .. } => Self::Refused(*status),
             CallError::InvalidResponse { .. } => Self::InvalidResponse,
         }

@@ -25,7 +25,8 @@ impl Failure {
     pub(in crate::client) fn of(error: &CallError) -> Self {
         match error {
             CallError::Unreachable { .. } if error.is_slow() => Self::Slow,
-            CallError::Unreachable { .. } => Self::Unreachable,
+            CallError::TooSlow { .. } => Self::Slow,
+            CallError::Unreachable { .. } | CallError::Cancelled { .. } => Self::Unreachable,
             CallError::Refused { .. } | CallError::InvalidResponse { .. } => Self::Refused(Rejection::of(error)),
         }
     }

@@ -52,7 +52,6 @@ mod buffer;
 mod connection;
 mod head;
 pub(super) mod limits;
-mod min_rate;
 mod relay;
 mod shared;
 pub(super) mod stats;

@@ -22,9 +22,9 @@ use crate::net::gateway::buffer::Buffer;
 use crate::net::gateway::head::request::{Persistence, RequestHead};
 use crate::net::gateway::head::response;
 use crate::net::gateway::head::response::{InvalidResponse, ResponseHead};
-use crate::net::gateway::min_rate::MinRate;
 use crate::net::gateway::shared::SlotGuard;
 use crate::net::gateway::timeout::with_timeout;
+use crate::net::min_rate::MinRate;
 use crate::wire::problem::Problem;
 
 /// How an exchange ended.

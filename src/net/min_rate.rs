@@ -1,35 +1,35 @@
-//! The minimum rate of a transfer. A slower client occupies a slot that others need.
+//! The minimum rate of a transfer. A peer that is slower occupies a slot or a worker that others need.
 //!
-//! Pure: the time spent waiting is an argument. Only waiting for the client counts, so a disk that stalls during an
-//! upload does not cost the client its connection.
+//! Pure: the time spent waiting is an argument. Only waiting for the peer counts, so a disk that stalls during an upload
+//! does not cost a client its connection.
 
 use std::time::Duration;
 
 /// Measures a transfer in one direction against the minimum rate.
 #[derive(Debug, Clone)]
-pub(super) struct MinRate {
+pub struct MinRate {
     bytes: u64,
     window: Duration,
     /// Bytes transferred since the window began.
     transferred: u64,
-    /// Time spent waiting for the client since the window began.
+    /// Time spent waiting for the peer since the window began.
     waited: Duration,
 }
 
 impl MinRate {
     /// Starts to measure a transfer that must move `bytes` in every `window`.
-    pub(super) fn new(bytes: u64, window: Duration) -> Self {
+    pub const fn new(bytes: u64, window: Duration) -> Self {
         Self { bytes, window, transferred: 0, waited: Duration::ZERO }
     }
 
-    /// How much longer to wait for the client before it counts as too slow.
-    pub(super) fn time_left(&self) -> Duration {
+    /// How much longer to wait for the peer before it counts as too slow.
+    pub fn time_left(&self) -> Duration {
         self.window.saturating_sub(self.waited)
     }
 
-    /// Records that `bytes` moved after waiting for the client. The window ends once it has its bytes, so a burst earns
+    /// Records that `bytes` moved after waiting for the peer. The window ends once it has its bytes, so a burst earns
     /// no more than one window of silence.
-    pub(super) fn record(&mut self, bytes: u64, waited: Duration) {
+    pub fn record(&mut self, bytes: u64, waited: Duration) {
         self.transferred = self.transferred.saturating_add(bytes);
         self.waited = self.waited.saturating_add(waited);
         if self.transferred >= self.bytes {

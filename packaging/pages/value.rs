@@ -28,8 +28,8 @@ impl Value {
             }
             (
                 _,
-                "addr:port" | "cell" | "duration" | "glob" | "host:port" | "k" | "n" | "port" | "seconds" | "size"
-                | "url",
+                "addr:port" | "cell" | "duration" | "entry" | "glob" | "host:port" | "k" | "n" | "port" | "seconds"
+                | "size" | "start-end" | "url",
             ) => Self::Free,
             _ => panic!("{option}: packaging/pages/value.rs has no kind for {arg_name}"),
         }

@@ -9,7 +9,7 @@ use crate::cli::command_line::parse;
 use crate::cli::demo;
 #[cfg(target_os = "linux")]
 use crate::cli::node;
-use crate::cli::{check, drain, repair, scrub, status};
+use crate::cli::{check, drain, ls, repair, scrub, status};
 
 const NAME: &str = "cellsync";
 
@@ -23,6 +23,8 @@ const NAME: &str = "cellsync";
                cellsync status --node http://10.0.2.7:8080",
     example = "Count the copies of a file, and have each of them read and verified:\n  \
                cellsync check album.tar.manifest --deep",
+    example = "List the files of a stored directory:\n  \
+               cellsync ls photos.manifest",
     example = "Make missing copies now:\n  \
                cellsync repair album.tar.manifest",
     example = "Prepare a cell to be unplugged, or cancel that:\n  \
@@ -48,6 +50,7 @@ struct Args {
 #[argh(subcommand)]
 enum Command {
     Status(status::Args),
+    Ls(ls::Args),
     Check(check::Args),
     Repair(repair::Args),
     Drain(drain::Args),
@@ -70,6 +73,7 @@ pub fn cellsync() -> ExitCode {
     };
     match args.command {
         Command::Status(args) => status::run(&args),
+        Command::Ls(args) => ls::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Drain(args) => drain::run(&args),

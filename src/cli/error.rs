@@ -65,7 +65,6 @@ pub(super) enum ArgumentError {
         other: &'static str,
     },
     /// The option is of use only with another one.
-    #[cfg(all(target_os = "linux", feature = "demo"))]
     #[error("{option} requires {required}")]
     Requires {
         /// The option.
@@ -122,6 +121,11 @@ fn advice(error: &ClientError) -> String {
             }
             _ => "; run the same command again, or store it without --strict".to_owned(),
         },
+        ClientError::Missing { salvageable: Some(bytes), .. } => {
+            format!(", or restore the other {} with --salvage", human::bytes(*bytes))
+        }
+        ClientError::Corrupt { .. } => "; --salvage restores all other bytes".to_owned(),
+        ClientError::BadIndex { .. } => "; everything can be restored without it".to_owned(),
         ClientError::TooLittleRoom { fits, .. } => {
             let fewer =
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };

@@ -1,5 +1,6 @@
 //! `cellsync-get`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use crate::cli::check::bad_copy_json;
 use crate::cli::client_config::ClientConfig;
 use crate::cli::command_line::parse;
 use crate::cli::error::{ArgumentError, CommandError, failed};
+use crate::cli::exit_code::MISSING;
 use crate::cli::interrupt::stop_on_interrupt;
 use crate::cli::progress::{Bar, Unit};
 use crate::cli::terminal::{omissions, print, shown_path, with_omissions};
 use crate::cli::values;
 use crate::client::{
-    DEFAULT_PATIENCE, GetOptions, GetReport, RestoreOmission, RestoreOptions, RestoreOwners, Target, default_jobs,
-    default_output_path,
+    DEFAULT_PATIENCE, GetOptions, GetReport, LostPart, Part, RestoreOmission, RestoreOptions, RestoreOwners, Target,
+    default_jobs, default_output_path,
 };
 use crate::human;
 
@@ -87,6 +89,15 @@ with_colony_options! {
         /// to give up at once (default: 2m)
         #[argh(option, arg_name = "duration", default = "DEFAULT_PATIENCE", from_str_fn(values::patience))]
         wait: Duration,
+        /// restore only this entry of a directory and what is below it; can be repeated (cellsync ls lists the entries)
+        #[argh(option, arg_name = "entry", from_str_fn(values::entry_path))]
+        path: Vec<Vec<u8>>,
+        /// restore only these bytes of a file, from the first to the last, such as 0-1048575, or 100- up to the end; requires -o
+        #[argh(option, arg_name = "start-end", from_str_fn(values::byte_range))]
+        range: Option<Range<u64>>,
+        /// restore what is there if chunks are lost: lost parts of files become zeros and are listed, and the exit code is 4
+        #[argh(switch)]
+        salvage: bool,
         /// overwrite an existing file, also the unfinished one of another manifest
         #[argh(switch)]
         force: bool,
@@ -130,18 +141,37 @@ pub fn get() -> ExitCode {
         _ if args.quiet => ExitCode::SUCCESS,
         _ => print(NAME, &summary(&report, &target)),
     };
+    if report.is_salvaged && printed == ExitCode::SUCCESS {
+        return ExitCode::from(MISSING);
+    }
     with_omissions(printed, report.omissions)
 }
 
 fn run(args: &Args) -> Result<(GetReport, Target), CommandError> {
     let target = target(args)?;
     let scope = args.scope(&ClientConfig::load()?)?;
-    let options =
-        GetOptions { jobs: args.jobs, force: args.force, patience: args.wait, restore: restore_options(args)?, scope };
+    let options = GetOptions {
+        jobs: args.jobs,
+        force: args.force,
+        patience: args.wait,
+        restore: restore_options(args)?,
+        part: part(args)?,
+        salvage: args.salvage,
+        scope,
+    };
     let bar = Bar::new(NAME, Unit::Bytes, args.quiet);
     let report = crate::client::get(&args.manifest, &target, &options, &bar, &stop_on_interrupt());
     bar.clear();
     Ok((report?, target))
+}
+
+fn part(args: &Args) -> Result<Part, ArgumentError> {
+    match (&args.path[..], &args.range) {
+        ([], None) => Ok(Part::Whole),
+        ([], Some(range)) => Ok(Part::Range(range.clone())),
+        (paths, None) => Ok(Part::Paths(paths.to_vec())),
+        (_, Some(_)) => Err(ArgumentError::Exclusive { one: "--path", other: "--range" }),
+    }
 }
 
 fn target(args: &Args) -> Result<Target, ArgumentError> {
@@ -153,6 +183,8 @@ fn target(args: &Args) -> Result<Target, ArgumentError> {
         }
         Some(path) if path == Path::new("-") => Ok(Target::StandardOutput),
         Some(path) => Ok(Target::Path(path.clone())),
+        // A part must not look like the whole file.
+        None if args.range.is_some() => Err(ArgumentError::Requires { option: "--range", required: "-o PATH" }),
         None => match default_output_path(&args.manifest) {
             Some(path) => Ok(Target::Path(path)),
             None => Err(ArgumentError::UnnamedOutput { manifest: args.manifest.clone() }),
@@ -181,7 +213,16 @@ fn summary(report: &GetReport, target: &Target) -> String {
     let GetReport { size, chunks, cells, fewest_copies, .. } = *report;
     let what = match target {
         Target::Path(path) => format!("{} restored", shown_path(path)),
+        _ if report.is_salvaged => "verified: not everything can be restored".to_owned(),
         _ => "verified: everything can be restored".to_owned(),
+    };
+    let fetched = match report.wanted_chunks {
+        wanted if wanted < chunks => format!("{wanted} of {}", human::count(chunks, "chunk")),
+        _ => human::count(chunks, "chunk"),
+    };
+    let lost = match report.lost.len() {
+        0 => String::new(),
+        lost => format!("; parts of {} are lost, see above", human::count(lost, "entry").replace("entrys", "entries")),
     };
     let bad = match report.bad_copies.len() {
         0 => String::new(),
@@ -192,9 +233,9 @@ fn summary(report: &GetReport, target: &Target) -> String {
         reused => format!("; {} were there from before", human::bytes(reused)),
     };
     format!(
-        "{what} ({}, {} from {}; at least {} of each){reused}{bad}{}\n",
+        "{what} ({}, {} from {}; at least {} of each){reused}{bad}{lost}{}\n",
         human::bytes(size),
-        human::count(chunks, "chunk"),
+        fetched,
         human::count(cells, "cell"),
         human::copies(fewest_copies),
         omissions(report.omissions),
@@ -204,11 +245,18 @@ fn summary(report: &GetReport, target: &Target) -> String {
 fn json(report: &GetReport, target: &Target) -> serde_json::Value {
     let omitted = |RestoreOmission { path, reason }: &RestoreOmission| serde_json::json!({ "path": human::escaped(path), "reason": reason.to_string() });
     let omitted: Vec<_> = report.named_omissions.iter().map(omitted).collect();
+    let lost = |part: &LostPart| {
+        let bytes: Vec<_> = part.bytes.iter().map(|range| [range.start, range.end - 1]).collect();
+        let path = part.path.as_deref().map(human::escaped);
+        serde_json::json!({ "path": path, "bytes": bytes, "metadata": part.metadata })
+    };
+    let lost: Vec<_> = report.lost.iter().map(lost).collect();
     let bad: Vec<_> = report.bad_copies.iter().map(bad_copy_json).collect();
     serde_json::json!({
         "output": if let Target::Path(path) = target { Some(path.display().to_string()) } else { None },
         "size": report.size,
         "chunks": report.chunks,
+        "wanted_chunks": report.wanted_chunks,
         "fetched_bytes": report.fetched_bytes,
         "reused_bytes": report.reused_bytes,
         "fewest_copies": report.fewest_copies,
@@ -217,5 +265,6 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
         "requests": report.requests,
         "omissions": report.omissions,
         "omitted": omitted,
+        "lost": lost,
     })
 }

@@ -26,6 +26,7 @@ mod exit_code;
 mod get;
 mod help;
 mod interrupt;
+mod ls;
 #[cfg(target_os = "linux")]
 mod node;
 mod progress;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -80,6 +80,24 @@ pub(super) fn jobs(word: &str) -> Result<usize, String> {
     number(word, 1..=MAX_JOBS)
 }
 
+/// The path of an entry in a stored directory, as bytes.
+pub(super) fn entry_path(word: &str) -> Result<Vec<u8>, String> {
+    let path = decode(word).into_encoded_bytes();
+    let leads_out = path.split(|byte| *byte == b'/').any(|name| name == b"..");
+    if leads_out { Err("expected the path of an entry, without ..".to_owned()) } else { Ok(path) }
+}
+
+/// A range of bytes with its first and its last byte, such as `0-1048575`, or `100-` up to the end.
+pub(super) fn byte_range(word: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let parsed = word.split_once('-').and_then(|(start, last)| {
+        let start = number(start)?;
+        let end = if last.is_empty() { u64::MAX } else { number(last)?.checked_add(1)? };
+        (start < end).then_some(start..end)
+    });
+    parsed.ok_or_else(|| "expected the first and the last byte, such as 0-1048575, or 100- up to the end".to_owned())
+}
+
 /// How long a get waits for cells.
 pub(super) fn patience(word: &str) -> Result<Duration, String> {
     duration(word, MAX_PATIENCE)
@@ -109,6 +127,14 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(word: &str, bounds: Rang
 mod tests {
     use super::*;
     use crate::cli::encoded::encode;
+
+    #[test]
+    fn a_range_has_its_first_and_last_byte() {
+        assert_eq!([byte_range("0-0"), byte_range("5-9"), byte_range("7-")], [Ok(0..1), Ok(5..10), Ok(7..u64::MAX)]);
+        for bad in ["", "-", "-5", "9-5", "5", "+1-2", "1-+2", "a-b", "0-18446744073709551615", "1-2-3", "1..2"] {
+            assert!(byte_range(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn numbers_have_bounds() {

@@ -242,6 +242,8 @@ pub enum ClientError {
         cells: usize,
         /// Cells that responded earlier, and do not respond any more. They may hold the chunks.
         silent: usize,
+        /// The bytes that are not missing, if a salvage could restore them.
+        salvageable: Option<u64>,
         /// The bytes of the file that are in the missing chunks.
         bytes: ByteRanges,
     },
@@ -252,6 +254,12 @@ pub enum ClientError {
         bytes: ByteRanges,
         /// What is wrong.
         damage: Damage,
+    },
+    /// The index of a directory cannot be used. Everything can be restored without it, but not parts.
+    #[error("the index of the directory cannot be used: {reason}")]
+    BadIndex {
+        /// Why.
+        reason: String,
     },
     /// The user stopped the work.
     #[error("stopped")]
@@ -302,7 +310,7 @@ impl ClientError {
             | Self::TooLittleRoom { .. }
             | Self::StillShort { .. } => 3,
             Self::Missing { .. } => 4,
-            Self::Corrupt { .. } => 5,
+            Self::Corrupt { .. } | Self::BadIndex { .. } => 5,
             Self::OutputClosed => OUTPUT_CLOSED,
             Self::Resumable { cause, .. } => cause.exit_code(),
             Self::File { .. }

@@ -1,6 +1,11 @@
 //! Fixtures of the clients' unit tests.
 
-use crate::client::discover::colony::KnownCell;
+use std::time::Duration;
+
+use crate::client::discover::colony::{ColonyScope, KnownCell};
+use crate::client::get::GetOptions;
+use crate::client::get::part::Part;
+use crate::client::get::restore_options::RestoreOptions;
 use crate::client::notice::Notice;
 use crate::client::progress::Progress;
 use crate::id::CellId;
@@ -28,4 +33,17 @@ pub(super) fn status_of(number: u8, activity: &serde_json::Value) -> String {
 /// The cell at this URL.
 pub(super) fn cell_at(url: &str) -> KnownCell {
     KnownCell { id: Some(CellId::from_bytes([7; 16])), ..KnownCell::at(url) }
+}
+
+/// Options of a get of everything, without a place to search for cells.
+pub(in crate::client) fn get_options() -> GetOptions {
+    GetOptions {
+        jobs: 1,
+        force: false,
+        patience: Duration::ZERO,
+        restore: RestoreOptions::default(),
+        part: Part::Whole,
+        salvage: false,
+        scope: ColonyScope { nodes: Vec::new(), udp_port: 1, loopback: true },
+    }
 }

@@ -7,6 +7,7 @@ use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
 use crate::client::discover::colony::{self, CellName};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
+use crate::client::get::plan::lost::LostPart;
 use crate::client::put::availability::cells_accepting;
 use crate::client::put::omission::Omission;
 use crate::human;
@@ -70,6 +71,20 @@ pub enum Notice {
         /// Some of them, at least one.
         paths: Vec<PathBuf>,
     },
+    /// A salvage did not find something.
+    Lost {
+        /// What.
+        part: LostPart,
+    },
+    /// A salvage did not find parts of further entries.
+    MoreLost {
+        /// How many.
+        count: usize,
+    },
+    /// A directory has no index that can be used, and a salvage restores what is left of its stream.
+    WithoutIndex,
+    /// A directory has no index, since an earlier version stored it, and is read as a whole to find its entries.
+    ReadsEverything,
     /// There are fewer cells than copies wanted.
     FewerCopies {
         /// Cells that accept chunks, and so the most copies of each chunk.
@@ -136,6 +151,9 @@ impl Notice {
             Self::Omitted { .. }
             | Self::NotRestored { .. }
             | Self::MoreNotRestored { .. }
+            | Self::Lost { .. }
+            | Self::MoreLost { .. }
+            | Self::WithoutIndex
             | Self::FewerCopies { .. }
             | Self::ChunksShort { .. }
             | Self::UnresponsiveCells { .. }
@@ -147,6 +165,7 @@ impl Notice {
             | Self::WaitingForCells { .. }
             | Self::CellsReturned { .. }
             | Self::WithoutAttributes { .. }
+            | Self::ReadsEverything
             | Self::GetResumed { .. }
             | Self::Leftovers { .. }
             | Self::ScarceRoom { .. } => false,
@@ -185,6 +204,12 @@ impl fmt::Display for Notice {
                 "unfinished restores were left here; if you do not need them, remove them with: {}",
                 human::removal_command(paths.iter())
             ),
+            Self::Lost { part } => write!(f, "{part}"),
+            Self::MoreLost { count } => write!(f, "and {count} more with lost parts"),
+            Self::WithoutIndex => {
+                f.write_str("there is no index that can be used; restoring what is left of the archive")
+            }
+            Self::ReadsEverything => f.write_str("an earlier version stored this without an index; reading everything"),
             Self::FewerCopies { accepting, room, wanted } if room < accepting => write!(
                 f,
                 "only {}: each chunk gets at most {} instead of {wanted}, and if the data does not compress, they have room \

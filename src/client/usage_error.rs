@@ -18,6 +18,38 @@ pub enum UsageError {
         /// The manifest.
         path: PathBuf,
     },
+    /// Entries are wanted of what is a single file.
+    #[error("{} is the manifest of a single file, which has no entries", path.display())]
+    NoDirectory {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A range of bytes is wanted of a directory.
+    #[error("{} is the manifest of a directory, and ranges are of a single file", path.display())]
+    NoFile {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// A range of bytes begins behind the end.
+    #[error("{}: the range begins behind the end: the file has {}", path.display(), human::count(*size, "byte"))]
+    RangeBehindEnd {
+        /// The manifest.
+        path: PathBuf,
+        /// The size of the file in bytes.
+        size: u64,
+    },
+    /// A path of an entry has `..` in it.
+    #[error("{}: an entry has no path with ..", human::escaped(path))]
+    PathLeadsOut {
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// There are no entries with these paths.
+    #[error("no entry {} is stored; cellsync ls lists those that are", shown_paths(paths))]
+    NoSuchEntries {
+        /// The paths.
+        paths: Vec<Vec<u8>>,
+    },
     /// The path of the manifest is a directory.
     #[error("{} is a directory, and the manifest is a file", path.display())]
     ManifestIsDirectory {
@@ -174,6 +206,14 @@ fn candidates(cells: &[CellName]) -> String {
     match cells.len().saturating_sub(MAX_CANDIDATES_LISTED) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+fn shown_paths(paths: &[Vec<u8>]) -> String {
+    let shown: Vec<String> = paths.iter().take(MAX_CANDIDATES_LISTED).map(|path| human::escaped(path)).collect();
+    match paths.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -12,7 +12,7 @@ use console::style;
 use sha2::{Digest, Sha256};
 
 use crate::client::{
-    DEFAULT_PATIENCE, GetOptions, PutOptions, PutReport, RestoreOptions, Source, Target, default_jobs,
+    DEFAULT_PATIENCE, GetOptions, Part, PutOptions, PutReport, RestoreOptions, Source, Target, default_jobs,
 };
 use crate::demo::colony::Colony;
 use crate::demo::disks::held;
@@ -142,6 +142,8 @@ pub(super) fn restore(stored: &Stored, is_first: bool, scene: &Scene, colony: &C
         force: false,
         patience: DEFAULT_PATIENCE,
         restore: RestoreOptions::default(),
+        part: Part::Whole,
+        salvage: false,
         scope: colony.scope(),
     };
     let target = Target::Path(path.clone());

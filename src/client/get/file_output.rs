@@ -61,6 +61,7 @@ impl FileOutput {
         path: &Path,
         manifest: &Manifest,
         metadata: FileMetadata,
+        part: Option<String>,
         force: bool,
     ) -> Result<Self, ClientError> {
         let path = path.to_owned();
@@ -73,7 +74,7 @@ impl FileOutput {
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
         let method = if force { None } else { Some(RenameMethod::detect(parent_of(&path)).map_err(write_error)?) };
         let partial = beside(&path, SUFFIX);
-        let header = Header::new(ManifestHash::of(&manifest.chunks, &manifest.key), None);
+        let header = Header::new(ManifestHash::of(&manifest.chunks, &manifest.key), part);
         let (file, log, is_kept) = open_partial(&path, &partial, &header, force)?;
         let key = manifest.key.clone();
         Ok(Self { path, partial, file, log, key, metadata, method, zeros: 0, recorded: Some(0), is_kept })

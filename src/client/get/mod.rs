@@ -20,20 +20,25 @@ pub(super) mod file_output;
 pub(super) mod hedging;
 pub(super) mod holder_search;
 mod leftovers;
+pub(super) mod list;
 pub(super) mod omission;
 pub(super) mod output;
+pub(super) mod part;
 pub(super) mod partial;
 pub(super) mod patience;
+pub(super) mod plan;
+mod positions;
 pub(super) mod race;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use crate::archive::index::IndexReader;
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::{ByteRange, ByteRanges};
 use crate::client::discover::colony::{CellName, ColonyScope};
@@ -44,15 +49,19 @@ use crate::client::get::fetch_pool::{FetchJob, FetchOutcome, FetchPool, FetchRes
 use crate::client::get::holder_search::{FoundHolders, HolderSearch, find_holders};
 use crate::client::get::omission::RestoreOmission;
 use crate::client::get::output::{Output, Target};
+use crate::client::get::part::Part;
 use crate::client::get::patience::{Failure, Patience, Step};
+use crate::client::get::plan::lost::LostPart;
+use crate::client::get::positions::Positions;
 use crate::client::get::restore_options::RestoreOptions;
 use crate::client::manifest_file;
 use crate::client::notice::Notice;
 use crate::client::paths::{check_parent, is_same_file, parent_of};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
+use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
-use crate::pipeline::{BlockHash, Manifest};
+use crate::pipeline::{BlockHash, Content, Manifest};
 use crate::time::Time;
 
 /// Options of a get.
@@ -67,6 +76,10 @@ pub struct GetOptions {
     pub patience: Duration,
     /// What of the metadata of a directory is restored. That of a single file is in its manifest.
     pub restore: RestoreOptions,
+    /// What of the stored bytes is restored.
+    pub part: Part,
+    /// Restore what is there, if some chunks are not.
+    pub salvage: bool,
     /// Where to search for cells.
     pub scope: ColonyScope,
 }
@@ -74,8 +87,10 @@ pub struct GetOptions {
 /// The result of a get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GetReport {
-    /// Bytes restored.
+    /// Bytes restored; of a directory, those of its stream.
     pub size: u64,
+    /// Chunks that were wanted, those of the index among them.
+    pub wanted_chunks: usize,
     /// Chunks of the file.
     pub chunks: usize,
     /// Bytes of the chunks that were fetched.
@@ -94,7 +109,14 @@ pub struct GetReport {
     pub omissions: usize,
     /// The omissions that were named: of each kind the first 20.
     pub named_omissions: Vec<RestoreOmission>,
+    /// Did a salvage not find everything?
+    pub is_salvaged: bool,
+    /// What it did not find.
+    pub lost: Vec<LostPart>,
 }
+
+/// Entries with lost parts that are named one by one. Others are counted; the report has all of them.
+const MAX_NAMED_LOST: usize = 1000;
 
 /// Chunks without a known holder that the cells are asked to search for before anything is written.
 const MAX_SEARCHED_CHUNKS: usize = 16;
@@ -113,26 +135,18 @@ pub fn get(
             return Err(UsageError::OutputIsManifest { path: path.clone() }.into());
         }
     }
+    let name = manifest;
     let manifest = manifest_file::read(manifest)?;
-    let mut output = Output::open(target, &manifest, options.force, options.restore)?;
+    options.part.check(&manifest, name)?;
+    let mut output = Output::open(target, &manifest, options)?;
     if let Target::Path(path) = target {
         let paths = leftovers::find(parent_of(path), path);
         if !paths.is_empty() {
             progress.notice(&Notice::Leftovers { paths });
         }
     }
-    progress.total(manifest.size);
-    let workers = workers(options);
-    let get = Get {
-        http: Http::new(Timeouts::FETCH, workers, 4 * workers),
-        manifest: &manifest,
-        options,
-        progress,
-        began: Instant::now(),
-        patience: Patience::new(options.patience),
-        search: None,
-        report: GetReport::default(),
-    };
+    progress.total(options.part.size(&manifest));
+    let get = Get::new(&manifest, options, progress, Instant::now());
     let report = match get.run(&mut output, stop) {
         Ok(report) => report,
         Err(error) => return Err(output.fail(error)),
@@ -161,46 +175,131 @@ type FetchedBlock = (Vec<u8>, Option<BlockHash>);
 struct Get<'a> {
     http: Http,
     manifest: &'a Manifest,
+    /// All chunks of the manifest. The position of a chunk in it is its number in messages, reports and jobs.
+    ids: Vec<ChunkId>,
     options: &'a GetOptions,
     progress: &'a dyn Progress,
     began: Instant,
     patience: Patience,
     /// The search for holders that is in progress.
     search: Option<HolderSearch>,
+    lost: Lost,
     report: GetReport,
+}
+
+/// Chunks that a salvage does without.
+#[derive(Default)]
+struct Lost {
+    /// Those that were given up, and are still to be passed on.
+    given_up: Vec<usize>,
+    /// Those that no cell had when the get began. They are not requested.
+    from_the_start: BTreeSet<usize>,
+    missing: usize,
+    corrupt: usize,
+}
+
+/// What became of a block.
+enum Arrived {
+    Block(FetchedBlock),
+    /// It is lost, and the get goes on without it.
+    Lost,
+}
+
+impl<'a> Get<'a> {
+    fn new(manifest: &'a Manifest, options: &'a GetOptions, progress: &'a dyn Progress, began: Instant) -> Self {
+        let workers = workers(options);
+        Self {
+            http: Http::new(Timeouts::FETCH, workers, 4 * workers),
+            manifest,
+            ids: manifest.all_chunks().copied().collect(),
+            options,
+            progress,
+            began,
+            patience: Patience::new(options.patience),
+            search: None,
+            lost: Lost::default(),
+            report: GetReport::default(),
+        }
+    }
 }
 
 impl Get<'_> {
     fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
-        self.report.chunks = self.manifest.chunks.len();
+        self.report.chunks = self.ids.len();
+        match (&self.options.part, self.manifest.content) {
+            (Part::Whole, _) if !self.options.salvage => self.whole(output, stop)?,
+            (Part::Whole | Part::Range(_), Content::File(_)) => self.range(output, stop)?,
+            (Part::Whole | Part::Paths(_) | Part::Range(_), _) => self.entries(output, stop)?,
+        }
+        self.report.requests = self.http.requests();
+        self.report.is_salvaged = self.lost.missing + self.lost.corrupt > 0;
+        for part in self.report.lost.iter().take(MAX_NAMED_LOST) {
+            self.progress.notice(&Notice::Lost { part: part.clone() });
+        }
+        let more = self.report.lost.len().saturating_sub(MAX_NAMED_LOST);
+        if more > 0 {
+            self.progress.notice(&Notice::MoreLost { count: more });
+        }
+        Ok(self.report)
+    }
+
+    /// Restores everything.
+    fn whole(&mut self, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
+        let chunks = self.manifest.chunks.len();
         let kept = output.resume(self.progress, stop)?;
         if kept.bytes > 0 {
             self.progress.notice(&Notice::GetResumed { bytes: kept.bytes });
         }
         (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
-        if kept.blocks < self.manifest.chunks.len() {
-            let holders = self.first_holders(kept.blocks)?;
-            self.report.cells = holders.cell_count();
-            self.check_completeness(&holders, kept.blocks)?;
-            self.report.fewest_copies = holders.fewest_copies();
-            let hash_key = output.wants_hashes().then(|| self.manifest.key.clone());
-            let pool = FetchPool::start(&self.http, hash_key, holders, workers(self.options));
-            self.fetch_in_order(&pool, kept.blocks, output, stop)?;
+        // The index is of no use to a get of everything, unless that is to verify everything.
+        let end = if output.is_nothing() { self.ids.len() } else { chunks };
+        let positions = Positions::from(kept.blocks..end);
+        if !positions.is_empty() {
+            let pool = self.start(&positions, output.wants_hashes())?;
+            let progress = self.progress;
+            let mut size = kept.bytes;
+            let mut index = IndexReader::default();
+            self.fetch(&pool, &positions, stop, &mut |position, arrived| {
+                let Arrived::Block((bytes, hash)) = arrived else { return Ok(()) };
+                if position >= chunks {
+                    return index.read(&bytes, &mut drop).map_err(|error| part::bad_index(&error));
+                }
+                size += bytes.len() as u64;
+                output.write(bytes, hash, progress)
+            })?;
+            self.report.size = size;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
             let bytes = ByteRange { start: 0, end: self.report.size }.into();
             return Err(ClientError::Corrupt { bytes, damage: Damage::WrongSize { expected } });
         }
-        self.report.requests = self.http.requests();
-        Ok(self.report)
+        Ok(())
     }
 
-    /// Finds the cells and asks them which chunks they hold. If a chunk from block `first` on has no holder among those
-    /// that are found quickly, all cells are asked.
-    fn first_holders(&mut self, first: usize) -> Result<HolderIndex, ClientError> {
-        let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
+    /// Finds the holders of these chunks and starts to fetch. Fails if a chunk is missing, unless this is a salvage.
+    fn start(&mut self, positions: &Positions, with_hashes: bool) -> Result<FetchPool, ClientError> {
+        self.report.wanted_chunks += positions.count();
+        let holders = self.first_holders(positions)?;
+        self.report.cells = holders.cell_count();
+        match self.missing_at_first(&holders, positions) {
+            missing if missing.is_empty() => {}
+            missing if self.options.salvage => {
+                self.lost.missing += missing.len();
+                self.lost.from_the_start = missing.into_iter().collect();
+            }
+            missing => return Err(self.missing(&missing, holders.cell_count())),
+        }
+        self.report.fewest_copies = holders.fewest_copies();
+        let hash_key = with_hashes.then(|| self.manifest.key.clone());
+        Ok(FetchPool::start(&self.http, hash_key, holders, workers(self.options)))
+    }
+
+    /// Finds the cells and asks them which chunks they hold. If one of these chunks has no holder among those that are
+    /// found quickly, all cells are asked.
+    fn first_holders(&mut self, positions: &Positions) -> Result<HolderIndex, ClientError> {
+        let (scope, ids) = (&self.options.scope, &self.ids);
         let mut found = find_holders(&self.http, scope, ids, self.manifest.copies.into(), &[])?;
-        if found.holders.cell_count() > 0 && found.holders.missing().iter().any(|&index| index >= first) {
+        if found.holders.cell_count() > 0 && found.holders.missing().iter().any(|&index| positions.contains(index)) {
             // Some cells may just have responded too late.
             let cells = found.responding;
             found = find_holders(&self.http, scope, ids, usize::MAX, &cells)?;
@@ -212,66 +311,108 @@ impl Get<'_> {
         Ok(found.holders)
     }
 
-    /// Fails if some chunk from block `first` on is missing, before anything is written. Cells that this client does not
-    /// reach may still hold it.
-    fn check_completeness(&self, holders: &HolderIndex, first: usize) -> Result<(), ClientError> {
-        let missing: Vec<usize> = holders.missing().into_iter().filter(|&index| index >= first).collect();
-        for id in missing.iter().take(MAX_SEARCHED_CHUNKS).filter_map(|&index| self.manifest.chunks.get(index)) {
-            if !is_found_by_search(&self.http, holders.searching_cells(), id) {
-                return Err(self.missing(&missing, holders.cell_count()));
-            }
-        }
-        Ok(())
+    /// Those of these chunks that are missing, before anything is written; none, if the cells find one that seemed to be.
+    /// Cells that this client does not reach may still hold others.
+    fn missing_at_first(&self, holders: &HolderIndex, positions: &Positions) -> Vec<usize> {
+        let missing: Vec<usize> = holders.missing().into_iter().filter(|&index| positions.contains(index)).collect();
+        let is_found = |id: &ChunkId| is_found_by_search(&self.http, holders.searching_cells(), id);
+        let searched = || missing.iter().take(MAX_SEARCHED_CHUNKS).filter_map(|&index| self.ids.get(index));
+        // A salvage goes on with what is left, and must not give up chunks that are on a cell out of reach.
+        let is_missing =
+            if self.options.salvage { !searched().any(is_found) } else { searched().any(|id| !is_found(id)) };
+        if is_missing { missing } else { Vec::new() }
     }
 
     fn missing(&self, indices: &[usize], cells: usize) -> ClientError {
         ClientError::Missing {
             missing: indices.len(),
-            chunks: self.manifest.chunks.len(),
+            chunks: self.ids.len(),
             cells,
             silent: self.patience.silent_cells(),
             bytes: ByteRanges::of_blocks(indices, self.manifest),
+            salvageable: self.salvageable(indices),
         }
     }
 
-    /// Fetches chunks from block `first` on, out of order, within a window, and writes blocks in order.
-    fn fetch_in_order(
+    /// The bytes that are not in these chunks, if a salvage could restore them.
+    fn salvageable(&self, lost: &[usize]) -> Option<u64> {
+        let lost: u64 = lost.iter().filter_map(|&index| self.manifest.block_len(index)).map(|bytes| bytes as u64).sum();
+        self.manifest.size.filter(|_| !self.options.salvage).map(|size| size.saturating_sub(lost))
+    }
+
+    /// Fetches these chunks, out of order, within a window, and passes their blocks on in order.
+    fn fetch(
         &mut self,
         pool: &FetchPool,
-        first: usize,
-        output: &mut Output,
+        positions: &Positions,
         stop: &StopSignal,
+        take: &mut dyn FnMut(usize, Arrived) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
-        let ids = &self.manifest.chunks;
         let window = 2 * workers(self.options);
-        let mut blocks: BTreeMap<usize, FetchedBlock> = BTreeMap::new();
-        let (mut submitted, mut written) = (first, first);
-        while written < ids.len() {
+        let mut arrived: BTreeMap<usize, Arrived> = BTreeMap::new();
+        // Those that are not passed on yet: in the window, and behind it.
+        let mut in_window = VecDeque::new();
+        let mut behind = positions.iter();
+        loop {
             if stop.is_set() {
                 return Err(ClientError::Stopped);
             }
-            while let Some(&id) = ids.get(submitted).filter(|_| submitted < written + window) {
-                pool.submit(FetchJob { index: submitted, id, key: self.manifest.chunk_key(submitted) });
-                submitted += 1;
+            while in_window.len() < window {
+                let Some(position) = behind.next() else { break };
+                in_window.push_back(position);
+                if self.lost.from_the_start.contains(&position) {
+                    arrived.insert(position, Arrived::Lost);
+                } else if let Some(job) = self.job(position) {
+                    pool.submit(job);
+                }
+            }
+            if in_window.is_empty() {
+                return Ok(());
+            }
+            if in_window.len() == arrived.len() {
+                // Nothing is awaited.
+                self.pass_on(&mut in_window, &mut arrived, take)?;
+                continue;
             }
             match pool.next_result() {
                 Ok(result) => {
                     if let Some((index, block)) = self.handle(result)? {
-                        blocks.insert(index, block);
+                        arrived.insert(index, Arrived::Block(block));
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(ClientError::WorkerPanicked),
             }
-            while let Some((bytes, hash)) = blocks.remove(&written) {
-                self.check_length(written, bytes.len())?;
-                self.report.size += bytes.len() as u64;
-                output.write(bytes, hash, self.progress)?;
-                written += 1;
-            }
+            arrived.extend(self.lost.given_up.drain(..).map(|position| (position, Arrived::Lost)));
+            self.pass_on(&mut in_window, &mut arrived, take)?;
             self.attend(pool)?;
         }
+    }
+
+    /// Passes on what has arrived, as far as nothing before it is awaited.
+    fn pass_on(
+        &self,
+        in_window: &mut VecDeque<usize>,
+        arrived: &mut BTreeMap<usize, Arrived>,
+        take: &mut dyn FnMut(usize, Arrived) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        while let Some((position, block)) = in_window.front().and_then(|first| arrived.remove_entry(first)) {
+            if let Arrived::Block((bytes, _)) = &block {
+                self.check_length(position, bytes.len())?;
+            }
+            take(position, block)?;
+            in_window.pop_front();
+        }
         Ok(())
+    }
+
+    /// The job for the chunk at this position.
+    fn job(&self, position: usize) -> Option<FetchJob> {
+        let key = match position.checked_sub(self.manifest.chunks.len()) {
+            None => self.manifest.chunk_key(position),
+            Some(position) => self.manifest.tree_key(position),
+        };
+        Some(FetchJob { index: position, id: *self.ids.get(position)?, key })
     }
 
     /// Returns the block, or `None` if its chunk has no good copy now.
@@ -294,6 +435,11 @@ impl Get<'_> {
                 self.report.fetched_bytes += sealed_bytes;
                 self.progress.advance(block.len() as u64, sealed_bytes);
                 Ok(Some((job.index, (block, hash))))
+            }
+            FetchOutcome::Unopenable(_) if self.options.salvage => {
+                self.lost.corrupt += 1;
+                self.lost.given_up.push(job.index);
+                Ok(None)
             }
             FetchOutcome::Unopenable(error) => Err(ClientError::Corrupt { bytes: bytes.into(), damage: error.into() }),
             FetchOutcome::NoGoodCopy { unanswered } => {
@@ -318,10 +464,15 @@ impl Get<'_> {
         while let Some(step) = self.patience.next(self.now(), pool.first_in_progress()) {
             match step {
                 Step::Search => {
-                    let (scope, ids) = (&self.options.scope, &self.manifest.chunks);
+                    let (scope, ids) = (&self.options.scope, &self.ids);
                     self.search = Some(HolderSearch::start(&self.http, scope, ids, self.patience.seen()));
                 }
                 Step::Notice(notice) => self.progress.notice(&notice),
+                Step::GiveUp(job) if self.options.salvage => {
+                    let has_bad_copy = self.bad_copies(job.index).next().is_some();
+                    *(if has_bad_copy { &mut self.lost.corrupt } else { &mut self.lost.missing }) += 1;
+                    self.lost.given_up.push(job.index);
+                }
                 Step::GiveUp(job) => {
                     return Err(self.no_good_copy(&job, ByteRange::of_block(job.index, self.manifest)));
                 }
@@ -368,7 +519,13 @@ impl Get<'_> {
 
     /// A block must have the length that the manifest states. For the last one, the size is compared in the end.
     fn check_length(&self, index: usize, bytes: usize) -> Result<(), ClientError> {
-        if index + 1 == self.manifest.chunks.len() || self.manifest.block_len(index) == Some(bytes) {
+        let chunks = self.manifest.chunks.len();
+        let stated = match index.checked_sub(chunks) {
+            Some(index) => self.manifest.tree_block_len(index),
+            None if index + 1 == chunks => Some(bytes),
+            None => self.manifest.block_len(index),
+        };
+        if stated == Some(bytes) {
             return Ok(());
         }
         let range = ByteRange::of_block(index, self.manifest).into();

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::client::error::{ClientError, FileAction};
+use crate::client::get::GetOptions;
 use crate::client::get::file_output::{FileOutput, Kept};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissions};
 use crate::client::get::restore_options::RestoreOptions;
@@ -47,18 +48,23 @@ impl Output {
     pub(in crate::client) fn open(
         target: &Target,
         manifest: &Manifest,
-        force: bool,
-        options: RestoreOptions,
+        options: &GetOptions,
     ) -> Result<Self, ClientError> {
         let kind = match (target, manifest.content) {
             (Target::Nothing, _) => Kind::Nothing,
             (Target::StandardOutput, _) => Kind::Standard,
             (Target::Path(path), Content::File(metadata)) => {
-                Kind::File(FileOutput::open(path, manifest, metadata, force)?)
+                let part = options.part.label();
+                Kind::File(FileOutput::open(path, manifest, metadata, part, options.force)?)
             }
-            (Target::Path(path), Content::Tar) => open_directory(path, options)?,
+            (Target::Path(path), Content::Tar) => open_directory(path, options.restore)?,
         };
         Ok(Self { kind, omissions: RestoreOmissions::default() })
+    }
+
+    /// Is nothing written, because everything is only verified?
+    pub(in crate::client) fn is_nothing(&self) -> bool {
+        matches!(self.kind, Kind::Nothing)
     }
 
     /// Takes over what an interrupted get left. Reports it as it is verified.
@@ -171,13 +177,13 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::client::fixtures::NoProgress;
+    use crate::client::fixtures::{NoProgress, get_options};
     use crate::pipeline::Key;
 
     fn open(target: &Target, content: Content, force: bool) -> Result<Output, ClientError> {
         let manifest =
             Manifest { key: Key::generate(), size: None, copies: 1, content, chunks: Vec::new(), version2: None };
-        Output::open(target, &manifest, force, RestoreOptions::default())
+        Output::open(target, &manifest, &GetOptions { force, ..get_options() })
     }
 
     fn names(directory: &Path) -> Vec<String> {

@@ -67,7 +67,7 @@ impl RepairReport {
     pub fn failure(&self) -> Option<ClientError> {
         if self.missing > 0 {
             let (missing, chunks, cells, bytes) = (self.missing, self.chunks, self.cells, self.missing_bytes.clone());
-            return Some(ClientError::Missing { missing, chunks, cells, silent: 0, bytes });
+            return Some(ClientError::Missing { missing, chunks, cells, silent: 0, bytes, salvageable: None });
         }
         if self.corrupt > 0 {
             let damage = Damage::ChunksWithoutGoodCopy { corrupt: self.corrupt, chunks: self.chunks };

@@ -71,6 +71,12 @@ impl Manifest {
         self.version2.as_ref().map_or(&[], |version2| &version2.tree)
     }
 
+    /// The length of the block at this position of the index.
+    pub fn tree_block_len(&self, index: usize) -> Option<usize> {
+        let Range { start, end } = between(&self.version2.as_ref()?.tree_ends, index);
+        usize::try_from(end - start).ok()
+    }
+
     /// The key of the chunk at this position of the index.
     pub fn tree_key(&self, index: usize) -> Key {
         self.key.derive(KeyLabel::Tree, index as u64)

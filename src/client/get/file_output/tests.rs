@@ -10,11 +10,11 @@ fn manifest(chunks: usize) -> Manifest {
 }
 
 fn open(path: &Path, manifest: &Manifest, force: bool) -> Result<FileOutput, ClientError> {
-    FileOutput::open(path, manifest, FileMetadata::default(), force)
+    FileOutput::open(path, manifest, FileMetadata::default(), None, force)
 }
 
 fn restore(path: &Path, metadata: FileMetadata, force: bool) -> Vec<RestoreOmission> {
-    let mut output = FileOutput::open(path, &manifest(1), metadata, force).unwrap();
+    let mut output = FileOutput::open(path, &manifest(1), metadata, None, force).unwrap();
     output.write(b"bytes", None).unwrap();
     output.finish().unwrap()
 }

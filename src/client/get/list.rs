@@ -1,0 +1,40 @@
+//! Listing what a directory's manifest has.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::archive::index::IndexEntry;
+use crate::client::error::ClientError;
+use crate::client::get::part::Part;
+use crate::client::get::plan::selector::{InvalidPath, Relation, Selector};
+use crate::client::get::{Get, GetOptions};
+use crate::client::manifest_file;
+use crate::client::progress::{Progress, StopSignal};
+use crate::client::usage_error::UsageError;
+
+/// Passes the entries of a directory to `take` that have these paths or are below them, in the order of the archive. No
+/// paths are all entries. Only the index is fetched, if there is one.
+pub fn list(
+    manifest: &Path,
+    paths: &[Vec<u8>],
+    options: &GetOptions,
+    progress: &dyn Progress,
+    stop: &StopSignal,
+    take: &mut dyn FnMut(&IndexEntry),
+) -> Result<(), ClientError> {
+    let name = manifest;
+    let manifest = manifest_file::read(manifest)?;
+    Part::Paths(Vec::new()).check(&manifest, name)?;
+    let all = [Vec::new()];
+    let paths = if paths.is_empty() { &all } else { paths };
+    let mut selector = Selector::new(paths).map_err(|InvalidPath(path)| UsageError::PathLeadsOut { path })?;
+    let mut get = Get::new(&manifest, options, progress, Instant::now());
+    get.index(stop, &mut |entry| {
+        if selector.relation(&entry.path) == Relation::Chosen {
+            take(&entry);
+        }
+    })?;
+    let missing = selector.not_found();
+    // A directory has itself as an entry, so that only chosen paths can be missing.
+    if missing.is_empty() { Ok(()) } else { Err(UsageError::NoSuchEntries { paths: missing }.into()) }
+}

@@ -4,9 +4,11 @@
 //! * `older`: written by `make.py`, as a client in Python writes them, in binary form and as base64 text.
 //! * `ours`: written by this program when its format was settled; one chunk is compressed, one is in stored form. They
 //!   are never written again: a change that cannot read them loses users' files.
+//! * `ours/directory-2.manifest`: a directory with an index, in version 2 of the manifest. Its put was interrupted, and a
+//!   file added, so some chunks have keys of their own.
 //! * `ours/directory.tar`: the stream of a directory as this program wrote it before it wrote pax records.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -15,9 +17,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cellsync::archive::index::{IndexEntry, IndexLine, IndexReader};
 use cellsync::archive::{Decoder, Entry, Kind, Owner, Timestamp};
 use cellsync::id::{BLOCK_BYTES, ChunkId};
-use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
+use cellsync::pipeline::{BlockHash, Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
@@ -30,9 +33,11 @@ fn manifest(path: &Path) -> Manifest {
 /// Opens the chunks in `folder` and joins their blocks.
 fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
     let mut restored = Vec::new();
-    for id in &manifest.chunks {
+    for (index, id) in manifest.chunks.iter().enumerate() {
         let chunk = fs::read(folder.join(id.to_string())).unwrap();
-        restored.extend(open_chunk(chunk, id, &manifest.key).unwrap());
+        let block = open_chunk(chunk, id, &manifest.chunk_key(index)).unwrap();
+        assert!(manifest.block_len(index).is_none_or(|len| len == block.len()), "{index}");
+        restored.extend(block);
     }
     restored
 }
@@ -87,13 +92,7 @@ fn chunks_of_the_first_release_restore() {
 #[test]
 fn a_directory_of_an_earlier_version_is_read() {
     let stream = fs::read(vectors().join("ours/directory.tar")).unwrap();
-    let mut decoder = Decoder::new(&stream[..]);
-    let mut read = Vec::new();
-    while let Some(entry) = decoder.next_entry().unwrap() {
-        let mut data = Vec::new();
-        decoder.read_to_end(&mut data).unwrap();
-        read.push((entry, data));
-    }
+    let read = entries(&stream);
     let entry = |path: &str, kind, mode, seconds| Entry {
         path: path.into(),
         kind,
@@ -120,30 +119,100 @@ fn a_directory_of_an_earlier_version_is_read() {
     assert_eq!(read, expected);
 }
 
-/// Goal: manifest and chunks suffice to restore a file without this program. Method: seal a file with a compressed and a
-/// stored chunk, restore it with `restore.py`.
+/// The entries of a stream, with their data.
+fn entries(stream: &[u8]) -> Vec<(Entry, Vec<u8>)> {
+    let mut decoder = Decoder::new(stream);
+    let mut read = Vec::new();
+    while let Some(entry) = decoder.next_entry().unwrap() {
+        let mut data = Vec::new();
+        decoder.read_to_end(&mut data).unwrap();
+        read.push((entry, data));
+    }
+    read
+}
+
+/// What the directory of `directory-2.manifest` has: paths and data.
+fn directory_of_version_2() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let paths: [&[u8]; 7] = [b".", b"a", b"added", b"folder", b"folder/lines", b"folder/\xff", b"link"];
+    let data = |path: &[u8]| match path {
+        b"a" => b"a\n".to_vec(),
+        b"added" => b"added line\n".repeat(100_000),
+        b"folder/lines" => b"a line\n".repeat(360_000),
+        b"folder/\xff" => b"z\n".to_vec(),
+        _ => Vec::new(),
+    };
+    paths.map(|path| (path.to_vec(), data(path))).into()
+}
+
+/// Goal: directories that are stored now can be restored and listed forever. Method: the stream and the index of a golden
+/// manifest.
 #[test]
-fn python_restores_a_stored_file() {
+fn a_directory_of_version_2_restores_and_has_an_index() {
+    let ours = vectors().join("ours");
+    let manifest = manifest(&ours.join("directory-2.manifest"));
+    let version2 = manifest.version2.clone().unwrap();
+    assert!(!version2.keys.is_empty() && version2.keys.len() < manifest.chunks.len());
+    let stream = restore(&manifest, &ours.join("chunks"));
+    assert_eq!(manifest.size, Some(stream.len() as u64));
+    let read = entries(&stream);
+    let found: Vec<_> = read.iter().map(|(entry, data)| (entry.path.clone(), data.clone())).collect();
+    assert!(found == directory_of_version_2());
+
+    let mut reader = IndexReader::default();
+    let mut lines = Vec::new();
+    for (index, id) in version2.tree.iter().enumerate() {
+        let chunk = fs::read(ours.join("chunks").join(id.to_string())).unwrap();
+        let block = open_chunk(chunk, id, &manifest.tree_key(index)).unwrap();
+        reader.read(&block, &mut |line| lines.push(line)).unwrap();
+    }
+    reader.finish().unwrap();
+    let mut offset = 0;
+    let mut expected = Vec::new();
+    for (entry, data) in &read {
+        let header = if entry.modified.nanoseconds == 0 { 512 } else { 3 * 512 };
+        let length = (header + data.len().next_multiple_of(512)) as u64;
+        expected.push(IndexLine::Entry(IndexEntry::of(entry, offset, length)));
+        offset += length;
+    }
+    for index in 0..manifest.chunks.len() {
+        let range = manifest.block(index);
+        let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
+        expected.push(IndexLine::Block(BlockHash::of(&stream[start..end], &manifest.key)));
+    }
+    assert_eq!(lines, expected);
+}
+
+/// Goal: manifest and chunks suffice to restore without this program. Method: `restore.py` restores a file with a
+/// compressed and a stored chunk, and the golden directory of version 2.
+#[test]
+fn python_restores_a_stored_file_and_a_directory() {
     let python = std::env::var_os("CELLSYNC_PYTHON").unwrap_or_else(|| OsString::from("python3"));
     if let Err(why) = can_restore(&python) {
         let required = std::env::var_os("CELLSYNC_REQUIRE_PYTHON").is_some_and(|value| value == "1");
         assert!(!required, "CELLSYNC_REQUIRE_PYTHON is set and {why}");
-        eprintln!("NOT RUN: python_restores_a_stored_file: {why}");
+        eprintln!("NOT RUN: python_restores_a_stored_file_and_a_directory: {why}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let restored = |recipe: &Path, chunks: &Path| {
+        let output = folder.path().join("restored");
+        let run = Command::new(&python)
+            .arg(vectors().join("restore.py"))
+            .args([recipe, chunks, &output].map(AsRef::<Path>::as_ref))
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        fs::read(&output).unwrap()
+    };
     let data = lines_and_noise(300_000);
-    let manifest = store(&data, Content::default(), folder.path());
-    let [recipe, restored] = ["file.manifest", "restored"].map(|name| folder.path().join(name));
-    manifest.write(File::create(&recipe).unwrap()).unwrap();
+    let recipe = folder.path().join("file.manifest");
+    store(&data, Content::default(), folder.path()).write(File::create(&recipe).unwrap()).unwrap();
+    assert!(restored(&recipe, folder.path()) == data);
 
-    let run = Command::new(&python)
-        .arg(vectors().join("restore.py"))
-        .args([&recipe, folder.path(), &restored].map(AsRef::<Path>::as_ref))
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    assert!(fs::read(&restored).unwrap() == data);
+    let ours = vectors().join("ours");
+    let stream = restored(&ours.join("directory-2.manifest"), &ours.join("chunks"));
+    let read: Vec<_> = entries(&stream).into_iter().map(|(entry, data)| (entry.path, data)).collect();
+    assert!(read == directory_of_version_2());
 }
 
 /// Whether this Python runs and has the packages that `restore.py` needs.

@@ -34,6 +34,8 @@ with_colony_options! {
                    cellsync-get album.tar.manifest -o /tmp/album.tar",
         example = "Restore to another program:\n  \
                    cellsync-get shop.manifest -o - | psql shop",
+        example = "Restore one folder of a directory:\n  \
+                   cellsync-get photos.manifest --path 2025/summer -o /tmp/summer",
         example = "Verify every byte and write nothing:\n  \
                    cellsync-get --check album.tar.manifest",
         example = "Restore a directory into an empty one, such as a new disk:\n  \
@@ -55,13 +57,17 @@ with_colony_options! {
                 owners, extended attributes, access control lists and capabilities; see --owner and --xattrs. \
                 Set-user-id and set-group-id come back only for the user and the group that they were for. The path must \
                 be new or an empty directory.",
+        note = "With --path, the folders around an entry get the permissions of their owner only, and a hard link to a file \
+                that is not restored becomes the file.",
+        note = "With --salvage, the permissions, owner and attributes of a file whose header is lost are unknown: it gets \
+                those of its owner alone. Each lost part is named.",
         note = "What the target does not support or permit is left out and named, and the exit code is 6. Of two names \
                 that are one on the target, the first is restored. Nothing outside the path is written.",
         error_code(0, "restored; with --check, everything can be restored"),
         error_code(1, "failed, or stopped; to continue, run the same command again"),
         error_code(2, "invalid arguments; nothing was written"),
         error_code(3, "no cell responds"),
-        error_code(4, "chunks are missing: they are on no cell that responds"),
+        error_code(4, "chunks are missing: they are on no cell that responds; with --salvage, everything else is restored"),
         error_code(5, "data is corrupt: some chunk has only bad copies"),
         error_code(6, "restored, except for what was named: what the target does not support or permit"),
         error_code(141, "standard output was closed before everything was written; no message reports it")

@@ -34,6 +34,8 @@ mod membership;
 #[cfg(test)]
 mod minimal_server;
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod patience;
 #[cfg(test)]
 mod poor_targets;

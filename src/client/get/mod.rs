@@ -427,7 +427,7 @@ impl Get<'_> {
         match outcome {
             FetchOutcome::Block { bytes: block, sealed_bytes } => {
                 if let Some(notice) = self.patience.fetched(self.now(), job.index) {
-                    self.resume(&notice);
+                    self.cells_returned(&notice);
                 }
                 for copy in self.bad_copies(job.index) {
                     self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
@@ -491,12 +491,12 @@ impl Get<'_> {
             pool.replace_holders(holders);
         }
         if let Some(notice) = news.notice {
-            self.resume(&notice);
+            self.cells_returned(&notice);
         }
         news.retries.into_iter().for_each(|job| pool.submit(job));
     }
 
-    fn resume(&self, notice: &Notice) {
+    fn cells_returned(&self, notice: &Notice) {
         self.progress.notice(notice);
         // The time of waiting does not count towards the speed.
         self.progress.advance(0, 0);

@@ -286,6 +286,7 @@ mod tests {
         let mut race = Race::new(&http, &holders, &hedging, 0, ChunkId::of(CHUNK));
         let (bytes, cell) = race.next_copy().unwrap();
         assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &good.url));
+        assert_eq!(race.running.len(), 1, "the late one is still in progress");
         assert_eq!([&first, &good, &second].map(|server| server.calls().len()), [1, 1, 0]);
         drop(race);
         let asked = lock(&holders).begin_fetch(0, &[]).unwrap().1;

@@ -101,8 +101,8 @@ const GET: Words = Words {
         ("NAME.manifest", "Written by cellsync-put. NAME is restored."),
         (
             "NAME.cellsync-part, NAME.cellsync-part.log",
-            "An unfinished file, and the list of its blocks. The same command continues from them, and removes them at \
-             the end.",
+            "An unfinished file or directory, and the list of the blocks of a file. The same command continues from \
+             them, and removes them at the end.",
         ),
         USER_CONFIG,
         SYSTEM_CONFIG,

@@ -26,8 +26,8 @@ const NAME: &str = "cellsync-get";
 
 with_colony_options! {
     /// Restore a file or a directory from the colony by its manifest. Every byte is verified before it is used, and the
-    /// output appears under its name only when it is complete. To continue an interrupted get of a file, run the same
-    /// command again.
+    /// output appears under its name only when it is complete. To continue an interrupted get, run the same command
+    /// again.
     #[argh(
         example = "Restore album.tar, or restore it to another path:\n  \
                    cellsync-get album.tar.manifest\n  \
@@ -51,8 +51,10 @@ with_colony_options! {
         note = "A file gets its mode and its time of modification. If the manifest has no mode, only its owner can read \
                 the file.",
         note = "An unfinished file is beside its name, in NAME.cellsync-part, with a list of its blocks in \
-                NAME.cellsync-part.log. The same command verifies these blocks and fetches the others. What was left of \
-                other gets is named and not removed.",
+                NAME.cellsync-part.log. The same command verifies these blocks and fetches the others. An unfinished \
+                directory is in the folder NAME.cellsync-part, or in restore.cellsync-part inside a directory that \
+                exists. It continues where it was, but starts anew if the machine was restarted meanwhile. So does a get \
+                with --path, --range or --salvage. What was left of other gets is named and not removed.",
         note = "A directory gets modes, times of modification, hard links, symbolic links and holes. Root also restores \
                 owners, extended attributes, access control lists and capabilities; see --owner and --xattrs. \
                 Set-user-id and set-group-id come back only for the user and the group that they were for. The path must \

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -180,4 +181,112 @@ fn a_get_stopped_by_ctrl_c_says_how_to_continue() {
     run(&mut get).expect_success().expect_line(&["resuming"]);
     assert!(fs::read(colony.path("out")).unwrap() == bytes);
     assert_eq!(colony.files(), ["file", "file.manifest", "out"]);
+}
+
+/// A tree with many small files, a large one, one with a hole, hard links, and directories that cannot be written to.
+fn make_tree(root: &Path) {
+    for directory in 0..6 {
+        let path = root.join(format!("d{directory}"));
+        fs::create_dir_all(path.join("closed")).unwrap();
+        for number in 0..150 {
+            fs::write(path.join(format!("f{number}")), random_bytes(number, 40 * usize::try_from(number).unwrap()))
+                .unwrap();
+            fs::write(path.join(format!("closed/f{number}")), random_bytes(number, 20_000)).unwrap();
+        }
+        fs::write(path.join("large"), random_bytes(directory, 5 << 20)).unwrap();
+        fs::hard_link(path.join("f9"), path.join("name")).unwrap();
+        fs::hard_link(path.join("large"), path.join("closed/large")).unwrap();
+        std::os::unix::fs::symlink("f1", path.join("link")).unwrap();
+        let mut sparse = fs::File::create(path.join("sparse")).unwrap();
+        sparse.write_all(&random_bytes(directory, 1 << 20)).unwrap();
+        sparse.seek(SeekFrom::Start(50 << 20)).unwrap();
+        sparse.write_all(&random_bytes(directory, 1 << 20)).unwrap();
+        for closed in [path.join("closed"), path] {
+            fs::set_permissions(closed, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+    }
+}
+
+/// Mode, time, number of names, target and content.
+type Facts = (u32, i64, i64, u64, PathBuf, Vec<u8>);
+
+/// Everything below a directory.
+fn contents(root: &Path) -> BTreeMap<PathBuf, Facts> {
+    let entries = walkdir::WalkDir::new(root).into_iter().map(|entry| entry.unwrap().into_path());
+    let facts = |path: PathBuf| {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let target = fs::read_link(&path).unwrap_or_default();
+        let bytes = if metadata.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+        let names = if metadata.is_file() { metadata.nlink() } else { 0 };
+        let facts = (metadata.mode(), metadata.mtime(), metadata.mtime_nsec(), names, target, bytes);
+        (path.strip_prefix(root).unwrap().to_owned(), facts)
+    };
+    entries.map(facts).collect()
+}
+
+/// The number of the block from which the restore in this folder continues.
+fn checkpoint_block(folder: &Path) -> usize {
+    let block = |name: &str| {
+        let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let line: serde_json::Value = serde_json::from_str(text.lines().next()?).ok()?;
+        usize::try_from(line["block"].as_u64()?).ok()
+    };
+    ["checkpoint.0", "checkpoint.1"].into_iter().filter_map(block).max().unwrap_or_default()
+}
+
+/// Goal: the same for a directory. Method: kills gets of a tree at random blocks. What the last one fetched are exactly the
+/// chunks from the block of the last checkpoint on.
+#[test]
+fn a_killed_get_of_a_directory_continues() {
+    let colony = Colony::start_with(3, &NO_AUDITS);
+    let tree = colony.path("tree");
+    make_tree(&tree);
+    run(colony.put().args(["--compress", "1", "--copies", "2"]).arg(&tree)).expect_success();
+    let stored = StoredFile::read(&colony.path("tree.manifest"));
+    let sizes = chunk_sizes(&colony, &stored);
+    let expected = contents(&tree);
+    let (out, folder) = (colony.path("out"), colony.path("out.cellsync-part"));
+    let mut get = colony.get();
+    get.args(["--jobs", "2", "--json", "-o"]).arg(&out).arg(&stored.manifest);
+    let (mut killed, mut reused) = (0, 0);
+    for _ in 0..100 * kills() {
+        let mut block = 0;
+        for _ in 0..fastrand::usize(1..4) {
+            let wanted = block + fastrand::usize(0..stored.ids.len() - block);
+            let Some(mut running) = get_until(&mut get, || checkpoint_block(&folder) >= wanted) else { break };
+            running.kill();
+            assert_eq!(running.finish().code, -9);
+            killed += 1;
+            let now = checkpoint_block(&folder);
+            assert!(now >= block, "a get that continues went back");
+            block = now;
+        }
+        if !out.exists() {
+            let report = run(&mut get).expect_success().json();
+            let fetched: u64 = stored.ids.iter().skip(block).map(|id| sizes[id]).sum();
+            assert_eq!(report["fetched_bytes"], fetched, "{report}");
+            assert_eq!(report["reused_bytes"].as_u64() > Some(0), block > 0, "{report}");
+            reused += block;
+        }
+        assert!(contents(&out) == expected);
+        assert_eq!(colony.files(), ["out", "tree", "tree.manifest"]);
+        remove_closed(&out);
+        if killed >= kills() {
+            break;
+        }
+    }
+    remove_closed(&tree);
+    assert!(killed >= kills(), "too few gets were killed in time");
+    assert!(reused > killed, "{reused} blocks were reused: the test kills too early");
+}
+
+/// Removes a tree whose directories cannot be written to.
+fn remove_closed(root: &Path) {
+    for entry in walkdir::WalkDir::new(root) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_dir() {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+    fs::remove_dir_all(root).unwrap();
 }

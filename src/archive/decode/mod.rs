@@ -64,6 +64,33 @@ impl<R: BufRead> Decoder<R> {
         }
     }
 
+    /// Continues an archive in the data of an entry, or before a header: `reader` begins at byte `at` of the archive,
+    /// which is after `done` of the `data_bytes` of the entry. The archive has no records for all entries.
+    pub fn resume(reader: R, at: u64, data_bytes: u64, done: u64) -> Self {
+        let padding = data_bytes.checked_next_multiple_of(BLOCK as u64).map_or(0, |padded| padded - data_bytes);
+        Self { at, data_left: data_bytes.saturating_sub(done), padding, ..Self::new(reader) }
+    }
+
+    /// Bytes read so far, or the position with which it was resumed and those since.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Where the header after the current entry is.
+    pub fn next_header(&self) -> u64 {
+        self.at.saturating_add(self.data_left).saturating_add(self.padding)
+    }
+
+    /// Were there records for all later entries?
+    pub fn has_globals(&self) -> bool {
+        self.globals_bytes > 0
+    }
+
+    /// Where the bytes come from.
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
     /// The next entry, or `None` at the end of the archive. Data of the entry before it that was not read is skipped.
     /// At the end, the rest of the stream is read: only zeros may be there.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, DecodeError> {

@@ -1,9 +1,12 @@
 //! What a get could not restore, or not as it was.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::mpsc::Sender;
+
+use serde::{Deserialize, Serialize};
 
 use crate::human;
 
@@ -12,7 +15,7 @@ use crate::human;
 const MAX_NAMED_OF_A_KIND: usize = 20;
 
 /// Something that could not be restored, or not as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreOmission {
     /// Its path in the directory that is restored, or the path of the file. Any bytes but 0.
     pub path: Vec<u8>,
@@ -22,7 +25,7 @@ pub struct RestoreOmission {
 
 /// What is missing, and why. `os_error` is the number of the system's error; without one, the target accepted the
 /// request and did something else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RestoreOmissionReason {
     /// A type that is never restored, with its type in the archive.
@@ -152,16 +155,32 @@ impl fmt::Display for RestoreOmission {
 }
 
 /// Where omissions go.
-pub(in crate::client) struct OmissionSink(Sender<RestoreOmission>);
+pub(in crate::client) struct OmissionSink {
+    sender: Sender<RestoreOmission>,
+    /// Those since they were last taken.
+    sent: RefCell<Vec<RestoreOmission>>,
+}
 
 impl OmissionSink {
     pub(in crate::client) fn new(sender: Sender<RestoreOmission>) -> Self {
-        Self(sender)
+        Self { sender, sent: RefCell::default() }
     }
 
     pub(in crate::client) fn one(&self, path: &[u8], reason: RestoreOmissionReason) {
+        let omission = RestoreOmission { path: path.to_owned(), reason };
+        self.sent.borrow_mut().push(omission.clone());
+        self.again(omission);
+    }
+
+    /// Reports what an interrupted get has reported before.
+    pub(in crate::client) fn again(&self, omission: RestoreOmission) {
         // If the receiver is gone, the restore has failed already.
-        let _ = self.0.send(RestoreOmission { path: path.to_owned(), reason });
+        let _ = self.sender.send(omission);
+    }
+
+    /// Those that were new since the last call.
+    pub(in crate::client) fn take_sent(&self) -> Vec<RestoreOmission> {
+        self.sent.take()
     }
 
     pub(in crate::client) fn all(&self, path: &[u8], reasons: Vec<RestoreOmissionReason>) {

@@ -8,7 +8,6 @@ use crate::client::error::{ClientError, FileAction};
 use crate::client::get::GetOptions;
 use crate::client::get::file_output::{FileOutput, Kept};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissions};
-use crate::client::get::restore_options::RestoreOptions;
 #[cfg(unix)]
 use crate::client::get::tree::output::TreeOutput;
 use crate::client::notice::Notice;
@@ -28,8 +27,7 @@ pub enum Target {
     Nothing,
 }
 
-/// An output in progress. If it is dropped before it is finished, a file keeps its blocks, and nothing is left of a
-/// directory.
+/// An output in progress. If it is dropped before it is finished, what can be continued is kept.
 pub(in crate::client) struct Output {
     kind: Kind,
     omissions: RestoreOmissions,
@@ -57,7 +55,7 @@ impl Output {
                 let part = options.part.label();
                 Kind::File(FileOutput::open(path, manifest, metadata, part, options.force)?)
             }
-            (Target::Path(path), Content::Tar) => open_directory(path, options.restore)?,
+            (Target::Path(path), Content::Tar) => open_directory(path, manifest, options)?,
         };
         Ok(Self { kind, omissions: RestoreOmissions::default() })
     }
@@ -76,7 +74,13 @@ impl Output {
         match &mut self.kind {
             Kind::File(file) => file.resume(progress, stop),
             #[cfg(unix)]
-            Kind::Directory(_) => Ok(Kept::default()),
+            Kind::Directory(tree) => {
+                let kept = tree.kept();
+                if kept.bytes > 0 {
+                    progress.advance(kept.bytes, 0);
+                }
+                Ok(kept)
+            }
             Kind::Standard | Kind::Nothing => Ok(Kept::default()),
         }
     }
@@ -91,7 +95,7 @@ impl Output {
         match self.kind {
             Kind::File(file) => file.fail(cause),
             #[cfg(unix)]
-            Kind::Directory(_) => cause,
+            Kind::Directory(tree) => tree.fail(cause),
             Kind::Standard | Kind::Nothing => cause,
         }
     }
@@ -163,12 +167,12 @@ fn standard_output_error(error: io::Error) -> ClientError {
 }
 
 #[cfg(unix)]
-fn open_directory(path: &Path, options: RestoreOptions) -> Result<Kind, ClientError> {
-    Ok(Kind::Directory(TreeOutput::open(path, options)?))
+fn open_directory(path: &Path, manifest: &Manifest, options: &GetOptions) -> Result<Kind, ClientError> {
+    Ok(Kind::Directory(TreeOutput::open(path, manifest, options)?))
 }
 
 #[cfg(not(unix))]
-fn open_directory(path: &Path, _: RestoreOptions) -> Result<Kind, ClientError> {
+fn open_directory(path: &Path, _: &Manifest, _: &GetOptions) -> Result<Kind, ClientError> {
     Err(UsageError::DirectoriesUnsupported { path: path.to_owned() }.into())
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use crate::archive::index::{IndexEntry, IndexError, IndexLine, IndexReader};
 use crate::client::error::{ClientError, Damage};
-use crate::client::get::file_output::Kept;
 use crate::client::get::output::Output;
 use crate::client::get::plan::StreamBlock;
 use crate::client::get::plan::entry_filter::{EntryFilter, WrongHeader};
@@ -86,8 +85,8 @@ impl Get<'_> {
             Part::Range(range) => range.start..range.end.min(manifest.size.unwrap_or(u64::MAX)),
             Part::Whole | Part::Paths(_) => 0..u64::MAX,
         };
-        let is_whole = self.options.part == Part::Whole;
-        let kept = if is_whole { output.resume(self.progress, stop)? } else { Kept::default() };
+        // The log of a range has no blocks.
+        let kept = output.resume(self.progress, stop)?;
         (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
         let blocks = manifest.blocks_of(&range);
         let positions = Positions::from(blocks.start.max(kept.blocks)..blocks.end);

@@ -5,7 +5,7 @@
 //! The log, or the state of a directory, begins with one line of JSON:
 //!
 //! ```text
-//! {"cellsync-get":1,"manifest":"8f434346648f6b96df89dda901c5176b","options":"none"}
+//! {"cellsync-get":1,"manifest":"8f434346648f6b96df89dda901c5176b","options":"no owners, no attributes"}
 //! ```
 //!
 //! The number is the version of the format. `manifest` is a [`ManifestHash`]: only a get of the same manifest continues.

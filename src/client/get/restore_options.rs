@@ -20,6 +20,18 @@ pub struct RestoreOptions {
     pub xattrs: bool,
 }
 
+impl RestoreOptions {
+    /// Text that differs if the options do. The state of an unfinished directory has it.
+    pub(in crate::client) fn to_text(self) -> String {
+        let owners = match self.owners {
+            RestoreOwners::None => "no owners",
+            RestoreOwners::ByName => "owners by name",
+            RestoreOwners::ByNumber => "owners by number",
+        };
+        format!("{owners}, {}", if self.xattrs { "attributes" } else { "no attributes" })
+    }
+}
+
 impl Default for RestoreOptions {
     /// Everything, if the user may set it.
     fn default() -> Self {

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, mkdirat, openat, statat};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, Timestamp};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
+use crate::client::get::tree::checkpoint::{SavedEntry, SavedLeave, SavedLevel};
+use crate::client::get::tree::made::MadeLists;
 use crate::client::get::tree::metadata::{MetadataSetter, set_time};
 
 /// Open directories at the end of the stack. Those above are opened again when they are needed, since a process may
@@ -21,6 +23,21 @@ const MAX_OPEN: usize = 64;
 /// Flags for a directory in which entries are made.
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Flags for a directory on the way to a file that is there already. A user may lack the permission to read it.
+#[cfg(target_os = "linux")]
+const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const ON_THE_WAY: OFlags = DIRECTORY;
+
+/// Opens a directory by its names from the root, for the names of its files alone.
+pub(super) fn open_on_the_way(root: &File, names: &[&[u8]]) -> io::Result<File> {
+    let mut directory = root.try_clone()?;
+    for name in names {
+        directory = File::from(openat(&directory, *name, ON_THE_WAY, Mode::empty())?);
+    }
+    Ok(directory)
+}
 
 /// The stack of open directories.
 pub(super) struct Directories {
@@ -64,12 +81,18 @@ impl Directories {
 
     /// Leaves directories and enters others until `path`, a list of names from the root, is the current one. Those that
     /// do not exist are made.
-    pub(super) fn enter(&mut self, path: &[&[u8]], setter: &MetadataSetter, sink: &OmissionSink) -> io::Result<()> {
+    pub(super) fn enter(
+        &mut self,
+        path: &[&[u8]],
+        made: &MadeLists,
+        setter: &MetadataSetter,
+        sink: &OmissionSink,
+    ) -> io::Result<()> {
         let common = self.levels.iter().zip(path).take_while(|(level, name)| level.name == **name).count();
         while self.levels.len() > common {
             self.leave(setter, sink)?;
         }
-        for name in path.iter().skip(common) {
+        for (depth, name) in path.iter().enumerate().skip(common) {
             let parent = self.current()?;
             let (directory, leave) = match openat(parent, *name, DIRECTORY, Mode::empty()) {
                 Ok(directory) => {
@@ -79,7 +102,12 @@ impl Directories {
                     (directory, Leave::Time(Timestamp { seconds: metadata.mtime(), nanoseconds }))
                 }
                 Err(Errno::NOENT) => {
-                    mkdirat(parent, *name, Mode::RWXU)?;
+                    let whole_name = path.get(..=depth).unwrap_or_default().join(&b'/');
+                    made.begin(&whole_name)?;
+                    if let Err(error) = mkdirat(parent, *name, Mode::RWXU) {
+                        made.cancel(&whole_name)?;
+                        return Err(error.into());
+                    }
                     (File::from(openat(parent, *name, DIRECTORY, Mode::empty())?), Leave::Nothing)
                 }
                 Err(error) => return Err(error.into()),
@@ -92,6 +120,46 @@ impl Directories {
     /// Enters a directory of the current one that gets the metadata of an entry.
     pub(super) fn enter_new(&mut self, name: &[u8], directory: File, entry: Entry) {
         self.push(name, directory, Leave::Entry(Box::new(entry)));
+    }
+
+    /// The directories for a checkpoint, or `None` if the entry of one cannot be recorded.
+    pub(super) fn saved(&self) -> Option<Vec<SavedLevel>> {
+        let saved = |level: &Level| {
+            let leave = match &level.leave {
+                Leave::Entry(entry) => SavedLeave::Entry(SavedEntry::of(entry)?),
+                Leave::Time(Timestamp { seconds, nanoseconds }) => {
+                    SavedLeave::Time { seconds: *seconds, nanoseconds: *nanoseconds }
+                }
+                Leave::Nothing => SavedLeave::Nothing,
+            };
+            Some(SavedLevel { name: level.name.clone(), leave })
+        };
+        self.levels.iter().map(saved).collect()
+    }
+
+    /// Enters the directories of a checkpoint. Those that got their metadata after it can be written to again.
+    pub(super) fn enter_saved(&mut self, levels: Vec<SavedLevel>) -> io::Result<()> {
+        for SavedLevel { name, leave } in levels {
+            let parent = self.current()?;
+            let leave = match leave {
+                SavedLeave::Entry(saved) => Leave::Entry(Box::new(saved.entry().ok_or(io::ErrorKind::InvalidData)?)),
+                SavedLeave::Time { seconds, nanoseconds } => Leave::Time(Timestamp { seconds, nanoseconds }),
+                SavedLeave::Nothing => Leave::Nothing,
+            };
+            if matches!(leave, Leave::Entry(_)) {
+                let status = statat(parent, &name[..], AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
+                    return Err(io::ErrorKind::NotADirectory.into());
+                }
+                chmodat(parent, &name[..], Mode::RWXU, AtFlags::empty())?;
+            }
+            let directory = File::from(openat(parent, &name[..], DIRECTORY, Mode::empty())?);
+            if matches!(leave, Leave::Entry(_)) {
+                remove_lists(&directory);
+            }
+            self.push(&name, directory, leave);
+        }
+        Ok(())
     }
 
     /// Leaves all directories but the root.
@@ -132,4 +200,15 @@ impl Directories {
     fn path(&self) -> Vec<u8> {
         self.levels.iter().map(|level| &level.name[..]).collect::<Vec<_>>().join(&b'/')
     }
+}
+
+/// Removes the access control lists of a directory: what is made in it would inherit them.
+pub(super) fn remove_lists(directory: &File) {
+    #[cfg(target_os = "linux")]
+    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+        // Nearly always there is none, or the file system has no such lists.
+        let _ = rustix::fs::fremovexattr(directory, name);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = directory;
 }

@@ -62,6 +62,11 @@ impl MetadataSetter {
         self.without_attributes.get()
     }
 
+    /// Continues the count of an interrupted get.
+    pub(super) fn set_without_attributes(&self, entries: usize) {
+        self.without_attributes.set(entries);
+    }
+
     /// Sets the extended attributes of a new directory and drops them, so that no more of them than those of one entry
     /// are in memory. A change of its owner does not clear them.
     pub(super) fn take_attributes(&self, directory: &File, entry: &mut Entry) -> io::Result<Omissions> {

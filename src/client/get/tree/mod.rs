@@ -9,17 +9,22 @@
 //!  Output::finish ─▶ sync ─▶ Staging: rename to the final place
 //! ```
 //!
+//! While it unpacks, the thread makes checkpoints ([`state`]), so that another get continues after an interruption.
+//!
 //! Nothing outside the staging directory is touched: every system call names one entry of an open directory and follows
 //! no link. What the target does not support is left out and named. Errors of the disk end the restore.
 
 pub(super) mod accounts;
+pub(super) mod checkpoint;
 pub(super) mod directories;
+pub(super) mod made;
 pub(super) mod metadata;
 pub(super) mod omitted;
 pub(super) mod output;
 pub(super) mod refusal;
 pub(super) mod restorer;
 pub(super) mod staging;
+pub(super) mod state;
 pub(super) mod stream;
 #[cfg(test)]
 mod tests;

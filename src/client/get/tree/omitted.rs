@@ -30,9 +30,9 @@ impl Omitted {
         self.directories.insert(path);
     }
 
-    /// A later entry of this path was restored.
-    pub(super) fn remove_file(&mut self, path: &[u8]) {
-        self.files.remove(path);
+    /// A later entry of this path was restored. Returns whether an earlier one was omitted.
+    pub(super) fn remove_file(&mut self, path: &[u8]) -> bool {
+        self.files.remove(path)
     }
 
     /// Is the path in a directory that was omitted?
@@ -70,7 +70,7 @@ mod tests {
         // The directory around takes the place of those in it.
         omitted.add_directory(b"a");
         omitted.add_directory(b"a/b/x");
-        omitted.remove_file(b"f");
+        assert!(omitted.remove_file(b"f") && !omitted.remove_file(b"f"));
         assert!(omitted.has(b"a/b/d") && omitted.has(b"a/b/c") && omitted.has(b"a/0") && !omitted.has(b"f"));
         assert_eq!(omitted.directories.len(), 2);
     }

@@ -3,17 +3,24 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::archive::Entry;
-use crate::client::error::{ClientError, FileAction};
+use crate::client::error::{ClientError, Damage, FileAction};
+use crate::client::get::GetOptions;
+use crate::client::get::file_output::Kept;
 use crate::client::get::omission::{OmissionSink, RestoreOmission};
+use crate::client::get::part::Part;
+use crate::client::get::partial::Header;
 use crate::client::get::restore_options::RestoreOptions;
 use crate::client::get::tree::metadata::MetadataSetter;
 use crate::client::get::tree::restorer::{RestoreError, Restorer};
 use crate::client::get::tree::staging::Staging;
-use crate::client::get::tree::stream::BlockStream;
+use crate::client::get::tree::state::State;
+use crate::pipeline::{Key, Manifest, ManifestHash};
 
 /// Blocks that wait for the thread.
 const QUEUED_BLOCKS: usize = 2;
@@ -30,9 +37,11 @@ pub(in crate::client) struct FinishedTree {
     pub(in crate::client) without_attributes: usize,
 }
 
-/// A directory in progress. If it is dropped before it is finished, nothing of it is left.
+/// A directory in progress. If it is dropped before it is finished, it is kept up to its last checkpoint. If it has none,
+/// nothing of it is left.
 pub(in crate::client) struct TreeOutput {
     path: PathBuf,
+    kept: Kept,
     blocks: Option<SyncSender<Vec<u8>>>,
     thread: Option<JoinHandle<Restored>>,
     omissions: Receiver<RestoreOmission>,
@@ -41,22 +50,63 @@ pub(in crate::client) struct TreeOutput {
 }
 
 impl TreeOutput {
-    /// Starts a restore. What would make it fail at the end is checked now.
-    pub(in crate::client) fn open(path: &Path, options: RestoreOptions) -> Result<Self, ClientError> {
-        let staging = Staging::create(path)?;
-        let root = staging.directory().try_clone().map_err(ClientError::file(FileAction::Unpack, path))?;
-        let (blocks, receiver) = sync_channel(QUEUED_BLOCKS);
-        let (sender, omissions) = channel();
-        let restorer =
-            Restorer::new(BlockStream::new(receiver), root, MetadataSetter::new(options), OmissionSink::new(sender));
+    /// Starts a restore, or continues the one that an interrupted get left. What would make it fail at the end is checked
+    /// now.
+    pub(in crate::client) fn open(path: &Path, manifest: &Manifest, options: &GetOptions) -> Result<Self, ClientError> {
+        let hash = ManifestHash::of(&manifest.chunks, &manifest.key);
+        let what = [options.part.label(), Some(options.restore.to_text())].into_iter().flatten().collect::<Vec<_>>();
+        let mut staging = Staging::open(path, &Header::new(hash, Some(what.join(", "))), options.force)?;
+        // Any other stream is made as it is restored, and depends on what the cells have.
+        let is_resumable = options.part == Part::Whole && !options.salvage;
+        let folder = staging.folder().to_owned();
+        let mut start = || begin(&mut staging, &manifest.key, options.restore, is_resumable);
+        let error = |error| ClientError::file(FileAction::Unpack, path)(error);
+        let (restorer, blocks, omissions, kept) = match start().map_err(error)? {
+            Ok(begun) => begun,
+            // The interrupted one cannot be continued.
+            Err(cause) => {
+                log::debug!("what is at {} cannot be continued: {cause}", path.display());
+                State::clear(&folder).map_err(error)?;
+                start().map_err(error)?.map_err(error)?
+            }
+        };
         let thread = thread::spawn(move || restorer.run());
         Ok(Self {
             path: path.to_owned(),
+            kept,
             blocks: Some(blocks),
             thread: Some(thread),
             omissions,
             staging: Some(staging),
         })
+    }
+
+    /// What an interrupted get left that is used again.
+    pub(in crate::client) fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// Ends a get that failed. Returns the error, which says where the directory is if it can be continued.
+    pub(in crate::client) fn fail(mut self, cause: ClientError) -> ClientError {
+        // The last checkpoint is made by then.
+        drop(self.blocks.take());
+        drop(self.thread.take().map(JoinHandle::join));
+        // Another get of a manifest that does not fit its chunks fails in the same way.
+        let is_final = matches!(
+            &cause,
+            ClientError::Corrupt {
+                damage: Damage::Unopenable(_) | Damage::ShortBlock { .. } | Damage::WrongSize { .. },
+                ..
+            }
+        );
+        match &self.staging {
+            Some(staging) if is_final => staging.is_kept().store(false, Ordering::SeqCst),
+            Some(staging) if staging.is_kept().load(Ordering::SeqCst) => {
+                return ClientError::Resumable { cause: Box::new(cause), kept: staging.folder().to_owned() };
+            }
+            _ => {}
+        }
+        cause
     }
 
     /// Unpacks the next bytes of the stream.
@@ -78,13 +128,22 @@ impl TreeOutput {
 
     /// Makes the directory durable and gives it its name.
     pub(in crate::client) fn finish(mut self) -> Result<FinishedTree, ClientError> {
+        match self.complete() {
+            Ok(finished) => Ok(finished),
+            Err(error @ ClientError::RestoredElsewhere { .. }) => Err(error),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn complete(&mut self) -> Result<FinishedTree, ClientError> {
         let (root, setter, sink) = self.join()?;
-        let Some(staging) = self.staging.take() else { return Ok(FinishedTree::default()) };
+        let Some(staging) = &self.staging else { return Ok(FinishedTree::default()) };
         let is_inside = staging.is_inside();
         if !is_inside {
             self.set_root_metadata(staging.directory(), root.as_ref(), &setter, &sink)?;
         }
         sync_all(staging.directory()).map_err(|error| self.error(error))?;
+        let Some(staging) = self.staging.take() else { return Ok(FinishedTree::default()) };
         let directory = staging.publish()?;
         if is_inside {
             self.set_root_metadata(&directory, root.as_ref(), &setter, &sink)?;
@@ -126,6 +185,33 @@ impl Drop for TreeOutput {
         drop(self.blocks.take());
         drop(self.thread.take().map(JoinHandle::join));
     }
+}
+
+/// A restore that is about to run: where its blocks go, where its omissions come from, and what it keeps.
+type Begun = (Restorer, SyncSender<Vec<u8>>, Receiver<RestoreOmission>, Kept);
+
+/// Begins a restore, or continues an interrupted one. The inner error says why that cannot be continued.
+fn begin(
+    staging: &mut Staging,
+    key: &Key,
+    options: RestoreOptions,
+    is_resumable: bool,
+) -> io::Result<io::Result<Begun>> {
+    let is_kept = Arc::clone(staging.is_kept());
+    let (state, continuation) = State::open(staging.folder(), staging.directory(), key, is_kept, is_resumable)?;
+    let (blocks, receiver) = sync_channel(QUEUED_BLOCKS);
+    let (sender, omissions) = channel();
+    let (setter, sink) = (MetadataSetter::new(options), OmissionSink::new(sender));
+    let Some(continuation) = continuation else {
+        staging.empty()?;
+        let root = staging.directory().try_clone()?;
+        let restorer = Restorer::new(receiver, root, setter, sink, state);
+        return Ok(Ok((restorer, blocks, omissions, Kept::default())));
+    };
+    let kept = Kept { blocks: continuation.checkpoint.block, bytes: continuation.checkpoint.block_start };
+    let root = staging.directory().try_clone()?;
+    let resumed = Restorer::resume(receiver, root, setter, sink, state, continuation);
+    Ok(resumed.map(|restorer| (restorer, blocks, omissions, kept)))
 }
 
 /// Makes everything below the directory durable.

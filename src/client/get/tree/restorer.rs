@@ -3,16 +3,20 @@
 use std::fs::File;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::Receiver;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, mkdirat, openat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, chmodat, linkat, mkdirat, openat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::archive::{DecodeError, Decoder, Entry, Extent, Kind};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
-use crate::client::get::tree::directories::{DIRECTORY, Directories};
+use crate::client::get::tree::checkpoint::{SavedEntry, UnfinishedFile};
+use crate::client::get::tree::directories::{DIRECTORY, Directories, open_on_the_way};
 use crate::client::get::tree::metadata::{MetadataSetter, access_acl};
 use crate::client::get::tree::omitted::Omitted;
 use crate::client::get::tree::refusal::is_refusal;
+use crate::client::get::tree::state::{Continuation, OmissionLine, Progress, State};
+use crate::client::get::tree::stream::{BlockStream, Position};
 use crate::human;
 
 /// The most names of a path. No system call takes a longer path than this many names of one character.
@@ -21,12 +25,6 @@ const MAX_DEPTH: usize = 2048;
 /// Flags for a file that is made.
 const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Flags for a directory on the way to a file that is there already. A user may lack the permission to read it.
-#[cfg(target_os = "linux")]
-const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-#[cfg(not(target_os = "linux"))]
-const ON_THE_WAY: OFlags = DIRECTORY;
 
 /// Why an archive is not restored.
 #[derive(Debug, thiserror::Error)]
@@ -66,73 +64,171 @@ enum Outcome {
 }
 
 /// Restores an archive into one directory.
-pub(super) struct Restorer<R> {
-    decoder: Decoder<R>,
+pub(super) struct Restorer {
+    decoder: Decoder<BlockStream>,
     directories: Directories,
     setter: MetadataSetter,
     sink: OmissionSink,
     /// What was omitted so far.
     omitted: Omitted,
+    /// The entry of the root.
+    root: Option<Entry>,
+    state: State,
+    /// A file in the middle of which an interrupted get ended.
+    unfinished: Option<Unfinished>,
 }
 
-impl<R: BufRead> Restorer<R> {
-    pub(super) fn new(reader: R, root: File, setter: MetadataSetter, sink: OmissionSink) -> Self {
-        let directories = Directories::new(root);
-        Self { decoder: Decoder::new(reader), directories, setter, sink, omitted: Omitted::default() }
+/// A file that has a part of its data.
+struct Unfinished {
+    file: File,
+    entry: Entry,
+    done: u64,
+}
+
+impl Restorer {
+    pub(super) fn new(
+        blocks: Receiver<Vec<u8>>,
+        root: File,
+        setter: MetadataSetter,
+        sink: OmissionSink,
+        state: State,
+    ) -> Self {
+        Self {
+            decoder: Decoder::new(BlockStream::new(blocks, Position::default(), 0)),
+            directories: Directories::new(root),
+            setter,
+            sink,
+            omitted: Omitted::default(),
+            root: None,
+            state,
+            unfinished: None,
+        }
+    }
+
+    /// Continues what an interrupted get left. Its omissions are reported again. It fails if something of it is gone.
+    pub(super) fn resume(
+        blocks: Receiver<Vec<u8>>,
+        root: File,
+        setter: MetadataSetter,
+        sink: OmissionSink,
+        state: State,
+        continuation: Continuation,
+    ) -> io::Result<Self> {
+        let Continuation { checkpoint, reported, omitted } = continuation;
+        let mut directories = Directories::new(root);
+        directories.enter_saved(checkpoint.levels)?;
+        let entry = |saved: SavedEntry| saved.entry().ok_or(io::ErrorKind::InvalidData);
+        let unfinished = match checkpoint.file {
+            None => None,
+            Some(UnfinishedFile { entry: saved, done }) => {
+                let entry = entry(saved)?;
+                let name = entry.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                let file = open_unfinished(directories.current()?, name, &entry, done)?;
+                Some(Unfinished { file, entry, done })
+            }
+        };
+        let (data_bytes, done) =
+            unfinished.as_ref().map_or((0, 0), |Unfinished { entry, done, .. }| (entry.data_bytes(), *done));
+        let position = Position { block: checkpoint.block, start: checkpoint.block_start };
+        let reader = BlockStream::new(blocks, position, checkpoint.offset);
+        let decoder = Decoder::resume(reader, checkpoint.offset, data_bytes, done);
+        let root = checkpoint.root.map(entry).transpose()?;
+        setter.set_without_attributes(checkpoint.without_attributes);
+        for omission in reported {
+            sink.again(omission);
+        }
+        Ok(Self { decoder, directories, setter, sink, omitted, root, state, unfinished })
     }
 
     /// Restores everything. Returns the entry of the root, whose metadata is still to be set, if the archive has one.
     pub(super) fn run(mut self) -> Result<(Option<Entry>, MetadataSetter, OmissionSink), RestoreError> {
-        let mut root = None;
+        if let Some(Unfinished { file, entry, done }) = self.unfinished.take() {
+            let path = entry.path.clone();
+            let outcome = self.restore(&names(&path)?, entry, Some((file, done)))?;
+            self.finish_entry(&path, outcome)?;
+        }
         while let Some(mut entry) = self.decoder.next_entry()? {
             self.setter.drop_unwanted(&mut entry);
             let path = entry.path.clone();
             let names = names(&path)?;
-            match &names[..] {
-                [] if entry.kind == Kind::Directory => root = Some(entry),
-                [] => return Err(RestoreError::OutsideDirectory(path)),
-                [parents @ .., name] => match self.restore(parents, name, entry)? {
-                    Outcome::Done(reasons) => self.sink.all(&path, reasons),
-                    Outcome::Omitted(reason) => self.sink.one(&path, reason),
-                },
+            if !names.is_empty() {
+                let outcome = self.restore(&names, entry, None)?;
+                self.finish_entry(&path, outcome)?;
+            } else if entry.kind == Kind::Directory {
+                self.root = Some(entry);
+            } else {
+                return Err(RestoreError::OutsideDirectory(path));
             }
         }
         let target = |source| RestoreError::Target { path: b".".to_vec(), source };
         self.directories.leave_all(&self.setter, &self.sink).map_err(target)?;
-        Ok((root, self.setter, self.sink))
+        Ok((self.root, self.setter, self.sink))
     }
 
-    fn restore(&mut self, parents: &[&[u8]], name: &[u8], entry: Entry) -> Result<Outcome, RestoreError> {
+    /// Reports what is missing of an entry, and makes a checkpoint if it is time for one.
+    fn finish_entry(&mut self, path: &[u8], outcome: Outcome) -> Result<(), RestoreError> {
+        match outcome {
+            Outcome::Done(reasons) => self.sink.all(path, reasons),
+            Outcome::Omitted(reason) => self.sink.one(path, reason),
+        }
+        let Self { decoder, directories, setter, sink, state, root, .. } = self;
+        let offset = decoder.next_header();
+        let saved = save_if_due(state, decoder, offset, None, (directories, root.as_ref()), setter, sink);
+        saved.map_err(|source| RestoreError::Target { path: path.to_owned(), source })
+    }
+
+    /// Restores an entry, or the rest of a file that has a part of its data.
+    fn restore(&mut self, names: &[&[u8]], entry: Entry, begun: Option<(File, u64)>) -> Result<Outcome, RestoreError> {
+        let [parents @ .., name] = names else { return Err(RestoreError::OutsideDirectory(entry.path)) };
         let path = entry.path.clone();
         let is_directory = entry.kind == Kind::Directory;
-        let whole_name = [parents, &[name]].concat().join(&b'/');
+        let whole_name = names.join(&b'/');
         if self.omitted.has_directory_of(&whole_name) {
             return Ok(Outcome::Omitted(RestoreOmissionReason::InOmittedDirectory));
         }
         let target = |source| RestoreError::Target { path: path.clone(), source };
         let outcome = if parents.len() >= MAX_DEPTH {
             Outcome::Omitted(RestoreOmissionReason::TooDeep)
-        } else if let Err(error) = self.directories.enter(parents, &self.setter, &self.sink) {
+        } else if let Err(error) = self.directories.enter(parents, self.state.made(), &self.setter, &self.sink) {
             match Errno::from_io_error(&error) {
                 Some(Errno::NOTDIR | Errno::LOOP) => Outcome::Omitted(RestoreOmissionReason::NotInDirectory),
                 _ => refused(error).map_err(target)?,
             }
         } else {
-            match &entry.kind {
-                Kind::File { size, extents } => self.file(name, &entry, *size, extents.as_deref())?,
-                Kind::Directory => self.directory(name, entry).or_else(refused).map_err(target)?,
+            // A directory may be there already, for an entry in it.
+            let is_made = !is_directory && begun.is_none() && !matches!(entry.kind, Kind::Other { .. });
+            if is_made {
+                self.state.made().begin(&whole_name).map_err(target)?;
+            }
+            let outcome = match &entry.kind {
+                Kind::File { size, extents } => self.file(name, &entry, *size, extents.as_deref(), begun)?,
+                Kind::Directory => self.directory(name, &whole_name, entry).or_else(refused).map_err(target)?,
                 Kind::SymbolicLink { target: to } => self.link(name, to, &entry).or_else(refused).map_err(target)?,
                 Kind::HardLink { target: to } => {
-                    let to = names(to)?;
+                    let to = self::names(to)?;
                     self.hard_link(name, &to, &entry).or_else(refused).map_err(target)?
                 }
                 Kind::Other { flag } => Outcome::Omitted(RestoreOmissionReason::Special { flag: *flag }),
+            };
+            if is_made && matches!(outcome, Outcome::Omitted(_)) {
+                self.state.made().cancel(&whole_name).map_err(target)?;
             }
+            outcome
         };
         match (&outcome, is_directory) {
-            (Outcome::Omitted(_), true) => self.omitted.add_directory(&whole_name),
-            (Outcome::Omitted(_), false) => self.omitted.add_file(whole_name),
-            (Outcome::Done(_), false) => self.omitted.remove_file(&whole_name),
+            (Outcome::Omitted(_), true) => {
+                self.state.record(&OmissionLine::Directory(whole_name.clone()));
+                self.omitted.add_directory(&whole_name);
+            }
+            (Outcome::Omitted(_), false) => {
+                self.state.record(&OmissionLine::File(whole_name.clone()));
+                self.omitted.add_file(whole_name);
+            }
+            (Outcome::Done(_), false) => {
+                if self.omitted.remove_file(&whole_name) {
+                    self.state.record(&OmissionLine::Restored(whole_name));
+                }
+            }
             (Outcome::Done(_), true) => {}
         }
         Ok(outcome)
@@ -144,15 +240,24 @@ impl<R: BufRead> Restorer<R> {
         entry: &Entry,
         size: u64,
         extents: Option<&[Extent]>,
+        begun: Option<(File, u64)>,
     ) -> Result<Outcome, RestoreError> {
         let target = |source| RestoreError::Target { path: entry.path.clone(), source };
-        let directory = self.directories.current().map_err(target)?;
-        let mut file = match openat(directory, name, NEW_FILE, Mode::RUSR | Mode::WUSR) {
-            Ok(file) => File::from(file),
-            Err(error) => return refused(error.into()).map_err(target),
+        let Self { decoder, directories, setter, sink, state, root, .. } = self;
+        let directory = directories.current().map_err(target)?;
+        let (mut file, done) = match begun {
+            Some(begun) => begun,
+            None => match openat(directory, name, NEW_FILE, Mode::RUSR | Mode::WUSR) {
+                Ok(file) => (File::from(file), 0),
+                Err(error) => return refused(error.into()).map_err(target),
+            },
         };
-        match copy(&mut self.decoder, &mut file, size, extents) {
-            Ok(()) => Ok(Outcome::Done(self.setter.set(&file, entry).map_err(target)?)),
+        let after_piece = |decoder: &Decoder<BlockStream>, done| {
+            let offset = decoder.position();
+            save_if_due(state, decoder, offset, Some((entry, done)), (directories, root.as_ref()), setter, sink)
+        };
+        match copy(decoder, &mut file, size, extents, done, after_piece) {
+            Ok(()) => Ok(Outcome::Done(setter.set(&file, entry).map_err(target)?)),
             // Half a file is worse than none.
             Err(CopyError::Target(error)) if is_refusal(&error) => {
                 unlinkat(directory, name, AtFlags::empty()).map_err(|error| target(error.into()))?;
@@ -163,9 +268,14 @@ impl<R: BufRead> Restorer<R> {
         }
     }
 
-    fn directory(&mut self, name: &[u8], mut entry: Entry) -> io::Result<Outcome> {
+    fn directory(&mut self, name: &[u8], whole_name: &[u8], mut entry: Entry) -> io::Result<Outcome> {
         let parent = self.directories.current()?;
-        match mkdirat(parent, name, Mode::RWXU) {
+        self.state.made().begin(whole_name)?;
+        let made = mkdirat(parent, name, Mode::RWXU);
+        if made.is_err() {
+            self.state.made().cancel(whole_name)?;
+        }
+        match made {
             Ok(()) => {}
             // It was made for an entry in it, or is in the archive twice. Another spelling of its name is another one.
             Err(Errno::EXIST) if has_exactly(parent, name)? => {}
@@ -198,7 +308,7 @@ impl<R: BufRead> Restorer<R> {
             return Ok(missing(to));
         }
         let directory = self.directories.current()?;
-        let to_directory = match open_directory(self.directories.root(), to_parents) {
+        let to_directory = match open_on_the_way(self.directories.root(), to_parents) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => return Ok(missing(to)),
             to_directory => to_directory?,
         };
@@ -272,33 +382,74 @@ fn has_exactly(directory: &File, name: &[u8]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Opens a directory by its names from the root, for the names of its files alone.
-fn open_directory(root: &File, names: &[&[u8]]) -> io::Result<File> {
-    let mut directory = root.try_clone()?;
-    for name in names {
-        directory = File::from(openat(&directory, *name, ON_THE_WAY, Mode::empty())?);
-    }
-    Ok(directory)
-}
-
 enum CopyError {
     Decode(DecodeError),
     Target(io::Error),
 }
 
-/// Copies the data of an entry to a file, with its holes.
+/// Makes a checkpoint if the last one is far enough behind `offset`.
+fn save_if_due(
+    state: &mut State,
+    decoder: &Decoder<BlockStream>,
+    offset: u64,
+    file: Option<(&Entry, u64)>,
+    (directories, root): (&Directories, Option<&Entry>),
+    setter: &MetadataSetter,
+    sink: &OmissionSink,
+) -> io::Result<()> {
+    // Only archives of other programs have records for all entries, and a checkpoint has no place for them.
+    if !state.is_due(offset) || decoder.has_globals() {
+        return Ok(());
+    }
+    for omission in sink.take_sent() {
+        state.record(&OmissionLine::Reported(omission));
+    }
+    let (position, levels) = (decoder.reader().position(), directories.saved());
+    state.save(Progress { position, offset, file, levels, root, without_attributes: setter.without_attributes() })
+}
+
+/// Opens a file that has the first `done` bytes of its data, and drops what it has after them.
+fn open_unfinished(directory: &File, name: &[u8], entry: &Entry, done: u64) -> io::Result<File> {
+    let status = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let Kind::File { extents, .. } = &entry.kind else { return Err(io::ErrorKind::InvalidData.into()) };
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // It may have been completed after the checkpoint, and have its mode.
+    chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    let (mut end, mut left) = (done, done);
+    for extent in extents.iter().flatten() {
+        end = extent.offset.saturating_add(left.min(extent.length));
+        left = left.saturating_sub(extent.length);
+        if left == 0 {
+            break;
+        }
+    }
+    file.set_len(end)?;
+    Ok(file)
+}
+
+/// Copies the data of an entry to a file, with its holes, after the first `done` bytes that it has. Calls `after_piece`
+/// with the number of bytes that it has then.
 fn copy<R: BufRead>(
     decoder: &mut Decoder<R>,
     file: &mut File,
     size: u64,
     extents: Option<&[Extent]>,
+    mut done: u64,
+    mut after_piece: impl FnMut(&Decoder<R>, u64) -> io::Result<()>,
 ) -> Result<(), CopyError> {
     let whole = [Extent { offset: 0, length: size }];
+    let mut skip = done;
     for extent in extents.unwrap_or(&whole) {
-        if extents.is_some() {
-            file.seek(SeekFrom::Start(extent.offset)).map_err(CopyError::Target)?;
+        let skipped = skip.min(extent.length);
+        skip -= skipped;
+        let mut left = extent.length - skipped;
+        if extents.is_some() || skipped > 0 {
+            file.seek(SeekFrom::Start(extent.offset.saturating_add(skipped))).map_err(CopyError::Target)?;
         }
-        let mut left = extent.length;
         while left > 0 {
             let bytes = decoder.data().map_err(CopyError::Decode)?;
             let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -306,6 +457,8 @@ fn copy<R: BufRead>(
             file.write_all(bytes).map_err(CopyError::Target)?;
             decoder.consume_data(length);
             left = left.saturating_sub(length as u64);
+            done = done.saturating_add(length as u64);
+            after_piece(decoder, done).map_err(CopyError::Target)?;
         }
     }
     if extents.is_some() {

@@ -1,44 +1,59 @@
 //! Where a directory is unpacked, and how it gets to its final place.
 //!
-//! A new directory is made beside its path and renamed. In a directory that exists and is empty (a mount point cannot be
-//! replaced), it is made inside, and what is in it is moved up by one level. That directory is opened once: another one
-//! that takes its path meanwhile gets nothing.
+//! A new directory is made in a folder beside its path, `NAME.cellsync-part`, and renamed. In a directory that exists and
+//! is empty (a mount point cannot be replaced), the folder is inside, as `restore.cellsync-part`, and what was made is
+//! moved up. That directory is opened once: another one that takes its path meanwhile gets nothing. The entries are in
+//! `tree` in the folder, beside the [state](super::state) from which another get continues.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::mem;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, statat, unlinkat};
-use tempfile::TempDir;
 
 use crate::client::error::{ClientError, FileAction};
-use crate::client::get::tree::directories::DIRECTORY;
-use crate::client::paths::{TEMPORARY_PREFIX, parent_of, sync_parent};
+use crate::client::get::partial::{Found, Header, SUFFIX, beside, find_header, is_own, open_locked};
+use crate::client::get::tree::directories::{DIRECTORY, remove_lists};
+use crate::client::paths::{parent_of, sync_parent};
 use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
 
 /// An entry that a new file system has, and that does not count as content.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// A directory in progress. If it is dropped before it is moved, nothing of it is left.
+/// The folder inside a directory that exists.
+const INSIDE: &str = "restore.cellsync-part";
+
+/// The directory with the entries, in the folder.
+const TREE: &str = "tree";
+
+/// The file with the first line, in the folder.
+pub(in crate::client) const STATE: &str = "state";
+
+/// A directory in progress. If it is dropped before it is moved and is not to be kept, nothing of it is left.
 #[derive(Debug)]
 pub(super) struct Staging {
-    directory: Option<TempDir>,
     path: PathBuf,
-    /// The staging directory.
-    handle: File,
-    /// The directory that exists, if the staging directory is in it.
+    folder: PathBuf,
+    folder_handle: File,
+    /// The directory with the entries.
+    tree: File,
+    /// Locked as long as this lives.
+    _state: File,
+    /// The directory that exists, if the folder is in it.
     target: Option<File>,
     method: RenameMethod,
+    is_kept: Arc<AtomicBool>,
 }
 
 impl Staging {
-    /// Makes an empty directory for what will be at `path`.
-    pub(super) fn create(path: &Path) -> Result<Self, ClientError> {
+    /// Opens the folder for what will be at `path`, perhaps one that an interrupted get left, or makes it.
+    pub(super) fn open(path: &Path, header: &Header, force: bool) -> Result<Self, ClientError> {
         let path = path.to_owned();
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
         let target = match (fs::metadata(&path), fs::symlink_metadata(&path)) {
@@ -54,23 +69,62 @@ impl Staging {
             (_, Ok(_)) => return Err(UsageError::OutputDirectoryExists { path }.into()),
         };
         let parent = if target.is_some() { &path } else { parent_of(&path) };
+        let folder = if target.is_some() { path.join(INSIDE) } else { beside(&path, SUFFIX) };
         let method = RenameMethod::detect(parent).map_err(write_error)?;
-        let mut builder = tempfile::Builder::new();
         // No other user can read it until it is complete.
-        builder.prefix(TEMPORARY_PREFIX).permissions(fs::Permissions::from_mode(0o700));
-        let staging = builder.tempdir_in(parent).map_err(write_error)?;
-        remove_inherited_acl(staging.path());
-        let handle = match (&target, staging.path().file_name()) {
-            (Some(target), Some(name)) => openat(target, name, DIRECTORY, Mode::empty()).map(File::from),
-            _ => Ok(open_directory(staging.path()).map_err(write_error)?),
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(write_error(error)),
+            _ => {}
+        }
+        let foreign = || UsageError::NotAPartialRestore { path: folder.clone() };
+        let handle = match &target {
+            Some(target) => openat(target, INSIDE, DIRECTORY, Mode::empty()),
+            None => openat(CWD, &folder, DIRECTORY, Mode::empty()),
         };
-        let handle = handle.map_err(|error| write_error(error.into()))?;
-        Ok(Self { directory: Some(staging), path, handle, target, method })
+        let handle = handle.map(File::from).map_err(|_| foreign())?;
+        let state_path = folder.join(STATE);
+        let is_new = names(&handle).map_err(write_error)?.is_empty();
+        if !is_own(&handle.metadata().map_err(write_error)?) || (!is_new && fs::symlink_metadata(&state_path).is_err())
+        {
+            return Err(foreign().into());
+        }
+        fchmod(&handle, Mode::RWXU).map_err(|error| write_error(error.into()))?;
+        remove_lists(&handle);
+        let state = open_locked(&state_path, &folder)?;
+        let found = find_header(&state, header).map_err(ClientError::file(FileAction::Read, &state_path))?;
+        match found {
+            Found::Foreign => return Err(foreign().into()),
+            Found::Other if !force => return Err(UsageError::OtherPartialRestore { path: folder, also: None }.into()),
+            Found::Same { .. } => {}
+            Found::Other | Found::Nothing => {
+                start_anew(&handle, &state, header).map_err(write_error)?;
+            }
+        }
+        let tree = open_tree(&handle).map_err(write_error)?;
+        let is_kept = Arc::new(AtomicBool::new(matches!(found, Found::Same { .. })));
+        Ok(Self { path, folder, folder_handle: handle, tree, _state: state, target, method, is_kept })
     }
 
     /// The directory in which entries are made.
     pub(super) fn directory(&self) -> &File {
-        &self.handle
+        &self.tree
+    }
+
+    /// The folder around it, with the state.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Does what is there stay when this is dropped?
+    pub(super) fn is_kept(&self) -> &Arc<AtomicBool> {
+        &self.is_kept
+    }
+
+    /// Removes everything that was made.
+    pub(super) fn empty(&mut self) -> io::Result<()> {
+        empty_tree(&self.folder_handle)?;
+        self.tree = open_tree(&self.folder_handle)?;
+        Ok(())
     }
 
     /// Is it in the directory that has the entries in the end? The metadata of that one is set after
@@ -83,39 +137,127 @@ impl Staging {
     /// it is kept, and the error says where the restored entries are. Returns the directory that has them.
     pub(super) fn publish(mut self) -> Result<File, ClientError> {
         let error = ClientError::file(FileAction::Unpack, &self.path);
-        let handle = self.handle.try_clone().map_err(error)?;
-        let Some(staging) = self.directory.take() else { return Ok(handle) };
+        let tree = self.tree.try_clone().map_err(error)?;
         // From here on, nothing is removed.
-        let staging = staging.keep();
-        let moved = match (&self.target, staging.file_name()) {
-            (Some(target), Some(name)) => move_up(&self.handle, target, self.method)
-                .and_then(|()| Ok(unlinkat(target, name, AtFlags::REMOVEDIR)?)),
-            _ => self.method.rename_directory(&staging, &self.path),
+        self.is_kept.store(true, Ordering::SeqCst);
+        let moved = match &self.target {
+            Some(target) => move_up(&tree, target, self.method),
+            None => self.rename_tree(),
         };
         if let Err(source) = moved {
-            let path = mem::take(&mut self.path);
-            return Err(ClientError::RestoredElsewhere { path, saved_as: staging, source });
+            let (path, saved_as) = (self.path.clone(), self.folder.join(TREE));
+            return Err(ClientError::RestoredElsewhere { path, saved_as, source });
         }
+        // What is left says nothing any more. An error here leaves it, and nothing else.
+        drop(remove_state(&self.folder_handle));
         let Some(target) = self.target.take() else {
+            drop(fs::remove_dir(&self.folder));
             sync_parent(&self.path);
-            return Ok(handle);
+            return Ok(tree);
         };
+        let _ = unlinkat(&target, INSIDE, AtFlags::REMOVEDIR);
         target.sync_all().map_err(ClientError::file(FileAction::Unpack, &self.path))?;
         Ok(target)
+    }
+
+    /// Only who may write to a directory may move it to another one.
+    fn rename_tree(&self) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(self.tree.metadata()?.mode());
+        if mode.contains(Mode::WUSR) {
+            return self.method.rename_directory(&self.folder.join(TREE), &self.path);
+        }
+        // No other user can reach it yet. It is open before it is moved.
+        fchmod(&self.tree, mode | Mode::RWXU)?;
+        let moved = self.method.rename_directory(&self.folder.join(TREE), &self.path);
+        fchmod(&self.tree, mode)?;
+        moved
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Some(staging) = &self.directory {
-            make_removable(staging.path());
+        if !self.is_kept.load(Ordering::SeqCst) {
+            make_removable(&self.folder);
+            // The next get finds what cannot be removed.
+            drop(fs::remove_dir_all(&self.folder));
         }
     }
 }
 
-/// Is the directory empty, but for what a new file system has?
+/// Removes what another restore left, and writes the first line of this one.
+fn start_anew(folder: &File, mut state: &File, header: &Header) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    empty_tree(folder)?;
+    for name in names(folder)? {
+        if name != STATE && name != TREE {
+            unlinkat(folder, &name, AtFlags::empty())?;
+        }
+    }
+    state.set_len(0)?;
+    state.seek(SeekFrom::Start(0))?;
+    state.write_all(header.line().as_bytes())
+}
+
+/// Opens the directory with the entries, or makes it. The user can write to it, also if it has the mode of the archive.
+fn open_tree(folder: &File) -> io::Result<File> {
+    match rustix::fs::mkdirat(folder, TREE, Mode::RWXU) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) if directory_mode(folder, OsStr::new(TREE))?.is_some() => {
+            chmodat(folder, TREE, Mode::RWXU, AtFlags::empty())?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let tree = File::from(openat(folder, TREE, DIRECTORY, Mode::empty())?);
+    remove_lists(&tree);
+    Ok(tree)
+}
+
+/// Removes the directory with the entries.
+fn empty_tree(folder: &File) -> io::Result<()> {
+    match directory_mode(folder, OsStr::new(TREE)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    remove_below(folder, OsStr::new(TREE))
+}
+
+/// Removes a directory with everything in it, whatever its modes. Follows no link.
+fn remove_below(parent: &File, name: &OsStr) -> io::Result<()> {
+    // Open directories from the root down: the depth is that of a path, and a process may open few files.
+    let mut levels: Vec<OsString> = vec![name.to_owned()];
+    let mut directory = parent.try_clone()?;
+    chmodat(&directory, name, Mode::RWXU, AtFlags::empty())?;
+    directory = File::from(openat(&directory, name, DIRECTORY, Mode::empty())?);
+    'levels: while let Some(level) = levels.last().cloned() {
+        for name in names(&directory)? {
+            if directory_mode(&directory, &name)?.is_some() {
+                chmodat(&directory, &name, Mode::RWXU, AtFlags::empty())?;
+                directory = File::from(openat(&directory, &name, DIRECTORY, Mode::empty())?);
+                levels.push(name);
+                continue 'levels;
+            }
+            unlinkat(&directory, &name, AtFlags::empty())?;
+        }
+        directory = File::from(openat(&directory, "..", DIRECTORY, Mode::empty())?);
+        unlinkat(&directory, &level, AtFlags::REMOVEDIR)?;
+        levels.pop();
+    }
+    Ok(())
+}
+
+/// Removes the files of the state, and the directory of the entries, which was emptied or moved.
+fn remove_state(folder: &File) -> io::Result<()> {
+    for name in names(folder)? {
+        let flags = if name == TREE { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        unlinkat(folder, &name, flags)?;
+    }
+    Ok(())
+}
+
+/// Is the directory empty, but for what a new file system has, and for an unfinished restore?
 fn is_empty(directory: &File) -> io::Result<bool> {
-    Ok(names(directory)?.iter().all(|name| name == LOST_AND_FOUND))
+    Ok(names(directory)?.iter().all(|name| name == LOST_AND_FOUND || name == INSIDE))
 }
 
 /// The names in a directory.
@@ -186,15 +328,4 @@ fn make_removable(root: &Path) {
         let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         directories.extend(entries.filter(is_directory).map(|entry| entry.path()));
     }
-}
-
-/// A directory can have an access control list for new files. Restored files have their own lists.
-fn remove_inherited_acl(path: &Path) {
-    #[cfg(target_os = "linux")]
-    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
-        // Nearly always there is none, or the file system has no such lists.
-        let _ = rustix::fs::removexattr(path, name);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = path;
 }

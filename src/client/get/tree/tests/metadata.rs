@@ -203,7 +203,7 @@ mod attributes {
             file("plain", 0o600, 1),
         ];
         let archive = Archive::of(&entries);
-        let mut output = TreeOutput::open(&place.out(), PLAIN).unwrap();
+        let mut output = TreeOutput::open(&place.out(), &manifest(), &get_with(PLAIN, false)).unwrap();
         output.write(archive).unwrap();
         let finished = output.finish().unwrap();
         assert_eq!((finished.without_attributes, finished.omissions), (4, vec![]));

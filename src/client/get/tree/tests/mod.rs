@@ -3,6 +3,7 @@
 
 mod hostile;
 mod metadata;
+mod resumed;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -17,12 +18,25 @@ use tempfile::TempDir;
 use super::output::TreeOutput;
 use crate::archive::{END, Entry, Extent, Kind, Owner, Timestamp, header, padding};
 use crate::client::error::ClientError;
+use crate::client::fixtures::get_options;
+use crate::client::get::GetOptions;
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason as Reason};
 use crate::client::get::restore_options::{RestoreOptions, RestoreOwners};
 use crate::client::usage_error::UsageError;
+use crate::pipeline::{Content, Manifest};
 
 const PLAIN: RestoreOptions = RestoreOptions { owners: RestoreOwners::None, xattrs: false };
 const FULL: RestoreOptions = RestoreOptions { owners: RestoreOwners::ByNumber, xattrs: true };
+
+/// A manifest, always the same.
+fn manifest() -> Manifest {
+    let key = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=".parse().unwrap();
+    Manifest { key, size: None, copies: 1, content: Content::Tar, chunks: Vec::new(), version2: None }
+}
+
+fn get_with(restore: RestoreOptions, force: bool) -> GetOptions {
+    GetOptions { force, restore, ..get_options() }
+}
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -112,7 +126,7 @@ impl Place {
 }
 
 fn restore(archive: &[u8], path: &Path, options: RestoreOptions) -> Result<Vec<RestoreOmission>, ClientError> {
-    let mut output = TreeOutput::open(path, options)?;
+    let mut output = TreeOutput::open(path, &manifest(), &get_with(options, false))?;
     let mut omissions = Vec::new();
     // Blocks that end anywhere.
     for block in archive.chunks(1300) {

@@ -12,7 +12,7 @@ fn a_failed_restore_leaves_nothing_even_of_closed_directories() {
         assert!(place.names().is_empty(), "{length} bytes");
     }
     // Stopped in between.
-    let mut output = TreeOutput::open(&place.out(), PLAIN).unwrap();
+    let mut output = TreeOutput::open(&place.out(), &manifest(), &get_with(PLAIN, false)).unwrap();
     output.write(whole[..1500].to_vec()).unwrap();
     drop(output);
     assert!(place.names().is_empty());
@@ -58,7 +58,7 @@ fn a_directory_that_takes_the_path_of_the_target_gets_nothing() {
         file("closed/f", 0o600, 1),
         file("f", 0o600, 1),
     ];
-    let mut output = TreeOutput::open(&out, PLAIN).unwrap();
+    let mut output = TreeOutput::open(&out, &manifest(), &get_with(PLAIN, false)).unwrap();
     output.write(Archive::of(&entries)).unwrap();
     fs::rename(&out, &moved).unwrap();
     std::os::unix::fs::symlink(&other, &out).unwrap();
@@ -77,7 +77,7 @@ fn what_appeared_meanwhile_is_kept_and_so_is_what_was_restored() {
         if is_inside {
             fs::create_dir(&out).unwrap();
         }
-        let mut output = TreeOutput::open(&out, PLAIN).unwrap();
+        let mut output = TreeOutput::open(&out, &manifest(), &get_with(PLAIN, false)).unwrap();
         output.write(Archive::of(&[file("f", 0o600, 8), file("g", 0o600, 1)])).unwrap();
         fs::create_dir_all(&out).unwrap();
         fs::write(out.join("f"), b"other").unwrap();

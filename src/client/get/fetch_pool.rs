@@ -81,9 +81,17 @@ impl FetchPool {
 
     /// Waits a moment for the next result.
     pub(in crate::client) fn next_result(&self) -> Result<FetchResult, RecvTimeoutError> {
-        let result = self.results.recv_timeout(STOP_CHECK_INTERVAL)?;
-        self.in_progress.borrow_mut().remove(&result.job.index);
-        Ok(result)
+        loop {
+            let result = self.results.recv_timeout(STOP_CHECK_INTERVAL)?;
+            if self.in_progress.borrow_mut().remove(&result.job.index).is_some() {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// Drops the result of this job, if there will be one.
+    pub(in crate::client) fn forget(&self, job: &FetchJob) {
+        self.in_progress.borrow_mut().remove(&job.index);
     }
 
     /// The first chunk of the file that was submitted and has no result yet.

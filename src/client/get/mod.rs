@@ -472,6 +472,8 @@ impl Get<'_> {
                     let has_bad_copy = self.bad_copies(job.index).next().is_some();
                     *(if has_bad_copy { &mut self.lost.corrupt } else { &mut self.lost.missing }) += 1;
                     self.lost.given_up.push(job.index);
+                    // It may be in progress at a cell that hangs.
+                    pool.forget(&job);
                 }
                 Step::GiveUp(job) => {
                     return Err(self.no_good_copy(&job, ByteRange::of_block(job.index, self.manifest)));

@@ -250,8 +250,9 @@ fn open_partial(
 
 /// Opens the file that an interrupted get left. It may have the mode of the complete file already.
 fn open_again(partial: &Path) -> io::Result<File> {
+    // Not every file system has modes.
     #[cfg(unix)]
-    fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_MODE))?;
+    drop(fs::set_permissions(partial, std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_MODE)));
     crate::client::get::partial::open_private(partial)
 }
 

@@ -151,7 +151,8 @@ impl Directories {
                 if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
                     return Err(io::ErrorKind::NotADirectory.into());
                 }
-                chmodat(parent, &name[..], Mode::RWXU, AtFlags::empty())?;
+                // Not every file system has modes.
+                let _ = chmodat(parent, &name[..], Mode::RWXU, AtFlags::empty());
             }
             let directory = File::from(openat(parent, &name[..], DIRECTORY, Mode::empty())?);
             if matches!(leave, Leave::Entry(_)) {

@@ -415,8 +415,8 @@ fn open_unfinished(directory: &File, name: &[u8], entry: &Entry, done: u64) -> i
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    // It may have been completed after the checkpoint, and have its mode.
-    chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+    // It may have been completed after the checkpoint, and have its mode. Not every file system has modes.
+    let _ = chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(openat(directory, name, flags, Mode::empty())?);
     let (mut end, mut left) = (done, done);

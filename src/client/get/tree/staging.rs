@@ -84,11 +84,13 @@ impl Staging {
         let handle = handle.map(File::from).map_err(|_| foreign())?;
         let state_path = folder.join(STATE);
         let is_new = names(&handle).map_err(write_error)?.is_empty();
-        if !is_own(&handle.metadata().map_err(write_error)?) || (!is_new && fs::symlink_metadata(&state_path).is_err())
-        {
+        let metadata = handle.metadata().map_err(write_error)?;
+        let is_ours = is_new || (is_own(&metadata) && fs::symlink_metadata(&state_path).is_ok());
+        if !is_ours {
             return Err(foreign().into());
         }
-        fchmod(&handle, Mode::RWXU).map_err(|error| write_error(error.into()))?;
+        // Not every file system has modes.
+        let _ = fchmod(&handle, Mode::RWXU);
         remove_lists(&handle);
         let state = open_locked(&state_path, &folder)?;
         let found = find_header(&state, header).map_err(ClientError::file(FileAction::Read, &state_path))?;
@@ -203,7 +205,8 @@ fn open_tree(folder: &File) -> io::Result<File> {
     match rustix::fs::mkdirat(folder, TREE, Mode::RWXU) {
         Ok(()) => {}
         Err(rustix::io::Errno::EXIST) if directory_mode(folder, OsStr::new(TREE))?.is_some() => {
-            chmodat(folder, TREE, Mode::RWXU, AtFlags::empty())?;
+            // Not every file system has modes.
+            let _ = chmodat(folder, TREE, Mode::RWXU, AtFlags::empty());
         }
         Err(error) => return Err(error.into()),
     }
@@ -227,12 +230,13 @@ fn remove_below(parent: &File, name: &OsStr) -> io::Result<()> {
     // Open directories from the root down: the depth is that of a path, and a process may open few files.
     let mut levels: Vec<OsString> = vec![name.to_owned()];
     let mut directory = parent.try_clone()?;
-    chmodat(&directory, name, Mode::RWXU, AtFlags::empty())?;
+    // Not every file system has modes.
+    let _ = chmodat(&directory, name, Mode::RWXU, AtFlags::empty());
     directory = File::from(openat(&directory, name, DIRECTORY, Mode::empty())?);
     'levels: while let Some(level) = levels.last().cloned() {
         for name in names(&directory)? {
             if directory_mode(&directory, &name)?.is_some() {
-                chmodat(&directory, &name, Mode::RWXU, AtFlags::empty())?;
+                let _ = chmodat(&directory, &name, Mode::RWXU, AtFlags::empty());
                 directory = File::from(openat(&directory, &name, DIRECTORY, Mode::empty())?);
                 levels.push(name);
                 continue 'levels;

@@ -333,6 +333,8 @@ mod tests {
         let line = index_line(&IndexLine::Entry(entry(b"\xff", Kind::SymbolicLink { target: b"t".to_vec() })));
         let expected = r#"{"path_base64":"/w==","type":"symlink","target":"t","mode":2541,"mtime":-1,"nanoseconds":5,"offset":1024,"length":512}"#;
         assert_eq!(line.trim_end(), expected);
+        let whole = IndexEntry { modified: Timestamp { seconds: 7, nanoseconds: 0 }, ..entry(b"d", Kind::Directory) };
+        assert!(index_line(&IndexLine::Entry(whole)).contains(r#""mtime":7,"offset""#));
         let file = Kind::File { size: 9, extents: Some(vec![Extent { offset: 2, length: 7 }]) };
         let line = index_line(&IndexLine::Entry(entry(b"f", file)));
         assert!(line.starts_with(r#"{"path":"f","type":"file","size":9,"extents":[2,7],"mode":2541,"#), "{line}");

@@ -201,6 +201,8 @@ mod tests {
         let sub = shown(&[(".", true), ("a", true), ("a/sub", false), ("a/sub/g", false)]);
         assert_eq!(select(&["./a//sub/"]).0, sub);
         assert_eq!(select(&["a/sub", "a/sub/g"]).0, sub);
+        let a = shown(&[(".", true), ("a", false), ("a/f", false), ("a/sub", false), ("a/sub/g", false)]);
+        assert_eq!(select(&["a"]).0, a, "ab is not below a");
         assert_eq!(select(&["ab"]).0, shown(&[(".", true), ("ab", false)]));
         let two = shown(&[(".", true), ("a", true), ("a/f", false), ("ab", false)]);
         assert_eq!(select(&["ab", "a/f"]).0, two);

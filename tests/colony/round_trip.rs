@@ -26,7 +26,9 @@ fn a_put_stores_five_good_copies_and_a_get_restores_them() {
     let copies = colony.copies();
     assert_eq!(copies.keys().collect::<BTreeSet<_>>(), stored.ids.iter().collect::<BTreeSet<_>>());
     assert!(copies.values().all(|cells| cells.len() == 5), "{copies:?}");
-    assert_eq!(copies.values().flatten().collect::<BTreeSet<_>>().len(), 8, "every cell has some of the chunks");
+    // One of the eight may get none of the six chunks by chance, in one run of fifty; two of them do in one of 20,000.
+    let holders = copies.values().flatten().collect::<BTreeSet<_>>().len();
+    assert!(holders >= 7, "the chunks are on different cells: {holders} hold some");
     colony.assert_all_copies_good();
     assert_eq!(
         (report["chunks"].as_u64(), report["sent_copies"].as_u64()),

@@ -74,7 +74,7 @@ fn a_killed_get_of_a_file_continues_and_fetches_nothing_twice() {
         let mut lines = 0;
         // Some gets are killed more than once.
         for _ in 0..fastrand::usize(1..4) {
-            let Some(now) = kill_at(&mut get, &log, lines + fastrand::usize(0..stored.ids.len() - lines)) else {
+            let Some(now) = kill_at(&mut get, &log, lines + fastrand::usize(0..=stored.ids.len() - lines)) else {
                 break;
             };
             killed += 1;
@@ -252,7 +252,7 @@ fn a_killed_get_of_a_directory_continues() {
     for _ in 0..100 * kills() {
         let mut block = 0;
         for _ in 0..fastrand::usize(1..4) {
-            let wanted = block + fastrand::usize(0..stored.ids.len() - block);
+            let wanted = block + fastrand::usize(0..=stored.ids.len() - block);
             let Some(mut running) = get_until(&mut get, || checkpoint_block(&folder) >= wanted) else { break };
             running.kill();
             assert_eq!(running.finish().code, -9);

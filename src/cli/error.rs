@@ -121,8 +121,10 @@ fn advice(error: &ClientError) -> String {
             }
             _ => "; run the same command again, or store it without --strict".to_owned(),
         },
-        ClientError::Missing { salvageable: Some(bytes), .. } => {
-            format!(", or restore the other {} with --salvage", human::bytes(*bytes))
+        ClientError::Missing { silent, salvageable, .. } => {
+            let wait = if *silent > 0 { ", or wait longer for them with --wait DURATION" } else { "" };
+            let other = |bytes: &u64| format!(", or restore the other {} with --salvage", human::bytes(*bytes));
+            wait.to_owned() + &salvageable.as_ref().map_or_else(String::new, other)
         }
         ClientError::Corrupt { .. } => "; --salvage restores all other bytes".to_owned(),
         ClientError::BadIndex { .. } => "; everything can be restored without it".to_owned(),
@@ -131,7 +133,6 @@ fn advice(error: &ClientError) -> String {
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };
             format!("{fewer}, or begin anyway with --no-room-check if the data compresses well")
         }
-        ClientError::Missing { silent: 1.., .. } => ", or wait longer for them with --wait DURATION".to_owned(),
         ClientError::StoppedDrainWait { cell } => format!("; cellsync drain {} --undo cancels the drain", cell.url),
         ClientError::Resumable { cause, .. } => {
             let also = advice(cause);

@@ -53,8 +53,9 @@ impl Command {
         };
         // In the order of --help.
         command.options.sort_by_key(Opt::stands_alone);
-        // With more, the completions would have to count words.
-        assert!(command.positionals.len() <= 1, "{}: completions support one positional argument", info.name);
+        // Otherwise the completions would have to count words.
+        let is_free = |word: &Positional| matches!(word.value, Value::Free);
+        assert!(command.positionals.iter().skip(1).all(is_free), "{}: completions know the first argument", info.name);
         let is_plain = command.positionals.is_empty() && command.options.iter().all(|option| option.takes.is_none());
         assert!(
             command.commands.is_empty() || is_plain,

@@ -6,12 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use crate::program::{PROGRAMS, run};
 
 /// Programs and subcommands that have help.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &["cellsync"],
     &["cellsync-put"],
     &["cellsync-get"],
     &["cellsync-node"],
     &["cellsync", "status"],
+    &["cellsync", "ls"],
     &["cellsync", "check"],
     &["cellsync", "repair"],
     &["cellsync", "drain"],
@@ -93,7 +94,7 @@ fn mistakes_are_named_with_what_helps() {
         ("cellsync-put", &["-o", "", "a"], &["--output", "expected a path"]),
         ("cellsync-put", &["--node", "https://pi:1", "a"], &["--node", "http://HOST:PORT"]),
         ("cellsync-get", &["--copies", "3", "m.manifest"], &["unknown option --copies"]),
-        ("cellsync", &[], &["no command is given", "status, check, repair"]),
+        ("cellsync", &[], &["no command is given", "status, ls, check, repair"]),
         ("cellsync", &["put", "a"], &["unknown command put; did you mean cellsync-put?"]),
         ("cellsync", &["get", "a"], &["unknown command get; did you mean cellsync-get?"]),
         ("cellsync", &["chekc", "a"], &["unknown command chekc; did you mean check?"]),

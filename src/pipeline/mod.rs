@@ -66,6 +66,7 @@
 //!   URL-safe base64: RFC 4648, section 5
 
 mod allocator;
+mod block_checksum;
 mod block_hash;
 mod compress;
 mod incompressible;
@@ -76,6 +77,7 @@ mod split;
 mod stored;
 
 pub use crate::pipeline::allocator::keep_freed_memory;
+pub use crate::pipeline::block_checksum::{BlockChecksum, MalformedChecksum};
 pub use crate::pipeline::block_hash::{BlockHash, MalformedBlockHash};
 pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzError};
 pub use crate::pipeline::manifest::{

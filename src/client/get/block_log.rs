@@ -7,12 +7,12 @@
 //!
 //! ```text
 //! {"cellsync-get":1,"manifest":"8f434346648f6b96df89dda901c5176b"}
-//! {"index":0,"length":1048576,"hash":"9f86d081884c7d659a2feaa0c55ad015"}
-//! {"index":1,"length":1048576,"hash":"60303ae22b998861bce3b28f33eec1be"}
+//! {"index":0,"length":1048576,"crc64":"995dc9bbdf1939fa"}
+//! {"index":1,"length":1048576,"crc64":"6c40df5f0b497347"}
 //! ```
 //!
-//! `index` is the number of the block, `length` its bytes, `hash` its [`BlockHash`]. A line is written after its block.
-//! Nothing is synced: a get that continues reads each block from the file and compares its hash, so that it does not
+//! `index` is the number of the block, `length` its bytes, `crc64` its [`BlockChecksum`]. A line is written after its block.
+//! Nothing is synced: a get that continues reads each block from the file and compares its checksum, so that it does not
 //! matter what a power cut took of the file or of its log. It keeps the blocks up to the first one that is not recorded
 //! or not the same, and truncates the log and the file to them.
 
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::error::{ClientError, FileAction};
 use crate::client::get::partial::{Found, Header, find_header, open_locked};
 use crate::id::BLOCK_BYTES;
-use crate::pipeline::BlockHash;
+use crate::pipeline::BlockChecksum;
 
 /// The longest line of a block, in bytes. One that is written has less than 100.
 const MAX_LINE_BYTES: u64 = 256;
@@ -34,7 +34,7 @@ const MAX_LINE_BYTES: u64 = 256;
 struct Line {
     index: usize,
     length: usize,
-    hash: String,
+    crc64: String,
 }
 
 /// An open log. It is locked, so that two gets of one target do not mix.
@@ -51,7 +51,7 @@ pub(in crate::client) struct BlockLog {
 pub(in crate::client) struct RecordedBlock {
     /// Its length in bytes.
     pub(in crate::client) length: usize,
-    pub(in crate::client) hash: BlockHash,
+    pub(in crate::client) checksum: BlockChecksum,
     /// Where its line ends in the log, in bytes.
     line_end: u64,
 }
@@ -80,10 +80,10 @@ impl BlockLog {
             let mut line = Vec::new();
             // What cannot be read does not count.
             reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).ok()?;
-            let Line { index, length, hash } = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
+            let Line { index, length, crc64 } = serde_json::from_slice(line.strip_suffix(b"\n")?).ok()?;
             line_end += line.len() as u64;
             let is_next = index == number && (1..=BLOCK_BYTES).contains(&length);
-            Some(RecordedBlock { length, hash: hash.parse().ok().filter(|_| is_next)?, line_end })
+            Some(RecordedBlock { length, checksum: crc64.parse().ok().filter(|_| is_next)?, line_end })
         }))
     }
 
@@ -95,8 +95,8 @@ impl BlockLog {
     }
 
     /// Records a block that was written.
-    pub(in crate::client) fn record(&mut self, index: usize, length: usize, hash: BlockHash) -> io::Result<()> {
-        let line = serde_json::to_string(&Line { index, length, hash: hash.to_string() })?;
+    pub(in crate::client) fn record(&mut self, index: usize, length: usize, checksum: BlockChecksum) -> io::Result<()> {
+        let line = serde_json::to_string(&Line { index, length, crc64: checksum.to_string() })?;
         self.append(&(line + "\n"))
     }
 
@@ -117,9 +117,12 @@ mod tests {
     use super::*;
     use crate::pipeline::{Key, ManifestHash};
 
+    fn checksum(number: usize) -> BlockChecksum {
+        BlockChecksum::of(&number.to_le_bytes())
+    }
+
     struct Fixture {
         folder: tempfile::TempDir,
-        key: Key,
         header: Header,
     }
 
@@ -127,7 +130,7 @@ mod tests {
         fn new() -> Self {
             let key = Key::generate();
             let header = Header::new(ManifestHash::of(&[], &key), None);
-            Self { folder: tempfile::tempdir().unwrap(), key, header }
+            Self { folder: tempfile::tempdir().unwrap(), header }
         }
 
         fn path(&self) -> PathBuf {
@@ -138,17 +141,13 @@ mod tests {
             BlockLog::open(&self.path(), Path::new("f"), &self.header).unwrap()
         }
 
-        fn hash(&self, number: usize) -> BlockHash {
-            BlockHash::of(&number.to_le_bytes(), &self.key)
-        }
-
         /// A log with blocks of these lengths.
         fn write(&self, lengths: &[usize]) {
             let (mut log, found) = self.open();
             assert_eq!(found, Found::Nothing);
             log.start(&self.header).unwrap();
             for (number, &length) in lengths.iter().enumerate() {
-                log.record(number, length, self.hash(number)).unwrap();
+                log.record(number, length, checksum(number)).unwrap();
             }
         }
 
@@ -156,7 +155,7 @@ mod tests {
             let (mut log, found) = self.open();
             assert!(matches!(found, Found::Same { .. }));
             let blocks: Vec<_> = log.blocks().unwrap().collect();
-            assert!(blocks.iter().enumerate().all(|(number, block)| block.hash == self.hash(number)));
+            assert!(blocks.iter().enumerate().all(|(number, block)| block.checksum == checksum(number)));
             blocks.iter().map(|block| block.length).collect()
         }
     }
@@ -170,7 +169,7 @@ mod tests {
             let (mut log, _) = fixture.open();
             let last = log.blocks().unwrap().take(kept).last();
             log.truncate(last).unwrap();
-            log.record(kept, 9, fixture.hash(kept)).unwrap();
+            log.record(kept, 9, checksum(kept)).unwrap();
             drop(log);
             let lengths = fixture.lengths();
             assert_eq!((lengths.len(), lengths.last()), (kept + 1, Some(&9)));

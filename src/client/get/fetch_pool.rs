@@ -15,7 +15,7 @@ use crate::client::get::race::Race;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::Http;
-use crate::pipeline::{BlockHash, Key, OpenError, open_chunk};
+use crate::pipeline::{Key, OpenError, open_chunk};
 use crate::sync::lock;
 
 /// A chunk to fetch.
@@ -42,8 +42,6 @@ pub(in crate::client) enum FetchOutcome {
 pub(in crate::client) struct FetchResult {
     pub(in crate::client) job: FetchJob,
     pub(in crate::client) outcome: FetchOutcome,
-    /// The hash of the block, if hashes are wanted.
-    pub(in crate::client) hash: Option<BlockHash>,
     /// Copies that were found bad on the way.
     pub(in crate::client) bad_copies: Vec<BadCopy>,
 }
@@ -62,13 +60,12 @@ pub(in crate::client) struct FetchPool {
 type SharedIndex = Arc<Mutex<HolderIndex>>;
 
 impl FetchPool {
-    /// With `hash_key`, blocks are hashed: the workers run in parallel.
-    pub(in crate::client) fn start(http: &Http, hash_key: Option<Key>, holders: HolderIndex, workers: usize) -> Self {
+    pub(in crate::client) fn start(http: &Http, holders: HolderIndex, workers: usize) -> Self {
         let (jobs, queue) = channel();
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
         let (http, hedging) = (http.clone(), Hedging::new(workers));
-        let fetcher = Fetcher { http, hash_key, hedging, current: Arc::clone(&current) };
+        let fetcher = Fetcher { http, hedging, current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
         Self { jobs, results, current, in_progress: RefCell::default() }
     }
@@ -109,7 +106,6 @@ impl FetchPool {
 
 struct Fetcher {
     http: Http,
-    hash_key: Option<Key>,
     hedging: Hedging,
     current: Arc<Mutex<SharedIndex>>,
 }
@@ -122,11 +118,7 @@ impl Fetcher {
             .fetch_from_holders(&job, &holders, &mut bad_copies, &mut unanswered)
             .or_else(|| self.fetch_by_search(&job, &holders, &mut bad_copies))
             .unwrap_or(FetchOutcome::NoGoodCopy { unanswered });
-        let hash = match (&outcome, &self.hash_key) {
-            (FetchOutcome::Block { bytes, .. }, Some(key)) => Some(BlockHash::of(bytes, key)),
-            _ => None,
-        };
-        FetchResult { job, outcome, hash, bad_copies }
+        FetchResult { job, outcome, bad_copies }
     }
 
     fn fetch_from_holders(

@@ -16,7 +16,7 @@ use crate::client::paths::{names_directory, parent_of, sync_parent};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
-use crate::pipeline::{BlockHash, FileMetadata, Key, Manifest, ManifestHash};
+use crate::pipeline::{BlockChecksum, FileMetadata, Manifest, ManifestHash};
 
 /// The mode of a file of which the manifest does not have one: only its owner can read it.
 #[cfg(unix)]
@@ -43,7 +43,6 @@ pub(in crate::client) struct FileOutput {
     partial: PathBuf,
     file: File,
     log: BlockLog,
-    key: Key,
     metadata: FileMetadata,
     /// How it gets its name, or none if it replaces what has the name.
     method: Option<RenameMethod>,
@@ -76,8 +75,7 @@ impl FileOutput {
         let partial = beside(&path, SUFFIX);
         let header = Header::new(ManifestHash::of(&manifest.chunks, &manifest.key), part);
         let (file, log, is_kept) = open_partial(&path, &partial, &header, force)?;
-        let key = manifest.key.clone();
-        Ok(Self { path, partial, file, log, key, metadata, method, zeros: 0, recorded: Some(0), is_kept })
+        Ok(Self { path, partial, file, log, metadata, method, zeros: 0, recorded: Some(0), is_kept })
     }
 
     /// Keeps the blocks that an interrupted get left, from the first one to the first that is not as it was written.
@@ -93,7 +91,7 @@ impl FileOutput {
             if stop.is_set() {
                 return Err(ClientError::Stopped);
             }
-            if !is_there(&mut self.file, block, &self.key) {
+            if !is_there(&mut self.file, block) {
                 break;
             }
             kept = Kept { blocks: kept.blocks + 1, bytes: kept.bytes + block.length as u64 };
@@ -108,15 +106,15 @@ impl FileOutput {
         Ok(kept)
     }
 
-    /// Writes the next block, and records it if its hash is known.
-    pub(in crate::client) fn write(&mut self, block: &[u8], hash: Option<BlockHash>) -> Result<(), ClientError> {
-        let written = self.write_with_holes(block).and_then(|()| match (self.recorded, hash) {
-            (Some(index), Some(hash)) => self.log.record(index, block.len(), hash),
+    /// Writes the next bytes, and records them if they are a whole block of the manifest.
+    pub(in crate::client) fn write(&mut self, block: &[u8], is_whole: bool) -> Result<(), ClientError> {
+        let written = self.write_with_holes(block).and_then(|()| match self.recorded {
+            Some(index) if is_whole => self.log.record(index, block.len(), BlockChecksum::of(block)),
             _ => Ok(()),
         });
         written.map_err(ClientError::file(FileAction::Write, &self.path))?;
-        self.recorded = self.recorded.filter(|_| hash.is_some()).map(|blocks| blocks + 1);
-        self.is_kept |= hash.is_some();
+        self.recorded = self.recorded.filter(|_| is_whole).map(|blocks| blocks + 1);
+        self.is_kept |= is_whole;
         Ok(())
     }
 
@@ -266,14 +264,14 @@ fn make_private(path: &Path) -> io::Result<File> {
 }
 
 /// Is the next block of the file as it was recorded? Zeros at its end may not have been written.
-fn is_there(file: &mut File, recorded: RecordedBlock, key: &Key) -> bool {
+fn is_there(file: &mut File, recorded: RecordedBlock) -> bool {
     let mut block = Vec::with_capacity(recorded.length);
     // What cannot be read is fetched again.
     if file.take(recorded.length as u64).read_to_end(&mut block).is_err() {
         return false;
     }
     block.resize(recorded.length, 0);
-    BlockHash::of(&block, key) == recorded.hash
+    BlockChecksum::of(&block) == recorded.checksum
 }
 
 /// Sets mode and time, and returns what failed.

@@ -61,7 +61,7 @@ use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
-use crate::pipeline::{BlockHash, Content, Manifest};
+use crate::pipeline::{Content, Manifest};
 use crate::time::Time;
 
 /// Options of a get.
@@ -169,9 +169,6 @@ fn workers(options: &GetOptions) -> usize {
     2 * options.jobs.max(1) + 2
 }
 
-/// A block and its hash, if the output wants it.
-type FetchedBlock = (Vec<u8>, Option<BlockHash>);
-
 struct Get<'a> {
     http: Http,
     manifest: &'a Manifest,
@@ -200,7 +197,7 @@ struct Lost {
 
 /// What became of a block.
 enum Arrived {
-    Block(FetchedBlock),
+    Block(Vec<u8>),
     /// It is lost, and the get goes on without it.
     Lost,
 }
@@ -255,17 +252,17 @@ impl Get<'_> {
         let end = if output.is_nothing() { self.ids.len() } else { chunks };
         let positions = Positions::from(kept.blocks..end);
         if !positions.is_empty() {
-            let pool = self.start(&positions, output.wants_hashes())?;
+            let pool = self.start(&positions)?;
             let progress = self.progress;
             let mut size = kept.bytes;
             let mut index = IndexReader::default();
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
-                let Arrived::Block((bytes, hash)) = arrived else { return Ok(()) };
+                let Arrived::Block(bytes) = arrived else { return Ok(()) };
                 if position >= chunks {
                     return index.read(&bytes, &mut drop).map_err(|error| part::bad_index(&error));
                 }
                 size += bytes.len() as u64;
-                output.write(bytes, hash, progress)
+                output.write(bytes, true, progress)
             })?;
             self.report.size = size;
         }
@@ -277,7 +274,7 @@ impl Get<'_> {
     }
 
     /// Finds the holders of these chunks and starts to fetch. Fails if a chunk is missing, unless this is a salvage.
-    fn start(&mut self, positions: &Positions, with_hashes: bool) -> Result<FetchPool, ClientError> {
+    fn start(&mut self, positions: &Positions) -> Result<FetchPool, ClientError> {
         self.report.wanted_chunks += positions.count();
         let holders = self.first_holders(positions)?;
         self.report.cells = holders.cell_count();
@@ -290,8 +287,7 @@ impl Get<'_> {
             missing => return Err(self.missing(&missing, holders.cell_count())),
         }
         self.report.fewest_copies = holders.fewest_copies();
-        let hash_key = with_hashes.then(|| self.manifest.key.clone());
-        Ok(FetchPool::start(&self.http, hash_key, holders, workers(self.options)))
+        Ok(FetchPool::start(&self.http, holders, workers(self.options)))
     }
 
     /// Finds the cells and asks them which chunks they hold. If one of these chunks has no holder among those that are
@@ -397,7 +393,7 @@ impl Get<'_> {
         take: &mut dyn FnMut(usize, Arrived) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
         while let Some((position, block)) = in_window.front().and_then(|first| arrived.remove_entry(first)) {
-            if let Arrived::Block((bytes, _)) = &block {
+            if let Arrived::Block(bytes) = &block {
                 self.check_length(position, bytes.len())?;
             }
             take(position, block)?;
@@ -416,8 +412,8 @@ impl Get<'_> {
     }
 
     /// Returns the block, or `None` if its chunk has no good copy now.
-    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, FetchedBlock)>, ClientError> {
-        let FetchResult { job, outcome, hash, bad_copies } = result;
+    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+        let FetchResult { job, outcome, bad_copies } = result;
         let bytes = ByteRange::of_block(job.index, self.manifest);
         for copy in bad_copies {
             if !self.report.bad_copies.contains(&copy) {
@@ -434,7 +430,7 @@ impl Get<'_> {
                 }
                 self.report.fetched_bytes += sealed_bytes;
                 self.progress.advance(block.len() as u64, sealed_bytes);
-                Ok(Some((job.index, (block, hash))))
+                Ok(Some((job.index, block)))
             }
             FetchOutcome::Unopenable(_) if self.options.salvage => {
                 self.lost.corrupt += 1;

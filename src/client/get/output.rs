@@ -14,7 +14,7 @@ use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
 #[cfg(not(unix))]
 use crate::client::usage_error::UsageError;
-use crate::pipeline::{BlockHash, Content, Manifest};
+use crate::pipeline::{Content, Manifest};
 
 /// Where the user wants the restored bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +85,6 @@ impl Output {
         }
     }
 
-    /// Does it use the hashes of blocks?
-    pub(in crate::client) fn wants_hashes(&self) -> bool {
-        matches!(self.kind, Kind::File(_))
-    }
-
     /// Ends a get that failed. Returns the error, which says what is kept.
     pub(in crate::client) fn fail(self, cause: ClientError) -> ClientError {
         match self.kind {
@@ -100,17 +95,17 @@ impl Output {
         }
     }
 
-    /// Writes the next block, with its hash if the output wants it.
+    /// Writes the next bytes. If they are a whole block of the manifest, a get that continues can use them again.
     pub(in crate::client) fn write(
         &mut self,
         block: Vec<u8>,
-        hash: Option<BlockHash>,
+        is_whole: bool,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         match &mut self.kind {
             Kind::Nothing => Ok(()),
             Kind::Standard => io::stdout().lock().write_all(&block).map_err(standard_output_error),
-            Kind::File(file) => file.write(&block, hash),
+            Kind::File(file) => file.write(&block, is_whole),
             #[cfg(unix)]
             Kind::Directory(tree) => {
                 tree.write(block)?;
@@ -202,12 +197,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"half".to_vec(), None, &NoProgress).unwrap();
+        output.write(b"half".to_vec(), false, &NoProgress).unwrap();
         assert!(!path.exists());
         drop(output);
         assert!(names(directory.path()).is_empty(), "nothing is left of it");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"whole".to_vec(), None, &NoProgress).unwrap();
+        output.write(b"whole".to_vec(), false, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(directory.path()), ["out"]);
@@ -221,7 +216,7 @@ mod tests {
         let target = Target::Path(path.clone());
         assert!(matches!(open(&target, Content::default(), false), Err(ClientError::Usage(_))));
         let mut output = open(&target, Content::default(), true).unwrap();
-        output.write(b"new".to_vec(), None, &NoProgress).unwrap();
+        output.write(b"new".to_vec(), false, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(matches!(open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
@@ -234,7 +229,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
-        let written = output.write(vec![b'x'; 100_000], None, &NoProgress);
+        let written = output.write(vec![b'x'; 100_000], false, &NoProgress);
         assert!(written.and_then(|()| output.finish(&NoProgress)).is_err());
         assert!(names(directory.path()).is_empty());
     }

@@ -93,13 +93,13 @@ impl Get<'_> {
         let mut lost = LostPart { path: None, bytes: Vec::new(), metadata: false };
         let mut size = kept.bytes;
         if !positions.is_empty() {
-            let pool = self.start(&positions, false)?;
+            let pool = self.start(&positions)?;
             let progress = self.progress;
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let block = manifest.block(position);
                 let part = block.start.max(range.start)..block.end.min(range.end);
                 let bytes = match arrived {
-                    Arrived::Block((bytes, _)) => {
+                    Arrived::Block(bytes) => {
                         let at = |offset: u64| usize::try_from(offset - block.start).unwrap_or(usize::MAX);
                         let end = at(part.end).min(bytes.len());
                         bytes.get(at(part.start).min(end)..end).unwrap_or_default().to_vec()
@@ -112,7 +112,7 @@ impl Get<'_> {
                     }
                 };
                 size += bytes.len() as u64;
-                output.write(bytes, None, progress)
+                output.write(bytes, false, progress)
             })?;
         }
         self.report.size = size;
@@ -150,26 +150,26 @@ impl Get<'_> {
         let mut size = 0;
         let (manifest, progress) = (self.manifest, self.progress);
         if !positions.is_empty() {
-            let pool = self.start(&positions, false)?;
+            let pool = self.start(&positions)?;
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let mut out = Vec::with_capacity(BLOCK_BYTES);
                 let block = stream_block(manifest, position, arrived);
                 filter.push(&manifest.block(position), &block, &mut out).map_err(wrong_header)?;
                 size += out.len() as u64;
-                output.write(out, None, progress)
+                output.write(out, false, progress)
             })?;
         }
         let mut out = Vec::new();
         self.report.lost = filter.finish(&mut out);
         self.report.size = size + out.len() as u64;
-        output.write(out, None, progress)
+        output.write(out, false, progress)
     }
 
     /// Restores what is left of a directory without an index.
     fn reframe(&mut self, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
         self.progress.notice(&Notice::WithoutIndex);
         let positions = Positions::from(0..self.manifest.chunks.len());
-        let pool = self.start(&positions, false)?;
+        let pool = self.start(&positions)?;
         let (manifest, progress) = (self.manifest, self.progress);
         let mut reframer = Reframer::new(header_places(manifest));
         let mut size = 0;
@@ -177,12 +177,12 @@ impl Get<'_> {
             let mut out = Vec::with_capacity(BLOCK_BYTES);
             reframer.push(&stream_block(manifest, position, arrived), &mut out);
             size += out.len() as u64;
-            output.write(out, None, progress)
+            output.write(out, false, progress)
         })?;
         let mut out = Vec::new();
         self.report.lost = reframer.finish(&mut out);
         self.report.size = size + out.len() as u64;
-        output.write(out, None, progress)
+        output.write(out, false, progress)
     }
 
     /// Finds the entries with these paths, and those that they need.
@@ -207,10 +207,10 @@ impl Get<'_> {
             return self.index_of_stream(stop, take);
         }
         let positions = Positions::from(chunks..self.ids.len());
-        let pool = self.start(&positions, false)?;
+        let pool = self.start(&positions)?;
         let mut reader = IndexReader::default();
         self.fetch(&pool, &positions, stop, &mut |_, arrived| match arrived {
-            Arrived::Block((bytes, _)) => reader
+            Arrived::Block(bytes) => reader
                 .read(&bytes, &mut |line| match line {
                     IndexLine::Entry(entry) => take(entry),
                     IndexLine::Block(_) => {}
@@ -233,7 +233,7 @@ impl Get<'_> {
         let positions = Positions::from(0..manifest.chunks.len());
         let mut reframer = Reframer::new(header_places(manifest));
         if !positions.is_empty() {
-            let pool = self.start(&positions, false)?;
+            let pool = self.start(&positions)?;
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 reframer.push(&stream_block(manifest, position, arrived), &mut Vec::new());
                 reframer.found().for_each(&mut *take);
@@ -256,7 +256,7 @@ fn header_places(manifest: &Manifest) -> HeaderPlaces {
 
 fn stream_block(manifest: &Manifest, position: usize, arrived: Arrived) -> StreamBlock {
     match arrived {
-        Arrived::Block((bytes, _)) => StreamBlock::Bytes(bytes),
+        Arrived::Block(bytes) => StreamBlock::Bytes(bytes),
         Arrived::Lost => StreamBlock::Lost(manifest.block_len(position).unwrap_or_default()),
     }
 }

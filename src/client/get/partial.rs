@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::error::{ClientError, FileAction};
 use crate::client::usage_error::UsageError;
+use crate::id::ChunkId;
 use crate::pipeline::ManifestHash;
 
 /// What the name of an unfinished restore ends with.
@@ -98,9 +99,15 @@ pub(in crate::client) fn begins_like_header(path: &Path) -> bool {
     read.is_ok() && start == FIRST_BYTES
 }
 
-/// The name beside the target with this end.
+/// The longest name of a file, in bytes, on nearly all file systems.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The name beside the target with this end. For a name that is too long for that, a hash of it takes its place.
 pub(in crate::client) fn beside(target: &Path, suffix: &str) -> PathBuf {
     let mut name = target.file_name().unwrap_or("restore".as_ref()).to_owned();
+    if name.len() + LOG_SUFFIX.len() > MAX_NAME_BYTES {
+        name = ChunkId::of(name.as_encoded_bytes()).short().into();
+    }
     name.push(suffix);
     target.with_file_name(name)
 }
@@ -164,6 +171,18 @@ pub(in crate::client) fn is_own(metadata: &fs::Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_has_a_hash_in_its_place() {
+        let beside = |length: usize| {
+            let path = beside(&Path::new("/folder").join("n".repeat(length)), LOG_SUFFIX);
+            assert_eq!(path.parent(), Some(Path::new("/folder")));
+            path.file_name().unwrap().len()
+        };
+        let suffix = LOG_SUFFIX.len();
+        assert_eq!([beside(1), beside(255 - suffix)], [1 + suffix, 255]);
+        assert!(beside(256 - suffix) < 40 && beside(255) < 40);
+    }
     use crate::pipeline::Key;
 
     #[test]

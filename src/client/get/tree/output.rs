@@ -54,7 +54,10 @@ impl TreeOutput {
     /// now.
     pub(in crate::client) fn open(path: &Path, manifest: &Manifest, options: &GetOptions) -> Result<Self, ClientError> {
         let hash = ManifestHash::of(&manifest.chunks, &manifest.key);
-        let what = [options.part.label(), Some(options.restore.to_text())].into_iter().flatten().collect::<Vec<_>>();
+        // A salvage restores another stream: it must not take the place of what an interrupted get left.
+        let salvage = options.salvage.then(|| "salvage".to_owned());
+        let what = [salvage, options.part.label(), Some(options.restore.to_text())];
+        let what = what.into_iter().flatten().collect::<Vec<_>>();
         let mut staging = Staging::open(path, &Header::new(hash, Some(what.join(", "))), options.force)?;
         // Any other stream is made as it is restored, and depends on what the cells have.
         let is_resumable = options.part == Part::Whole && !options.salvage;

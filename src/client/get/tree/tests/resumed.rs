@@ -82,6 +82,19 @@ fn restore_until(out: &Path, blocks: &[&[u8]], end: usize, omissions: &mut Vec<R
     kept
 }
 
+/// A salvage restores another stream. What was restored before may be all that is left.
+#[test]
+fn a_salvage_keeps_what_an_interrupted_get_left() {
+    let archive = archive();
+    let blocks: Vec<&[u8]> = archive.chunks(1 << 20).collect();
+    let place = Place::new();
+    restore_until(&place.out(), &blocks, 4, &mut Vec::new());
+    let options = GetOptions { salvage: true, ..get_with(PLAIN, false) };
+    let error = TreeOutput::open(&place.out(), &manifest(), &options).map(drop).unwrap_err();
+    assert!(matches!(&error, ClientError::Usage(_)), "{error}");
+    assert!(restore_until(&place.out(), &blocks, blocks.len(), &mut Vec::new()).blocks > 0);
+}
+
 #[test]
 fn a_directory_continues_wherever_it_was_interrupted() {
     let archive = archive();

@@ -127,7 +127,7 @@ fn advice(error: &ClientError) -> String {
             wait.to_owned() + &salvageable.as_ref().map_or_else(String::new, other)
         }
         ClientError::Corrupt { .. } => "; --salvage restores all other bytes".to_owned(),
-        ClientError::BadIndex { .. } => "; everything can be restored without it".to_owned(),
+        ClientError::BadIndex { .. } => "; a get without --path does not need it".to_owned(),
         ClientError::TooLittleRoom { fits, .. } => {
             let fewer =
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };

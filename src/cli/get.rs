@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use argh::CommandInfoWithArgs;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::cli::check::bad_copy_json;
 use crate::cli::client_config::ClientConfig;
@@ -97,7 +99,7 @@ with_colony_options! {
         /// to give up at once (default: 2m)
         #[argh(option, arg_name = "duration", default = "DEFAULT_PATIENCE", from_str_fn(values::patience))]
         wait: Duration,
-        /// restore only this entry of a directory and what is below it; can be repeated (cellsync ls lists the entries)
+        /// restore only this entry of a directory and what is below it; can be repeated (cellsync ls lists the entries); requires -o
         #[argh(option, arg_name = "entry", from_str_fn(values::entry_path))]
         path: Vec<Vec<u8>>,
         /// restore only these bytes of a file, from the first to the last, such as 0-1048575, or 100- up to the end; requires -o
@@ -192,6 +194,7 @@ fn target(args: &Args) -> Result<Target, ArgumentError> {
         Some(path) if path == Path::new("-") => Ok(Target::StandardOutput),
         Some(path) => Ok(Target::Path(path.clone())),
         // A part must not look like the whole file.
+        None if !args.path.is_empty() => Err(ArgumentError::Requires { option: "--path", required: "-o PATH" }),
         None if args.range.is_some() => Err(ArgumentError::Requires { option: "--range", required: "-o PATH" }),
         None => match default_output_path(&args.manifest) {
             Some(path) => Ok(Target::Path(path)),
@@ -255,8 +258,15 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
     let omitted: Vec<_> = report.named_omissions.iter().map(omitted).collect();
     let lost = |part: &LostPart| {
         let bytes: Vec<_> = part.bytes.iter().map(|range| [range.start, range.end - 1]).collect();
-        let path = part.path.as_deref().map(human::escaped);
-        serde_json::json!({ "path": path, "bytes": bytes, "metadata": part.metadata })
+        // As cellsync ls has them.
+        match part.path.as_deref().map(|path| (str::from_utf8(path), path)) {
+            Some((Err(_), path)) => serde_json::json!({
+                "path_base64": STANDARD.encode(path), "bytes": bytes, "metadata": part.metadata
+            }),
+            path => serde_json::json!({
+                "path": path.and_then(|(text, _)| text.ok()), "bytes": bytes, "metadata": part.metadata
+            }),
+        }
     };
     let lost: Vec<_> = report.lost.iter().map(lost).collect();
     let bad: Vec<_> = report.bad_copies.iter().map(bad_copy_json).collect();

@@ -72,7 +72,7 @@ fn list(args: &Args) -> Result<io::Result<()>, CommandError> {
         force: false,
         patience: DEFAULT_PATIENCE,
         restore: RestoreOptions::default(),
-        part: Part::Whole,
+        part: Part::Paths(Vec::new()),
         salvage: false,
         scope: args.scope(&ClientConfig::load()?)?,
     };

@@ -83,6 +83,9 @@ pub(super) fn jobs(word: &str) -> Result<usize, String> {
 /// The path of an entry in a stored directory, as bytes.
 pub(super) fn entry_path(word: &str) -> Result<Vec<u8>, String> {
     let path = decode(word).into_encoded_bytes();
+    if path.is_empty() {
+        return Err("expected the path of an entry; . is everything".to_owned());
+    }
     let leads_out = path.split(|byte| *byte == b'/').any(|name| name == b"..");
     if leads_out { Err("expected the path of an entry, without ..".to_owned()) } else { Ok(path) }
 }

@@ -107,11 +107,6 @@ impl HolderIndex {
         self.holders(index).filter(|(_, cell)| cell.stays()).count()
     }
 
-    /// The smallest number of copies of any chunk.
-    pub(in crate::client) fn fewest_copies(&self) -> usize {
-        (0..self.chunks).map(|index| self.copies(index)).min().unwrap_or_default()
-    }
-
     /// The number of copies of all chunks together.
     pub(in crate::client) fn total_copies(&self) -> usize {
         (0..self.chunks).map(|index| self.copies(index)).sum()
@@ -320,7 +315,7 @@ mod tests {
         assert_eq!(holder_index(&[1.0], 3).missing(), [0]);
         assert!(holder_index(&[1.0, 1.0], 3).missing().is_empty());
         let index = holder_index(&[1.0, 1.0], 3);
-        assert_eq!((index.copies(0), index.fewest_copies(), index.total_copies()), (1, 1, 4));
+        assert_eq!((index.copies(0), index.total_copies()), (1, 4));
     }
 
     #[test]

@@ -250,6 +250,7 @@ impl Get<'_> {
         (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
         // The index is of no use to a get of everything, unless that is to verify everything.
         let end = if output.is_nothing() { self.ids.len() } else { chunks };
+        self.report.chunks = end;
         let positions = Positions::from(kept.blocks..end);
         if !positions.is_empty() {
             let pool = self.start(&positions)?;
@@ -286,7 +287,7 @@ impl Get<'_> {
             }
             missing => return Err(self.missing(&missing, holders.cell_count())),
         }
-        self.report.fewest_copies = holders.fewest_copies();
+        self.report.fewest_copies = positions.iter().map(|index| holders.copies(index)).min().unwrap_or_default();
         Ok(FetchPool::start(&self.http, holders, workers(self.options)))
     }
 
@@ -333,7 +334,9 @@ impl Get<'_> {
     /// The bytes that are not in these chunks, if a salvage could restore them.
     fn salvageable(&self, lost: &[usize]) -> Option<u64> {
         let lost: u64 = lost.iter().filter_map(|&index| self.manifest.block_len(index)).map(|bytes| bytes as u64).sum();
-        self.manifest.size.filter(|_| !self.options.salvage).map(|size| size.saturating_sub(lost))
+        // Cells that stopped responding may return, and a part has another size.
+        let is_of_use = !self.options.salvage && self.options.part == Part::Whole && self.patience.silent_cells() == 0;
+        self.manifest.size.filter(|_| is_of_use).map(|size| size.saturating_sub(lost))
     }
 
     /// Fetches these chunks, out of order, within a window, and passes their blocks on in order.
@@ -464,7 +467,8 @@ impl Get<'_> {
                     self.search = Some(HolderSearch::start(&self.http, scope, ids, self.patience.seen()));
                 }
                 Step::Notice(notice) => self.progress.notice(&notice),
-                Step::GiveUp(job) if self.options.salvage => {
+                // What a silent cell has is not lost.
+                Step::GiveUp(job) if self.options.salvage && self.patience.silent_cells() == 0 => {
                     let has_bad_copy = self.bad_copies(job.index).next().is_some();
                     *(if has_bad_copy { &mut self.lost.corrupt } else { &mut self.lost.missing }) += 1;
                     self.lost.given_up.push(job.index);

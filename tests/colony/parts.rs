@@ -71,6 +71,10 @@ fn one_entry_is_listed_and_restored_from_its_blocks() {
     ls(&["b", "none"]).expect_error(2, &["no entry none"]);
     ls(&["../b"]).expect_error(2, &["without .."]);
 
+    // What is verified is all of it, with the index.
+    let verified = run(colony.get().args(["tree.manifest", "--check", "--json"])).expect_success().json();
+    assert_eq!(verified["wanted_chunks"], chunks + index);
+
     let pick = |paths: &[&str], out: &str| {
         let mut get = colony.get();
         get.args(["tree.manifest", "--json", "-o", out]);

@@ -254,17 +254,25 @@ impl Get<'_> {
         let positions = Positions::from(kept.blocks..end);
         if !positions.is_empty() {
             let pool = self.start(&positions)?;
-            let progress = self.progress;
+            let (manifest, progress) = (self.manifest, self.progress);
             let mut size = kept.bytes;
             let mut index = IndexReader::default();
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
-                let Arrived::Block(bytes) = arrived else { return Ok(()) };
+                let Arrived::Block(bytes) = arrived else {
+                    // Only a salvage goes on without a block.
+                    let bytes = ByteRange::of_block(position, manifest).into();
+                    return Err(ClientError::Corrupt {
+                        bytes,
+                        damage: Damage::ShortBlock { index: position, bytes: 0 },
+                    });
+                };
                 if position >= chunks {
                     return index.read(&bytes, &mut drop).map_err(|error| part::bad_index(&error));
                 }
                 size += bytes.len() as u64;
                 output.write(bytes, true, progress)
             })?;
+            index.finish().map_err(|error| part::bad_index(&error))?;
             self.report.size = size;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {

@@ -233,7 +233,8 @@ fn summary(report: &GetReport, target: &Target) -> String {
     };
     let lost = match report.lost.len() {
         0 => String::new(),
-        lost => format!("; parts of {} are lost, see above", human::count(lost, "entry").replace("entrys", "entries")),
+        1 => "; parts of one entry are lost, see above".to_owned(),
+        lost => format!("; parts of {lost} entries are lost, see above"),
     };
     let bad = match report.bad_copies.len() {
         0 => String::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The CRC-64 of a block, with the polynomial of .xz (ECMA-182). As text it has 16 hexadecimal digits. It recognizes what
-/// a power cut or a disk damaged; whoever can write to the file can forge it. A cryptographic hash would take a quarter
+/// a power cut or a disk damaged; anyone who can write to the file can forge it. A cryptographic hash would take a quarter
 /// of the processor time of a get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockChecksum(u64);

@@ -1,4 +1,4 @@
-//! What other gets left beside a target and nobody needs any more, perhaps.
+//! Unfinished restores that other gets left beside a target.
 //!
 //! Nothing is removed: the user decides. What earlier versions left has hidden names, which say nothing. A manifest or a
 //! restored file that could not get its name has such a name too, so only what is old is reported, and no manifest.

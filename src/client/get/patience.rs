@@ -18,7 +18,7 @@ use crate::time::Time;
 
 /// How long a get waits by default without any progress. A board restarts in about a minute, and so does an access point.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_mins(2);
-/// The longest wait that can be asked for. Whoever restores overnight looks in the morning.
+/// The longest wait that can be asked for. Enough for a restore that runs overnight.
 pub const MAX_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Pause between two searches of the colony.

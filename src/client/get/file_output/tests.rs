@@ -174,7 +174,7 @@ fn the_restore_of_another_manifest_stays_unless_forced() {
     assert!([fs::read(&partial).unwrap(), fs::read(&log).unwrap()] == before);
     drop(open(&path, &second, true).unwrap());
     assert!(names(folder.path()).is_empty(), "nothing was written");
-    // A log whose file has its name already is in nobody's way.
+    // A log that is left after its file got its name does not disturb a new get.
     restore_until(&path, &first, 3);
     fs::remove_file(&partial).unwrap();
     assert_eq!(restore_until(&path, &second, 9), 0);

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::Response;
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES, MalformedId};
 use crate::net::min_rate::MinRate;
+use crate::net::resolver::AddressResolver;
 use crate::wire::datagram::Alert;
 use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
 use crate::wire::peers::{Join, Peers};
@@ -222,7 +224,8 @@ impl Http {
             .timeout_recv_response(Some(Duration::from_millis(timeouts.response_ms)))
             .timeout_global(Some(Duration::from_millis(timeouts.call_ms)))
             .build();
-        Self { agent: config.new_agent(), requests: Arc::default() }
+        let agent = Agent::with_parts(config, DefaultConnector::default(), AddressResolver::default());
+        Self { agent, requests: Arc::default() }
     }
 
     /// Creates a client with other timeouts and connections of its own. Both count their requests together.

@@ -15,6 +15,7 @@ pub mod fd_limit;
 #[cfg(target_os = "linux")]
 mod gateway;
 pub mod min_rate;
+mod resolver;
 #[cfg(test)]
 pub(crate) mod test_server;
 pub mod udp;

@@ -70,5 +70,7 @@ mod tests {
         let mut rate = MinRate::new(1000, 10 * SECOND);
         rate.record(1_000_000, SECOND);
         assert_eq!(rate.time_left(), 10 * SECOND);
+        rate.record(1, 10 * SECOND);
+        assert_eq!(rate.time_left(), Duration::ZERO);
     }
 }

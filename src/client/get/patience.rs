@@ -328,8 +328,8 @@ mod tests {
     fn nothing_is_done_while_chunks_arrive() {
         let mut get = Get::of(&[cell(1), cell(2)]);
         for index in 0..100 {
-            assert_eq!(get.next(Some(job(index))), "nothing");
             get.pass(STALL_MS - 1);
+            assert_eq!(get.next(Some(job(index))), "nothing");
             assert!(get.patience.fetched(get.now, index).is_none());
         }
     }
@@ -482,6 +482,11 @@ mod tests {
         // The fetch goes on when the cells do, before the search ends.
         assert_eq!(get.patience.fetched(get.now, 7).unwrap().to_string(), "cells respond again; continuing");
         assert_eq!(get.search_with_holders(&all, &[]), (Vec::new(), String::new()));
+        // Another outage is another message.
+        get.pass(STALL_MS);
+        assert_eq!(get.next(Some(job(8))), "search");
+        get.search(&[]);
+        assert!(get.next(Some(job(8))).starts_with("no cell responds"));
 
         let mut get = Get::of(&all);
         get.pass(STALL_MS);
@@ -518,6 +523,12 @@ mod tests {
         assert_eq!(get.next(None), "search");
         assert_eq!(get.search(&all[1..]), [0], "the other cell is asked again");
         get.fail(0, &[]);
+        get.pass(1);
+        get.patience.fetched(get.now, 1);
+        assert_eq!(get.next(None), "nothing", "cells may have returned since the search");
+        get.pass(SEARCH_INTERVAL_MS);
+        assert_eq!(get.next(None), "search");
+        get.search(&all[1..]);
         assert_eq!(get.next(None), "give up 0");
     }
 }

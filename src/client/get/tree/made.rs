@@ -141,7 +141,10 @@ mod tests {
         fs::create_dir_all(tree.join("old")).unwrap();
         fs::write(tree.join("old/before"), b"").unwrap();
         let lists = lists(folder.path());
-        lists.begin(b"forgotten").unwrap();
+        lists.begin(b"of the current checkpoint").unwrap();
+        lists.switch(1);
+        lists.begin(b"old").unwrap();
+        lists.switch(0);
         lists.empty(1).unwrap();
         lists.switch(1);
         for path in ["old/f", "new", "new/sub", "new/sub/f", "new/link", "old/before", "never"] {

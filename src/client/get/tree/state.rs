@@ -349,11 +349,20 @@ mod tests {
         }
         state.save(at(100)).unwrap();
         state.record(&OmissionLine::File(b"later".to_vec()));
+        state.save(at(200)).unwrap();
+        state.record(&OmissionLine::File(b"never saved".to_vec()));
         drop(state);
-        let (_, continuation) = fixture.open_in("now");
-        let Continuation { reported, omitted, .. } = continuation.unwrap();
-        assert_eq!(reported, [omission, second]);
-        assert!(omitted.has(b"f\xff") && omitted.has(b"d/in"));
-        assert!(!omitted.has(b"back") && !omitted.has(b"later"));
+        // Without the later checkpoint, the file has lines after those that count.
+        fs::write(fixture.folder.path().join("checkpoint.0"), b"").unwrap();
+        for has_more in [false, true] {
+            let (mut state, continuation) = fixture.open_in("now");
+            let Continuation { reported, omitted, .. } = continuation.unwrap();
+            assert_eq!(reported, [omission.clone(), second.clone()]);
+            assert!(omitted.has(b"f\xff") && omitted.has(b"d/in"));
+            assert!(!omitted.has(b"back") && !omitted.has(b"later") && !omitted.has(b"never saved"));
+            assert_eq!(omitted.has(b"more"), has_more);
+            state.record(&OmissionLine::File(b"more".to_vec()));
+            state.save(at(300)).unwrap();
+        }
     }
 }

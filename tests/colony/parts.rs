@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cellsync::id::ChunkId;
 use cellsync::net::client::PutHints;
-use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, seal_block};
+use cellsync::pipeline::{Blocks, Content, Key, Level, Manifest, open_chunk, seal_block};
 use serde_json::Value;
 
 use crate::harness::{Colony, random_bytes, run};
@@ -104,6 +104,33 @@ fn one_entry_is_listed_and_restored_from_its_blocks() {
         assert_eq!(fs::read(colony.path("all").join(name)).unwrap(), fs::read(tree.join(name)).unwrap());
     }
     assert_eq!(fs::metadata(colony.path("all/b/linked")).unwrap().nlink(), 2);
+}
+
+/// Goal: a truncated index is noticed, and everything can be restored without it. Method: an index is stored once more
+/// without the end of its last line.
+#[test]
+fn a_truncated_index_is_noticed() {
+    let colony = Colony::start(1);
+    let (tree, path) = (colony.path("tree"), colony.path("tree.manifest"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("f"), b"bytes").unwrap();
+    run(colony.put().args(["tree", "--copies", "1"])).expect_success();
+    let mut manifest = Manifest::read(fs::File::open(&path).unwrap()).unwrap();
+    let (key, mut version2) = (manifest.tree_key(0), manifest.version2.take().unwrap());
+    let id = version2.tree[0];
+    let chunk = fs::read(colony.cells[0].chunk_file(&id.to_string())).unwrap();
+    let mut index = open_chunk(chunk, &id, &key).unwrap();
+    index.truncate(index.len() - 10);
+    let chunk = seal_block(&index, &key, "0".parse().unwrap(), 1).unwrap();
+    let hints = PutHints { copies: 1, ..PutHints::default() };
+    colony.http.put_chunk(&colony.cells[0].url, &chunk.id, &chunk.bytes, &hints).unwrap();
+    (version2.tree[0], version2.tree_ends[0]) = (chunk.id, index.len() as u64);
+    manifest.version2 = Some(version2);
+    manifest.write(fs::File::create(&path).unwrap()).unwrap();
+    run(colony.get().args(["tree.manifest", "--check"])).expect_error(5, &["index"]);
+    run(colony.tool("ls").arg("tree.manifest")).expect_code(5).expect_last_line(&["index"]);
+    run(colony.get().args(["tree.manifest", "-o", "out"])).expect_success();
+    assert_eq!(fs::read(colony.path("out/f")).unwrap(), b"bytes");
 }
 
 /// Goal: a range of a file costs its blocks, and mistakes are named. Method: ranges within a block, over several, and

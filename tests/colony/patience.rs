@@ -130,6 +130,41 @@ fn the_only_holder_of_a_chunk_is_awaited() {
     assert!(fs::read(colony.path("restored")).unwrap() == bytes);
 }
 
+/// Goal: a salvage calls nothing lost that a cell which hangs may have. Method: suspends the holder of some chunks in the
+/// middle of a salvage: once until the get waits, and once for longer than the get waits.
+#[test]
+fn a_salvage_waits_for_cells_that_hang() {
+    let colony = Colony::start_with(2, &NO_AUDITS);
+    let bytes = random_bytes(6, 64 << 20);
+    let file = colony.write_file("file", &bytes);
+    run(colony.put().args(["--compress", "1", "--copies", "1", "--min-copies", "1"]).arg(&file)).expect_success();
+    let stored = StoredFile::read(&colony.path("file.manifest"));
+    let last = *colony.copies()[stored.ids.last().unwrap()].first().unwrap();
+    let restored = colony.path("restored");
+    let salvage = |wait| {
+        let mut get = colony.get();
+        get.arg(&stored.manifest).args(["-o", "restored", "--jobs", "1", "--json", "--salvage", "--wait", wait]);
+        get
+    };
+    let mut get = suspend_get(&colony, &mut salvage("2m"));
+    colony.cells[last].suspend();
+    get.signal(Signal::CONT);
+    get.wait_for_line(&["1 of 2 cells does not respond", "waiting"]);
+    colony.cells[last].resume();
+    get.finish().expect_success().expect_line(&["again", "continuing"]);
+    assert!(fs::read(&restored).unwrap() == bytes);
+    fs::remove_file(&restored).unwrap();
+
+    let mut get = suspend_get(&colony, &mut salvage("1s"));
+    colony.cells[last].suspend();
+    get.signal(Signal::CONT);
+    let failed = get.finish().expect_code(4).expect_last_line(&["1 cell stopped responding", "--wait"]);
+    assert!(!failed.stderr.contains(" lost"), "{}", failed.stderr);
+    colony.cells[last].resume();
+    run(&mut salvage("2m")).expect_success();
+    assert!(fs::read(&restored).unwrap() == bytes);
+}
+
 /// Goal: without patience a get fails as soon as the colony was searched. Method: kills all cells in the middle of a get
 /// with `--wait 0`.
 #[test]

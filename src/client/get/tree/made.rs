@@ -85,18 +85,23 @@ fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((sign, path, rest))
 }
 
+/// Gives its user all permissions for a directory, so that entries in it can be removed.
+pub(super) fn make_writable(root: &File, path: &[u8]) -> io::Result<()> {
+    with_parent(root, path, |parent, name| {
+        let status = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            // Not every file system has modes.
+            let _ = chmodat(parent, name, Mode::RWXU, AtFlags::empty());
+        }
+        Ok(())
+    })
+}
+
 /// Removes these entries. Directories are after those that they are in, and before what is in them.
 pub(super) fn remove(root: &File, paths: &[Vec<u8>]) -> io::Result<()> {
     // Some may have their final modes.
     for path in paths {
-        match with_parent(root, path, |parent, name| {
-            let status = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-                // Not every file system has modes.
-                let _ = chmodat(parent, name, Mode::RWXU, AtFlags::empty());
-            }
-            Ok(())
-        }) {
+        match make_writable(root, path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

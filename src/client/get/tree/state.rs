@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Entry;
 use crate::client::get::omission::RestoreOmission;
-use crate::client::get::tree::checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES, SavedEntry, SavedLevel, UnfinishedFile};
+use crate::client::get::tree::checkpoint::{
+    Checkpoint, MAX_CHECKPOINT_BYTES, SavedEntry, SavedLeave, SavedLevel, UnfinishedFile,
+};
 use crate::client::get::tree::made::{self, MadeLists};
 use crate::client::get::tree::omitted::Omitted;
 use crate::client::get::tree::stream::Position;
@@ -176,6 +178,15 @@ impl State {
     }
 
     fn resume(folder: &Path, tree: &File, checkpoint: Checkpoint) -> io::Result<Continuation> {
+        // Directories that were open then may have got their modes since.
+        let mut path = Vec::new();
+        for SavedLevel { name, leave } in &checkpoint.levels {
+            path.extend(name);
+            if matches!(leave, SavedLeave::Entry(_)) {
+                made::make_writable(tree, &path)?;
+            }
+            path.push(b'/');
+        }
         let list = MADE.get(slot(checkpoint.sequence)).ok_or(io::ErrorKind::InvalidData)?;
         made::remove(tree, &made::read(&mut File::open(folder.join(list))?)?)?;
         let (mut reported, mut omitted) = (Vec::new(), Omitted::default());

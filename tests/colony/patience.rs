@@ -176,6 +176,19 @@ fn a_get_without_patience_fails_after_one_search() {
     get.finish().expect_error(4, &["on no cell", "2 cells stopped responding", "--wait"]);
 }
 
+/// Goal: the wait that was asked for is the one that is named and made when cells hang, and no request fails. Method:
+/// suspends all cells in the middle of a get with a short wait.
+#[test]
+fn a_short_wait_ends_although_cells_hang() {
+    let colony = Colony::start_with(2, &NO_AUDITS);
+    let (mut get, _) = suspended_get(&colony, &["--wait", "9s"]);
+    colony.cells.iter().for_each(Cell::suspend);
+    get.signal(Signal::CONT);
+    get.wait_for_line(&["no cell responds", "waiting up to 9 s"]);
+    get.finish().expect_code(4).expect_last_line(&["2 cells stopped responding", "--wait"]);
+    colony.cells.iter().for_each(Cell::resume);
+}
+
 /// Goal: Ctrl-C ends a wait. Method: kills all cells in the middle of a get with a long wait, and sends SIGINT.
 #[test]
 fn ctrl_c_ends_a_wait() {

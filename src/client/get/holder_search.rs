@@ -31,24 +31,30 @@ impl FoundHolders {
 /// cells may end after `wanted` of them.
 pub(super) fn find_holders(
     http: &Http,
-    scope: &ColonyScope,
+    colony: &ColonyScope,
     ids: &[ChunkId],
     wanted: usize,
     known: &[CellName],
 ) -> Result<FoundHolders, ClientError> {
-    let mut cells = match find_cells(http, scope, wanted) {
+    let named: Vec<_> = known.iter().map(|cell| KnownCell { id: cell.id, ..KnownCell::at(&cell.url) }).collect();
+    // A cell that hangs would delay the search for longer if it was asked for chunks at once.
+    let probe = http.with_timeouts(Timeouts::PROBE);
+    let responds = |cell: &KnownCell| probe.status(&cell.url).err().is_none_or(|error| !error.is_unreachable());
+    let (found, responding) = thread::scope(|scope| {
+        // Both take seconds if all cells hang.
+        let responding = scope.spawn(|| query_cells(&named, responds));
+        (find_cells(http, colony, wanted), responding.join().unwrap_or_default())
+    });
+    let mut cells = match found {
         // No network, or none any more: the known cells may still be in reach.
         Err(_) if !known.is_empty() => Vec::new(),
         found => found?,
     };
-    let is_found = |cell: &CellName| cells.iter().any(|found| found.name().is_same_cell(cell));
-    let others = known.iter().filter(|cell| !is_found(cell));
-    let others: Vec<_> = others.map(|cell| KnownCell { id: cell.id, ..KnownCell::at(&cell.url) }).collect();
-    // A cell that hangs would delay the search for longer if it was asked for chunks at once.
-    let probe = http.with_timeouts(Timeouts::PROBE);
-    let responds = |cell: &KnownCell| probe.status(&cell.url).err().is_none_or(|error| !error.is_unreachable());
-    let responding = query_cells(&others, responds);
-    cells.extend(others.into_iter().zip(responding).filter(|(_, responds)| *responds).map(|(cell, _)| cell));
+    for (cell, responds) in named.into_iter().zip(responding) {
+        if responds && !cells.iter().any(|found| found.name().is_same_cell(&cell.name())) {
+            cells.push(cell);
+        }
+    }
     let responses = query_holders(http, &cells, ids, WaitFor::Holders);
     let complete =
         cells.iter().zip(&responses).filter(|(_, response)| response.as_ref().is_some_and(|r| r.is_complete));

@@ -193,8 +193,8 @@ impl Patience {
             self.doubts.remove(&job.index);
             return Some(Step::GiveUp(job));
         }
-        if now.since_ms(self.last_block) >= STALL_MS && oldest.is_some() {
-            self.waits_since.get_or_insert(now);
+        if now.since_ms(self.last_block) >= self.stall_ms() && oldest.is_some() {
+            self.waits_since.get_or_insert(self.last_block);
         }
         let since = self.waits_since?;
         let awaited = self.awaited(oldest).filter(|_| self.last_search.is_some_and(|search| search >= since));
@@ -211,12 +211,17 @@ impl Patience {
             _ => {}
         }
         let is_urgent = self.is_total_outage() || self.doubts.values().any(|doubt| !doubt.is_in_flight);
-        let interval_ms = if is_urgent { SEARCH_INTERVAL_MS } else { STALL_MS };
+        let interval_ms = if is_urgent { SEARCH_INTERVAL_MS } else { self.stall_ms() };
         if !self.is_searching && self.last_search.is_none_or(|search| now.since_ms(search) >= interval_ms) {
             self.is_searching = true;
             return Some(Step::Search);
         }
         None
+    }
+
+    /// A stall is noticed in half of a short limit, so that a search can end before the limit.
+    fn stall_ms(&self) -> u64 {
+        (self.limit_ms / 2).clamp(SEARCH_INTERVAL_MS, STALL_MS)
     }
 
     /// The number of cells that have responded during this get and do not deliver now.
@@ -530,5 +535,33 @@ mod tests {
         assert_eq!(get.next(None), "search");
         get.search(&all[1..]);
         assert_eq!(get.next(None), "give up 0");
+    }
+
+    /// Goal: a short limit bounds the whole silence, also if no fetch fails. Method: no chunk arrives for the limit.
+    #[test]
+    fn the_limit_counts_from_the_last_chunk() {
+        for limit in [5, 20, 120] {
+            let mut get = Get::waiting(Duration::from_secs(limit), &[cell(1)]);
+            get.pass(3 * SECOND);
+            assert!(get.patience.fetched(get.now, 0).is_none());
+            let silent_since = get.now;
+            while get.next(Some(job(1))) == "nothing" {
+                get.pass(100);
+            }
+            assert!(get.now.since_ms(silent_since) <= (limit * SECOND / 2).min(STALL_MS), "{limit}: {:?}", get.now);
+            get.pass(SECOND);
+            get.search(&[]);
+            assert_eq!(
+                get.next(Some(job(1))),
+                format!("no cell responds; waiting up to {}", crate::human::duration(limit * SECOND))
+            );
+            while !get.next(Some(job(1))).starts_with("give up") {
+                get.pass(100);
+                if get.patience.is_searching {
+                    get.search(&[]);
+                }
+            }
+            assert_eq!(get.now.since_ms(silent_since), limit * SECOND);
+        }
     }
 }

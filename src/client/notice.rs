@@ -39,6 +39,13 @@ pub enum Notice {
         /// Chunks that are in the colony already.
         chunks: usize,
     },
+    /// An interrupted put left chunks in the colony, which are used where the source has the same content.
+    PutReuses {
+        /// Chunks that are in the colony already.
+        chunks: usize,
+        /// Is the source another file, or did it change?
+        has_changed: bool,
+    },
     /// Something cannot be stored, or not as it was.
     Omitted {
         /// What, and why.
@@ -162,6 +169,7 @@ impl Notice {
             | Self::CellSkipped { .. }
             | Self::CopiesUnverified { .. }
             | Self::PutResumed { .. }
+            | Self::PutReuses { .. }
             | Self::WaitingForCells { .. }
             | Self::CellsReturned { .. }
             | Self::WithoutAttributes { .. }
@@ -188,6 +196,7 @@ impl fmt::Display for Notice {
             Self::PutResumed { chunks } => {
                 write!(f, "resuming: {} already in the colony", human::count(*chunks, "chunk"))
             }
+            Self::PutReuses { chunks, has_changed } => f.write_str(&reuses(*chunks, *has_changed)),
             Self::Omitted { omission } => write!(f, "{omission}"),
             Self::NotRestored { omission } => write!(f, "{omission}"),
             Self::MoreNotRestored { reason, count } => write!(f, "and {count} more {reason}"),
@@ -269,6 +278,12 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+fn reuses(chunks: usize, has_changed: bool) -> String {
+    let whose = if has_changed { "another file, or of this one before it changed," } else { "this manifest" };
+    let chunks = human::count(chunks, "chunk");
+    format!("an interrupted put of {whose} left {chunks} in the colony; what has the same content is not sent again")
 }
 
 #[cfg(test)]

@@ -138,36 +138,39 @@ impl<'a> PutSession<'a> {
     /// Takes over the chunks of an interrupted put that the colony holds: those of an unchanged file at once, all others
     /// where the source turns out to have their blocks.
     pub(in crate::client) fn resume(&mut self, interrupted: &InterruptedPut) {
-        let InterruptedPut { unchanged, others, .. } = interrupted;
+        let InterruptedPut { unchanged, others, has_changed, .. } = interrupted;
         let ids: Vec<ChunkId> = unchanged.values().copied().chain(others.iter().map(|block| block.id)).collect();
         let stored = find_stored_chunks(&self.http, &self.placer, self.options.copies, &ids);
         let numbers: Vec<usize> = unchanged.keys().copied().collect();
         let other = |chunk: &StoredChunk| others.get(chunk.number.checked_sub(numbers.len())?);
         let urls = self.placer.cells().map(|cell| cell.url.clone()).collect();
         let mut reusable = ReusableChunks::new(self.keys, urls);
-        let mut found = 0;
+        let mut others_found = 0;
         for chunk in stored.complete {
-            found += 1;
             if let Some(&number) = numbers.get(chunk.number) {
                 let block = FinishedBlock::new(chunk.id, 0, chunk.holders.len());
                 self.finished.insert(Position::Data(number), block);
             } else if let Some(block) = other(&chunk) {
+                others_found += 1;
                 self.reusable_bytes += block.len as u64;
                 reusable.add(block, chunk, true);
             }
         }
         for chunk in stored.incomplete {
-            found += 1;
             if let Some(&number) = numbers.get(chunk.number) {
                 self.incomplete.push_back((number, chunk));
             } else if let Some(block) = other(&chunk) {
+                others_found += 1;
                 reusable.add(block, chunk, false);
             }
         }
         self.reusable = Arc::new(reusable);
         self.report.resumed_chunks = self.finished.count() + self.incomplete.len();
-        if found > 0 {
-            self.progress.notice(&Notice::PutResumed { chunks: found });
+        if self.report.resumed_chunks > 0 {
+            self.progress.notice(&Notice::PutResumed { chunks: self.report.resumed_chunks });
+        }
+        if others_found > 0 {
+            self.progress.notice(&Notice::PutReuses { chunks: others_found, has_changed: *has_changed });
         }
     }
 

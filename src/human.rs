@@ -72,6 +72,61 @@ pub(crate) fn escaped(name: &[u8]) -> String {
     text
 }
 
+/// Longest name in a message, in bytes. Longer than any name of a file; a path can have more.
+const MAX_SHOWN_BYTES: usize = 512;
+/// What is left of a longer one: its beginning and its end, in bytes.
+const SHOWN_START_BYTES: usize = 320;
+const SHOWN_END_BYTES: usize = 160;
+
+/// A name for a message: [`escaped`], and without its middle if it is long.
+pub(crate) fn shown(name: &[u8]) -> String {
+    if name.len() <= MAX_SHOWN_BYTES {
+        return escaped(name);
+    }
+    // Characters stay whole.
+    let is_start = |at: &usize| name.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let start = (0..=SHOWN_START_BYTES).rev().take(4).find(is_start).unwrap_or(SHOWN_START_BYTES);
+    let end = name.len() - SHOWN_END_BYTES;
+    let end = (end..).take(4).find(is_start).unwrap_or(end);
+    let (start, end) = (name.get(..start).unwrap_or_default(), name.get(end..).unwrap_or_default());
+    format!("{}…{}", escaped(start), escaped(end))
+}
+
+/// The name that [`escaped`] shows as this text; `None` if it shows no name so.
+pub(crate) fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut name = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        name.extend_from_slice(plain.as_bytes());
+        let mut characters = escape.chars();
+        rest = match characters.next()? {
+            'u' => {
+                let (digits, rest) = characters.as_str().strip_prefix('{')?.split_once('}')?;
+                let character = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
+                name.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest
+            }
+            'x' => {
+                let (digits, rest) = characters.as_str().split_at_checked(2)?;
+                name.push(u8::from_str_radix(digits, 16).ok()?);
+                rest
+            }
+            letter => {
+                name.push(match letter {
+                    'n' => b'\n',
+                    'r' => b'\r',
+                    't' => b'\t',
+                    '\\' => b'\\',
+                    _ => return None,
+                });
+                characters.as_str()
+            }
+        };
+    }
+    name.extend_from_slice(rest.as_bytes());
+    (escaped(&name) == text).then_some(name)
+}
+
 /// A text with names in it as one line that is safe to print on a terminal. What [`escaped`] made stays as it is.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -152,6 +207,32 @@ mod tests {
         assert_eq!(texts, ["a\\nb", "\\u{1b}[2J", "\\xff\u{e9}", "back\\\\slash", "\\u{202e}gpj", "plain name"]);
         let line = one_line(&format!("cannot read {}: {}", "a\x1b[2J\nb \u{202e}", escaped(b"c\\\n")));
         assert_eq!(line, "cannot read a\\u{1b}[2J\\nb \\u{202e}: c\\\\\\n");
+    }
+
+    #[test]
+    fn what_is_shown_can_be_typed_back() {
+        let names =
+            [&b"a\nb"[..], b"\x1b[2J\t\r", b"\xff\xc3\xa9/\xe2\x82", b"back\\slash\\n", "\u{202e}gpj".as_bytes(), b""];
+        for name in names {
+            assert_eq!(unescaped(&escaped(name)).as_deref(), Some(name));
+        }
+        for text in ["a\\", "\\q", "\\x4", "\\x41", "\\u{41}", "\\u{d800}", "\\u41", "\\xfé", "a\nb", "\\xFF"] {
+            assert_eq!(unescaped(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_in_messages() {
+        assert_eq!(shown(&[b'a'; MAX_SHOWN_BYTES]).len(), MAX_SHOWN_BYTES);
+        let name = [&b"start\n"[..], &[b'a'; 5000], b"/end"].concat();
+        let text = shown(&name);
+        assert!(text.starts_with("start\\naaa") && text.contains("a…a") && text.ends_with("a/end"), "{text}");
+        assert!(text.len() < MAX_SHOWN_BYTES);
+        for shift in 0..3 {
+            let name = "x".repeat(shift) + &"€".repeat(1000);
+            assert!(!shown(name.as_bytes()).contains('\\'), "characters stay whole");
+        }
+        assert!(shown(&[0xbf; 1000]).starts_with("\\xbf"));
     }
 
     #[test]

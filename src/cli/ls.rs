@@ -29,7 +29,8 @@ with_colony_options! {
                    cellsync ls photos.manifest\n  \
                    cellsync ls photos.manifest 2025/summer -l",
         note = "Only the index is fetched. A directory that an earlier version stored has none, and is fetched as a whole.",
-        note = "Control characters in names become escapes such as \\n, and bytes that are not UTF-8 such as \\xff.",
+        note = "Control characters in names become escapes such as \\n, and bytes that are not UTF-8 such as \\xff. \
+                Entries can be given in this form too.",
         error_code(0, "listed"),
         error_code(1, "failed, or stopped"),
         error_code(2, "invalid arguments, or there is no such entry"),

@@ -39,7 +39,7 @@ pub enum UsageError {
         size: u64,
     },
     /// A path of an entry has `..` in it.
-    #[error("{}: an entry has no path with ..", human::escaped(path))]
+    #[error("{}: an entry has no path with ..", human::shown(path))]
     PathLeadsOut {
         /// The path.
         path: Vec<u8>,
@@ -210,7 +210,7 @@ fn candidates(cells: &[CellName]) -> String {
 }
 
 fn shown_paths(paths: &[Vec<u8>]) -> String {
-    let shown: Vec<String> = paths.iter().take(MAX_CANDIDATES_LISTED).map(|path| human::escaped(path)).collect();
+    let shown: Vec<String> = paths.iter().take(MAX_CANDIDATES_LISTED).map(|path| human::shown(path)).collect();
     match paths.len().saturating_sub(shown.len()) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

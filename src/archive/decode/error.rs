@@ -45,7 +45,7 @@ pub enum DecodeError {
         at: u64,
     },
     /// A sparse file has too many parts.
-    #[error("{}: the sparse file has more than {MAX_EXTENTS} parts", human::escaped(path))]
+    #[error("{}: the sparse file has more than {MAX_EXTENTS} parts", human::shown(path))]
     Extents {
         /// The path in the archive.
         path: Vec<u8>,
@@ -53,14 +53,14 @@ pub enum DecodeError {
     /// The map of a sparse file has no meaning.
     #[error(
         "the archive is damaged: {}: the parts of the sparse file are not in order, or not in it",
-        human::escaped(path)
+        human::shown(path)
     )]
     SparseMap {
         /// The path in the archive.
         path: Vec<u8>,
     },
     /// A sparse file is in a form that only other programs write.
-    #[error("{}: this form of a sparse file (GNU.sparse) is not supported; GNU tar reads it", human::escaped(path))]
+    #[error("{}: this form of a sparse file (GNU.sparse) is not supported; GNU tar reads it", human::shown(path))]
     PaxSparse {
         /// The path in the archive.
         path: Vec<u8>,

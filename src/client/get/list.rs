@@ -29,12 +29,16 @@ pub fn list(
     let paths = if paths.is_empty() { &all } else { paths };
     let mut selector = Selector::new(paths).map_err(|InvalidPath(path)| UsageError::PathLeadsOut { path })?;
     let mut get = Get::new(&manifest, options, progress, Instant::now());
-    get.index(stop, &mut |entry| {
-        if selector.relation(&entry.path) == Relation::Chosen {
-            take(&entry);
-        }
+    let is_provisional = selector.is_provisional();
+    let mut provisional = Vec::new();
+    get.index(stop, &mut |entry| match selector.relation(&entry.path) {
+        Relation::Chosen if is_provisional => provisional.push(entry),
+        Relation::Chosen => take(&entry),
+        Relation::Around | Relation::Elsewhere => {}
     })?;
     let missing = selector.not_found();
+    let chosen = provisional.iter().filter(|entry| selector.relation(&entry.path) == Relation::Chosen);
+    chosen.for_each(&mut *take);
     // A directory has itself as an entry, so that only chosen paths can be missing.
     if missing.is_empty() { Ok(()) } else { Err(UsageError::NoSuchEntries { paths: missing }.into()) }
 }

@@ -116,7 +116,7 @@ impl fmt::Display for RestoreOmissionReason {
             Self::NotInDirectory => f.write_str("not restored: its path leads through a link or a file"),
             Self::TooDeep => f.write_str("not restored: it is in too many directories"),
             Self::LinkTarget { target } => {
-                write!(f, "not restored: it is another name of {}, which was not", human::escaped(target))
+                write!(f, "not restored: it is another name of {}, which was not", human::shown(target))
             }
             Self::CopiedLink { os_error } => {
                 write!(f, "restored as a copy in place of a hard link{}", Because(Some(*os_error)))
@@ -125,12 +125,9 @@ impl fmt::Display for RestoreOmissionReason {
             Self::Owner { os_error } => write!(f, "restored without its owner{}", Because(*os_error)),
             Self::Mode { os_error } => write!(f, "restored without its permissions{}", Because(*os_error)),
             Self::Time { os_error } => write!(f, "restored without its time of modification{}", Because(*os_error)),
-            Self::Attribute { name, os_error } => write!(
-                f,
-                "restored without its extended attribute {}{}",
-                human::escaped(name),
-                Because(Some(*os_error))
-            ),
+            Self::Attribute { name, os_error } => {
+                write!(f, "restored without its extended attribute {}{}", human::shown(name), Because(Some(*os_error)))
+            }
             Self::Acl { os_error: None } => {
                 f.write_str("restored without its access control list: the list is malformed")
             }
@@ -144,13 +141,13 @@ fn type_name(flag: u8) -> String {
         b'3' => "a character device".to_owned(),
         b'4' => "a block device".to_owned(),
         b'6' => "a FIFO".to_owned(),
-        _ => format!("of type {}", human::escaped(&[flag])),
+        _ => format!("of type {}", human::shown(&[flag])),
     }
 }
 
 impl fmt::Display for RestoreOmission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", human::escaped(&self.path), self.reason)
+        write!(f, "{}: {}", human::shown(&self.path), self.reason)
     }
 }
 

@@ -181,7 +181,7 @@ impl fmt::Display for Omission {
 
 /// A path, safe to print on a terminal.
 pub(in crate::client) fn escaped(path: &Path) -> String {
-    human::escaped(path.as_os_str().as_encoded_bytes())
+    human::shown(path.as_os_str().as_encoded_bytes())
 }
 
 /// The omissions of a put.

@@ -45,7 +45,7 @@ impl LostPart {
 impl fmt::Display for LostPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.path {
-            write!(f, "{}: ", human::escaped(path))?;
+            write!(f, "{}: ", human::shown(path))?;
         }
         if !self.bytes.is_empty() {
             let listed = self.bytes.iter().take(MAX_LISTED).map(|range| format!("{}-{}", range.start, range.end - 1));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::archive::Kind;
 use crate::archive::index::IndexEntry;
+use crate::human;
 
 /// An entry that is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +27,20 @@ impl Wanted {
 /// Chooses entries by path. A path chooses the entry of this path, and everything below it.
 #[derive(Debug)]
 pub(in crate::client) struct Selector {
-    /// Names from the root, and whether something was found.
-    paths: Vec<(Vec<Vec<u8>>, bool)>,
+    paths: Vec<Chosen>,
     wanted: Vec<Wanted>,
     /// Files that were not chosen, and whose other names were: the first of these names.
     targets: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A path that was chosen.
+#[derive(Debug)]
+struct Chosen {
+    /// Names from the root.
+    names: Vec<Vec<u8>>,
+    is_found: bool,
+    /// If it is the path that messages show as the path before it, which was chosen: it counts only if that is not found.
+    is_unescaped: bool,
 }
 
 /// A path leads out of the directory.
@@ -38,15 +48,26 @@ pub(in crate::client) struct Selector {
 pub(in crate::client) struct InvalidPath(pub(in crate::client) Vec<u8>);
 
 impl Selector {
-    /// `.` and empty names in a path mean nothing, so that `./a/` is `a`.
+    /// `.` and empty names in a path mean nothing, so that `./a/` is `a`. A path may also have the form in which messages
+    /// and listings show it, with escapes; an entry that has this path without escapes goes before.
     pub(in crate::client) fn new(paths: &[Vec<u8>]) -> Result<Self, InvalidPath> {
-        let names = |path: &Vec<u8>| {
-            let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
-            let names: Vec<Vec<u8>> = names.map(<[u8]>::to_vec).collect();
-            if names.iter().any(|name| name == b"..") { Err(InvalidPath(path.clone())) } else { Ok((names, false)) }
-        };
-        let paths = paths.iter().map(names).collect::<Result<_, _>>()?;
-        Ok(Self { paths, wanted: Vec::new(), targets: BTreeMap::new() })
+        let mut chosen = Vec::new();
+        for path in paths {
+            let names = names(path);
+            if names.contains(&b"..".to_vec()) {
+                return Err(InvalidPath(path.clone()));
+            }
+            let unescaped = unescaped(&names);
+            chosen.push(Chosen { names, is_found: false, is_unescaped: false });
+            chosen.extend(unescaped.map(|names| Chosen { names, is_found: false, is_unescaped: true }));
+        }
+        Ok(Self { paths: chosen, wanted: Vec::new(), targets: BTreeMap::new() })
+    }
+
+    /// Does some path count only if another one is not found? What is related to such a path may not be, once the whole
+    /// index was read.
+    pub(in crate::client) fn is_provisional(&self) -> bool {
+        self.paths.iter().any(|chosen| chosen.is_unescaped)
     }
 
     /// Looks at the next entry of the index.
@@ -63,7 +84,7 @@ impl Selector {
         let names: Vec<&[u8]> =
             path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
         let mut relation = Relation::Elsewhere;
-        for (chosen, is_found) in &mut self.paths {
+        for Chosen { names: chosen, is_found, .. } in &mut self.paths {
             let common = chosen.iter().zip(&names).take_while(|(one, other)| one == *other).count();
             if common == chosen.len() {
                 *is_found = true;
@@ -75,9 +96,23 @@ impl Selector {
         relation
     }
 
-    /// The chosen paths of which there is no entry.
-    pub(in crate::client) fn not_found(&self) -> Vec<Vec<u8>> {
-        self.paths.iter().filter(|(_, is_found)| !is_found).map(|(names, _)| names.join(&b'/')).collect()
+    /// Ends the reading of the index. Returns the chosen paths of which there is no entry.
+    pub(in crate::client) fn not_found(&mut self) -> Vec<Vec<u8>> {
+        // Of a path and what it means without escapes, one is left.
+        let mut paths: Vec<Chosen> = Vec::new();
+        for chosen in self.paths.drain(..) {
+            match paths.last_mut().filter(|_| chosen.is_unescaped) {
+                None => paths.push(chosen),
+                Some(literal) if !literal.is_found && chosen.is_found => *literal = chosen,
+                Some(_) => {}
+            }
+        }
+        self.paths = paths;
+        for wanted in std::mem::take(&mut self.wanted) {
+            self.take(wanted.entry);
+        }
+        let missing = self.paths.iter().filter(|chosen| !chosen.is_found);
+        missing.map(|chosen| chosen.names.join(&b'/')).collect()
     }
 
     /// Finds the hard links to files that were not chosen. If there are any, the index must be read again, with
@@ -129,6 +164,19 @@ impl Selector {
         self.wanted.sort_by_key(|wanted| wanted.entry.offset);
         self.wanted
     }
+}
+
+/// The names in a path.
+fn names(path: &[u8]) -> Vec<Vec<u8>> {
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+    names.map(<[u8]>::to_vec).collect()
+}
+
+/// The names that are shown as these, if those are others.
+fn unescaped(names: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+    let name = |name: &Vec<u8>| human::unescaped(str::from_utf8(name).ok()?);
+    let unescaped = names.iter().map(name).collect::<Option<Vec<_>>>()?;
+    (unescaped != names).then_some(unescaped)
 }
 
 /// How a path is related to paths that were chosen.
@@ -210,9 +258,28 @@ mod tests {
 
     #[test]
     fn paths_without_an_entry_are_named() {
-        let (_, selector) = select(&["a/f", "a/x", "a/f/below"]);
+        let (_, mut selector) = select(&["a/f", "a/x", "a/f/below"]);
         assert_eq!(selector.not_found(), [&b"a/x"[..], b"a/f/below"]);
         assert_eq!(Selector::new(&[b"a/../b".to_vec()]).unwrap_err(), InvalidPath(b"a/../b".to_vec()));
+    }
+
+    #[test]
+    fn a_path_can_be_chosen_as_it_is_shown() {
+        let all = [directory("d", 1), file("d/a\nb", 2), file("d/a\\nb", 3), file("d/c\nd", 4), file("e\\", 5)];
+        let chosen = |paths: &[&str]| {
+            let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+            let mut selector = Selector::new(&paths).unwrap();
+            for entry in &all {
+                selector.take(entry.clone());
+            }
+            let missing = selector.not_found();
+            let found = selector.finish().into_iter().filter(|wanted| !wanted.is_around);
+            (found.map(|wanted| wanted.entry.offset).collect::<Vec<_>>(), missing)
+        };
+        assert_eq!(chosen(&["d/a\\nb"]), (vec![3], vec![]), "the literal name goes before");
+        assert_eq!(chosen(&["d/c\\nd"]), (vec![4], vec![]));
+        assert_eq!(chosen(&["d/a\\\\nb", "e\\"]), (vec![3, 5], vec![]));
+        assert_eq!(chosen(&["d/x\\ny"]), (vec![], vec![b"d/x\\ny".to_vec()]));
     }
 
     /// Goal: a hard link alone has the bytes of its file. Method: links whose file was chosen too, was not, and is

@@ -30,13 +30,13 @@ const NEW_FILE: OFlags =
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RestoreError {
     /// A path is absolute or has `..` in it.
-    #[error("{}: the path leads out of the directory", human::escaped(.0))]
+    #[error("{}: the path leads out of the directory", human::shown(.0))]
     OutsideDirectory(Vec<u8>),
     /// The archive cannot be read.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// The target failed, for example because it is full.
-    #[error("{}: {source}", human::escaped(path))]
+    #[error("{}: {source}", human::shown(path))]
     Target {
         /// The entry.
         path: Vec<u8>,

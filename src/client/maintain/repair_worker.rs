@@ -18,7 +18,7 @@ use crate::client::put::availability::CellAvailability;
 use crate::client::put::placer::{ChunkCopies, Failure, NextStep, Placer};
 use crate::client::workers::{ReceiverGone, Results, scoped_map, spawn_workers};
 use crate::id::ChunkId;
-use crate::net::client::{CallError, Http, PutHints};
+use crate::net::client::{CHUNK_MIN_RATE, CallError, Http, PutHints, TransferLimits};
 use crate::sync::lock;
 
 /// Chunks that are repaired at the same time. Each is in memory once.
@@ -106,18 +106,21 @@ impl ChunkRepair<'_> {
         self.repairer.state()
     }
 
-    /// Fetches a good copy. Copies that are bad or gone are removed from the index.
+    /// Fetches a good copy. Copies that are bad or gone are removed from the index. Holders below the minimum rate are
+    /// asked once more, after all others: a slow copy is better than none.
     fn fetch(&self) -> Result<Option<Vec<u8>>, ReceiverGone> {
         let http = &self.repairer.http;
-        let mut tried = Vec::new();
+        let (mut tried, mut too_slow) = (Vec::new(), Vec::new());
         loop {
             // A statement of its own, or the lock would be held during the fetch.
-            let chosen = self.state().holders.begin_fetch(self.index, &tried);
-            let Some((number, cell)) = chosen else { break };
+            let chosen = self.choose(&tried);
+            let Some((number, cell, is_slow)) = chosen else { break };
             tried.push(number);
+            let min_rate = (!is_slow && !too_slow.contains(&number)).then_some(CHUNK_MIN_RATE);
+            let limits = TransferLimits { min_rate, ..TransferLimits::default() };
             let began = Instant::now();
             let mut is_unreachable = false;
-            match http.get_chunk(&cell.url, &self.id, 0, None) {
+            match http.get_chunk_within(&cell.url, &self.id, 0, &limits) {
                 Ok(Some(bytes)) => {
                     let found = ChunkId::of(&bytes);
                     if found == self.id {
@@ -129,6 +132,13 @@ impl ChunkRepair<'_> {
                 }
                 Ok(None) => {}
                 Err(error) if is_unreadable(&error) => self.report_bad_copy(&cell, None)?,
+                Err(CallError::TooSlow { .. }) => {
+                    let took_ms = began.elapsed().as_secs_f64() * 1000.0;
+                    self.state().holders.fetch_too_slow(number, took_ms);
+                    too_slow.push(number);
+                    tried.retain(|tried| *tried != number);
+                    continue;
+                }
                 Err(error) => is_unreachable = error.is_unreachable(),
             }
             let mut state = self.state();
@@ -138,6 +148,13 @@ impl ChunkRepair<'_> {
         let cells = self.state().holders.searching_cells();
         let good = |bytes: Vec<u8>, _| (ChunkId::of(&bytes) == self.id).then_some(bytes);
         Ok(search_chunk(http, cells, &self.id, good).flatten())
+    }
+
+    /// The holder that is likely to deliver the chunk first, and whether it is known to be slow.
+    fn choose(&self, tried: &[usize]) -> Option<(usize, KnownCell, bool)> {
+        let mut state = self.state();
+        let (number, cell) = state.holders.begin_fetch(self.index, tried)?;
+        Some((number, cell, state.holders.is_slow(number)))
     }
 
     /// Has the cell verify its bad copy. If it supports that, it quarantines the copy, and can take a good one then.
@@ -204,5 +221,30 @@ impl ChunkRepair<'_> {
                 if is_skipped { self.results.send(RepairEvent::CellSkipped(error)) } else { Ok(()) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::discover::holder_index::testing;
+    use crate::net::client::Timeouts;
+    use crate::net::test_server::{TestServer, response};
+
+    #[test]
+    fn a_holder_below_the_minimum_rate_is_left_behind() {
+        // The whole would take hours.
+        let slow = TestServer::trickling(1 << 20, Duration::from_millis(10));
+        let good = TestServer::always(response(200, b"chunk"));
+        let id = ChunkId::of(b"chunk");
+        let cells = [&slow, &good].map(|server| (KnownCell::at(&server.url), &[0][..]));
+        let http = Http::new(Timeouts::FETCH, 4, 16);
+        let repairer = ChunkRepairer::new(http, 1, testing::holder_index(&[id], &cells), &[]);
+        let events = repairer.start(vec![(0, id)], &StopSignal::default());
+        let event = events.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert!(matches!(event, RepairEvent::Finished { index: 0, copies: Some(2) }));
+        assert_eq!([&slow, &good].map(|server| server.calls().len()), [1, 1]);
     }
 }

@@ -17,7 +17,7 @@ use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::workers::{ReceiverGone, Results, STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
-use crate::net::client::{CallError, Http};
+use crate::net::client::{CHUNK_MIN_RATE, CallError, Http, TransferLimits};
 use crate::wire::id_lists::MAX_VERIFY_IDS;
 
 /// Cells that hash at the same time.
@@ -180,7 +180,9 @@ impl CellVerifier<'_> {
     }
 
     fn fetch_and_hash(&self, id: &ChunkId) -> Result<CopyState, CallError> {
-        Ok(match self.retry(|| self.http.get_chunk(self.url, id, 0, None)) {
+        // The copies of a cell that is slower remain unverified: each could take ten minutes.
+        let limits = TransferLimits { min_rate: Some(CHUNK_MIN_RATE), ..TransferLimits::default() };
+        Ok(match self.retry(|| self.http.get_chunk_within(self.url, id, 0, &limits)) {
             Ok(None) => CopyState::Gone,
             Ok(Some(bytes)) => match ChunkId::of(&bytes) {
                 found if found == *id => CopyState::Good,

@@ -11,7 +11,7 @@ use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::query::{WaitFor, query_holders};
 use crate::client::put::placer::{ChunkCopies, Placer};
 use crate::id::ChunkId;
-use crate::net::client::Http;
+use crate::net::client::{CHUNK_MIN_RATE, Http, TransferLimits};
 use crate::pipeline::SealedChunk;
 
 /// Maximum number of times that the cells are asked again while the number of copies still grows.
@@ -74,18 +74,46 @@ fn settled_holders(http: &Http, placer: &Placer, copies: u8, ids: &[ChunkId]) ->
     holders
 }
 
-/// Fetches a chunk from the first of its holders, by the placer's numbers, whose copy is good. Copies before that one do not count; those after
-/// it are taken at the word of their cells, as in every query. `None` if no copy is good.
+/// Fetches a chunk from the first of its holders, by the placer's numbers, whose copy is good. Copies before that one do
+/// not count; those after it are taken at the word of their cells, as in every query. `None` if no copy is good, or all
+/// holders are below the minimum rate: then it is quicker to store the block again.
 pub(in crate::client) fn fetch_stored_chunk<'a>(
     http: &Http,
     url: impl Fn(usize) -> Option<&'a str>,
     id: ChunkId,
     mut holders: Vec<usize>,
 ) -> Option<(ChunkCopies, SealedChunk)> {
+    let limits = TransferLimits { min_rate: Some(CHUNK_MIN_RATE), ..TransferLimits::default() };
     let (bad, bytes) = holders.iter().enumerate().find_map(|(position, &cell)| {
-        let bytes = http.get_chunk(url(cell)?, &id, 0, None).ok()??;
+        let bytes = http.get_chunk_within(url(cell)?, &id, 0, &limits).ok()??;
         (ChunkId::of(&bytes) == id).then_some((position, bytes))
     })?;
     holders.drain(..bad);
     Some((ChunkCopies::stored_on(holders), SealedChunk { id, bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::net::client::Timeouts;
+    use crate::net::test_server::{TestServer, response};
+
+    #[test]
+    fn a_holder_below_the_minimum_rate_is_passed_over() {
+        // The whole would take hours.
+        let slow = TestServer::trickling(1 << 20, Duration::from_millis(10));
+        let good = TestServer::always(response(200, b"chunk"));
+        let urls = [&slow, &good].map(|server| server.url.clone());
+        let (sender, fetched) = channel();
+        thread::spawn(move || {
+            let http = Http::new(Timeouts::FETCH, 4, 16);
+            let url = |cell: usize| urls.get(cell).map(String::as_str);
+            sender.send(fetch_stored_chunk(&http, url, ChunkId::of(b"chunk"), vec![0, 1])).unwrap();
+        });
+        let (_, chunk) = fetched.recv_timeout(Duration::from_mins(1)).unwrap().unwrap();
+        assert_eq!(chunk.bytes, b"chunk");
+        assert_eq!([&slow, &good].map(|server| server.calls().len()), [1, 1]);
+    }
 }

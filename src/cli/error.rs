@@ -126,8 +126,8 @@ fn advice(error: &ClientError) -> String {
             let other = |bytes: &u64| format!(", or restore the other {} with --salvage", human::bytes(*bytes));
             wait.to_owned() + &salvageable.as_ref().map_or_else(String::new, other)
         }
-        ClientError::Corrupt { .. } => "; --salvage restores all other bytes".to_owned(),
-        ClientError::BadIndex { .. } => "; a get without --path does not need it".to_owned(),
+        ClientError::Corrupt { .. } => "; cellsync-get --salvage restores all other bytes".to_owned(),
+        ClientError::BadIndex { .. } => "; cellsync-get without --path does not need it".to_owned(),
         ClientError::TooLittleRoom { fits, .. } => {
             let fewer =
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };

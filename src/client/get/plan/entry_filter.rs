@@ -7,7 +7,7 @@ use std::vec;
 use crate::archive::index::IndexEntry;
 use crate::archive::{self, Decoder, END, Entry, Kind, Owner};
 use crate::client::get::plan::StreamBlock;
-use crate::client::get::plan::lost::{LostPart, file_ranges};
+use crate::client::get::plan::lost::{LostPart, LostParts, file_ranges};
 use crate::client::get::plan::selector::Wanted;
 
 /// Takes the blocks that its entries need, in order, and makes a tar stream of these entries. What is lost of a file
@@ -18,7 +18,7 @@ pub(in crate::client) struct EntryFilter {
     /// Who owns what is made from the index: the user who restores.
     owner: (Owner, Owner),
     /// What was lost, entry by entry.
-    lost: Vec<LostPart>,
+    lost: LostParts,
 }
 
 /// An entry in progress.
@@ -43,7 +43,12 @@ impl EntryFilter {
     /// `wanted` is in the order of the stream. Headers that are made anew get this user and group.
     pub(in crate::client) fn new(wanted: Vec<Wanted>, user: u32, group: u32) -> Self {
         let owner = |id| Owner { id, name: None };
-        Self { wanted: wanted.into_iter(), current: None, owner: (owner(user), owner(group)), lost: Vec::new() }
+        Self {
+            wanted: wanted.into_iter(),
+            current: None,
+            owner: (owner(user), owner(group)),
+            lost: LostParts::default(),
+        }
     }
 
     /// The ranges of the stream that these entries need, in order.
@@ -66,11 +71,20 @@ impl EntryFilter {
                 self.current = Some(current);
                 return Ok(());
             }
-            if !current.lost.is_empty() {
-                self.lost.push(current.lost);
-            }
+            self.end(current);
         }
         Ok(())
+    }
+
+    /// Records what was lost of an entry.
+    fn end(&mut self, Current { wanted, lost, .. }: Current) {
+        match (&wanted.entry.kind, &lost.path) {
+            // The metadata of a hard link is that of its file.
+            (Kind::HardLink { target }, Some(path)) => {
+                self.lost.add_link(path, wanted.new_target.as_ref().unwrap_or(target));
+            }
+            _ => self.lost.add(lost),
+        }
     }
 
     /// Appends the end of the stream. Returns what was lost.
@@ -78,7 +92,7 @@ impl EntryFilter {
         // Directories around others may be left.
         while self.next(out).is_some() {}
         out.extend(END);
-        self.lost
+        self.lost.parts
     }
 
     /// The entry in progress, or the next one. Directories around others are passed on right away.
@@ -109,7 +123,7 @@ impl EntryFilter {
 
     /// Takes what this block has of an entry. True if the entry is complete.
     fn advance(
-        &self,
+        &mut self,
         current: &mut Current,
         bytes: &Range<u64>,
         block: &StreamBlock,
@@ -134,9 +148,11 @@ impl EntryFilter {
         let part = part(&current.data);
         if !part.is_empty() {
             if !current.is_skipped {
-                match slice(block, bytes, &part) {
-                    Some(bytes) => out.extend_from_slice(bytes),
-                    None => out.resize(out.len() + usize::try_from(part.end - part.start).unwrap_or_default(), 0),
+                if let Some(bytes) = slice(block, bytes, &part) {
+                    out.extend_from_slice(bytes);
+                } else {
+                    let zeros = part.end - part.start;
+                    out.resize(out.len() + usize::try_from(zeros).unwrap_or_default(), 0);
                 }
             }
             if current.is_skipped || matches!(block, StreamBlock::Lost(_)) {
@@ -307,6 +323,10 @@ mod tests {
                 let expected: Vec<u8> =
                     (0..).zip(original).map(|(at, byte)| if lost_data.contains(&at) { 0 } else { *byte }).collect();
                 assert_eq!(*data, expected, "{}", entry.path.escape_ascii());
+                if matches!(entry.kind, Kind::HardLink { .. }) {
+                    // It has lost what its file has.
+                    continue;
+                }
                 let part = reported.iter().find(|part| part.path.as_ref() == Some(&entry.path));
                 let expected: Vec<Range<u64>> =
                     lost_data.iter().flat_map(|at| file_ranges(&index.kind, &(*at..at + 1))).collect();
@@ -330,5 +350,20 @@ mod tests {
         let whole = 0..sample.stream.len() as u64;
         let error = filter.push(&whole, &StreamBlock::Bytes(sample.stream.clone()), &mut Vec::new()).unwrap_err();
         assert_eq!(error, WrongHeader(b"d/b".to_vec()));
+    }
+
+    #[test]
+    fn every_name_of_a_file_loses_what_the_file_does() {
+        let sample = Sample::new();
+        let file = sample.index.iter().find(|entry| entry.path == b"d/a").unwrap();
+        let block = usize::try_from(file.data_offset() / 512).unwrap();
+        let names = |paths: &[&str]| {
+            let lost = filter(&sample, paths, 512, &[block]).1;
+            assert!(lost.iter().all(|part| part.lost_bytes() == 512), "{lost:?}");
+            lost.into_iter().map(|part| String::from_utf8(part.path.unwrap()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["."]), ["d/a", "e/link", "e/link2"]);
+        // The first name that is restored is the file.
+        assert_eq!(names(&["e"]), ["e/link", "e/link2"]);
     }
 }

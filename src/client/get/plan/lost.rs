@@ -1,5 +1,6 @@
 //! What a salvage did not find.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,6 +19,35 @@ pub struct LostPart {
     pub bytes: Vec<Range<u64>>,
     /// Its owner and its attributes are lost: the rest of its metadata is from the index.
     pub metadata: bool,
+}
+
+/// What was lost so far of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::client) struct LostParts {
+    pub(in crate::client) parts: Vec<LostPart>,
+    /// The numbers of those of entries, by path.
+    by_path: BTreeMap<Vec<u8>, usize>,
+}
+
+impl LostParts {
+    /// Adds what was lost of an entry, or of the stream, unless that is nothing.
+    pub(in crate::client) fn add(&mut self, part: LostPart) {
+        if part.is_empty() {
+            return;
+        }
+        if let Some(path) = &part.path {
+            self.by_path.insert(path.clone(), self.parts.len());
+        }
+        self.parts.push(part);
+    }
+
+    /// Adds another name of a file, which has lost what the file has.
+    pub(in crate::client) fn add_link(&mut self, path: &[u8], file: &[u8]) {
+        let part = self.by_path.get(file).and_then(|&number| self.parts.get(number));
+        if let Some(part) = part.cloned() {
+            self.parts.push(LostPart { path: Some(path.to_vec()), ..part });
+        }
+    }
 }
 
 impl LostPart {

@@ -15,9 +15,9 @@
 use std::mem;
 
 use crate::archive::index::IndexEntry;
-use crate::archive::{DecodeError, Decoder, END, Entry, MAX_EXTENSION_BYTES, padding};
+use crate::archive::{DecodeError, Decoder, END, Entry, Kind, MAX_EXTENSION_BYTES, padding};
 use crate::client::get::plan::StreamBlock;
-use crate::client::get::plan::lost::{LostPart, file_ranges};
+use crate::client::get::plan::lost::{LostPart, LostParts, file_ranges};
 
 /// The unit of a tar stream in bytes.
 const UNIT: usize = 512;
@@ -43,7 +43,7 @@ pub(in crate::client) struct Reframer {
     at: u64,
     /// Entries that were found since they were last taken.
     found: Vec<IndexEntry>,
-    lost: Vec<LostPart>,
+    lost: LostParts,
     /// Ranges of the stream of which it is unknown what they had.
     unknown: LostPart,
 }
@@ -62,7 +62,7 @@ enum State {
 impl Reframer {
     pub(in crate::client) fn new(places: HeaderPlaces) -> Self {
         let unknown = LostPart { path: None, bytes: Vec::new(), metadata: false };
-        let (pending, lost) = (Vec::new(), Vec::new());
+        let (pending, lost) = (Vec::new(), LostParts::default());
         Self { places, state: State::Header, pending, at: 0, found: Vec::new(), lost, unknown }
     }
 
@@ -110,10 +110,8 @@ impl Reframer {
             self.unknown.add(self.at..end);
         }
         out.extend(END);
-        if !self.unknown.is_empty() {
-            self.lost.push(self.unknown);
-        }
-        self.lost
+        self.lost.add(self.unknown);
+        self.lost.parts
     }
 
     /// Takes the bytes of the stream from `start` to `end`, which are lost.
@@ -212,8 +210,9 @@ impl Reframer {
             self.state = State::Data { entry, done, lost };
             return;
         }
-        if !lost.is_empty() {
-            self.lost.push(lost);
+        match &entry.kind {
+            Kind::HardLink { target } => self.lost.add_link(&entry.path, target),
+            Kind::File { .. } | Kind::Directory | Kind::SymbolicLink { .. } | Kind::Other { .. } => self.lost.add(lost),
         }
         self.state = State::Header;
     }
@@ -322,6 +321,10 @@ mod tests {
                 let expected: Vec<u8> =
                     (0..).zip(original).map(|(at, byte)| if lost_at(&at) { 0 } else { *byte }).collect();
                 assert_eq!(*data, expected, "{}", entry.path.escape_ascii());
+                if matches!(entry.kind, Kind::HardLink { .. }) {
+                    // It has lost what its file has.
+                    continue;
+                }
                 let reported: Vec<Range<u64>> = parts
                     .iter()
                     .filter(|part| part.path.as_ref() == Some(&entry.path))
@@ -369,5 +372,17 @@ mod tests {
         assert_eq!((lost[0].bytes.len(), lost[0].bytes[0].clone()), (1, 512..2000));
         let (found, index, lost) = reframe(&[], &[], &[], HeaderPlaces::Units);
         assert_eq!((found.len(), index.len(), lost.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn every_name_of_a_file_loses_what_the_file_does() {
+        let sample = Sample::new();
+        let file = sample.index.iter().find(|entry| entry.path == b"d/a").unwrap();
+        let block = usize::try_from(file.data_offset() / 512).unwrap();
+        let blocks = equal_blocks(sample.stream.len(), 512);
+        let (_, _, lost) = reframe(&sample.stream, &blocks, &[block], HeaderPlaces::Units);
+        let names: Vec<_> = lost.iter().map(|part| part.path.as_deref().unwrap()).collect();
+        assert_eq!(names, [&b"d/a"[..], b"e/link", b"e/link2"]);
+        assert!(lost.iter().all(|part| part.lost_bytes() == 512), "{lost:?}");
     }
 }

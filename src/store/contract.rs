@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::human;
 use crate::id::{CellId, ChunkId};
+use crate::store::damage::is_damage;
 
 /// The most bytes that [`Store::save_state`] accepts: 64 KiB.
 pub const MAX_STATE_BYTES: usize = 64 << 10;
@@ -37,8 +38,11 @@ pub enum PutOutcome {
 pub enum CopyState {
     /// The bytes hash to the chunk's id.
     Good,
-    /// The bytes were wrong or the disk could not read them. The copy is in quarantine now; the chunk is not stored.
+    /// The bytes were wrong. The copy is in quarantine now; the chunk is not stored.
     Bad,
+    /// The disk cannot read the copy now. Nothing is known about its bytes, and it stays where it is: the fault can be
+    /// a passing one.
+    Unreadable,
     /// The chunk is not stored.
     Missing,
 }
@@ -120,7 +124,7 @@ pub enum StoreError {
     /// A quota is set, and the store does not know yet how much of it is used.
     #[error("still counting chunks after an unclean stop, so the quota cannot be checked; retry later")]
     Counting,
-    /// The disk failed.
+    /// The disk failed, see [`StoreError::is_unreadable`].
     #[error("cannot {operation} {}: {source}", path.display())]
     Disk {
         /// What failed, as a verb that takes the path: `open`, `fsync`.
@@ -130,6 +134,14 @@ pub enum StoreError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+impl StoreError {
+    /// Whether the disk could not read what was asked of it. Other failures, such as a lack of file descriptors, mean
+    /// nothing about the disk.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if is_damage(source))
+    }
 }
 
 /// A set of chunks and a small piece of saved state.
@@ -144,7 +156,8 @@ pub trait Store: Send + Sync {
     /// - After an error nothing of the body is stored or counted.
     /// - A body over [`MAX_CHUNK_BYTES`](crate::id::MAX_CHUNK_BYTES) is refused unread.
     /// - If the chunk is stored already, its copy is verified first. A good copy stays, and nothing is written; the
-    ///   body is still read and verified. A bad copy goes into quarantine, and the chunk counts as new.
+    ///   body is still read and verified. A bad copy goes into quarantine, and the chunk counts as new. So it does if
+    ///   the disk cannot read the copy, which the new one then replaces.
     /// - The first put with holders or an owner determines the record's metadata; later puts do not change it.
     ///   Holders set by [`Store::set_holders`] stay.
     fn put(
@@ -155,10 +168,12 @@ pub trait Store: Send + Sync {
         metadata: &PutMetadata,
     ) -> Result<(ChunkId, PutOutcome), StoreError>;
 
-    /// Opens a chunk, or returns `None` if it is not stored. An open chunk stays readable after its removal.
+    /// Opens a chunk, or returns `None` if it is not stored. An open chunk stays readable after its removal. An error
+    /// means that the chunk can be stored or not.
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError>;
 
-    /// Whether the chunk is stored. Does not verify its bytes.
+    /// Whether the chunk is stored. Does not verify its bytes. An error means that this is unknown, and never that the
+    /// chunk is gone.
     fn contains(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
     /// Lists up to `limit` ids greater than `after`, in ascending order.
@@ -187,10 +202,15 @@ pub trait Store: Send + Sync {
     /// Hashes every byte of a copy, read from the disk and not from a cache where the two can be told apart.
     ///
     /// - A good copy gets the time in its record. Like [`Store::set_holders`], that is a hint.
-    /// - A bad copy, or one that the disk cannot read, goes into quarantine. A good copy that a concurrent put stores
-    ///   never does.
-    /// - An error means that the state is unknown; the copy stays as it is.
+    /// - A bad copy goes into quarantine. A good copy that a concurrent put stores never does.
+    /// - A copy that the disk cannot read stays as it is ([`CopyState::Unreadable`]).
+    /// - An error means that the copy was not examined; it stays as it is.
     fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError>;
+
+    /// Like [`Store::verify`] for the last of several attempts to read a copy: if the disk still cannot read it, it is
+    /// bad and goes into quarantine. If it cannot be moved either, it stays and the result is an error or
+    /// [`CopyState::Unreadable`].
+    fn verify_finally(&self, id: &ChunkId) -> Result<CopyState, StoreError>;
 
     /// Moves a bad copy into quarantine, durably: the chunk is no longer stored and can be put again. Returns false if
     /// it is not stored.

@@ -8,6 +8,7 @@
 //! Chunk bytes go straight from the network to a store and back. They never pass through the cell's core.
 
 mod contract;
+mod damage;
 #[cfg(target_os = "linux")]
 mod files;
 mod in_memory;

@@ -42,6 +42,8 @@ mod poor_targets;
 #[cfg(test)]
 mod put_failures;
 #[cfg(test)]
+mod read_errors;
+#[cfg(test)]
 mod resumed_gets;
 #[cfg(test)]
 mod round_trip;

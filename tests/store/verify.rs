@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use cellsync::id::ChunkId;
-use cellsync::store::{CopyState, FileStore, PutOutcome, Store, StoreError};
+use cellsync::store::{CopyState, FileStore, PutOutcome, Store};
 
 use crate::child::{Role, child};
 use crate::disk::Disk;
 use crate::harness::{
-    assert_all_good, bytes, cell, counted, damage, file_of, get, new_cell, open, put, quarantined, wait_until,
+    assert_all_good, bytes, cell, count, counted, damage, file_of, get, metadata, new_cell, open, put, quarantined,
 };
 
 #[test]
@@ -117,9 +117,10 @@ fn verify_reads_the_disk_and_leaves_nothing_in_the_page_cache() {
     assert_ne!(ChunkId::of(&get(&store, &ids[1]).unwrap()), ids[1]);
 }
 
-/// Method: the list of a file's blocks is damaged, so that reading the file is an error and not other bytes.
+/// Method: the list of a file's blocks is damaged, so that reading the file is an error and not other bytes. A put of
+/// the chunk replaces the file.
 #[test]
-fn verify_quarantines_a_copy_that_the_disk_cannot_read() {
+fn an_unreadable_copy_stays_until_a_put_replaces_it() {
     let Some(disk) = Disk::new(24) else { return };
     let dir = disk.path().join("cell");
     FileStore::init(&dir, cell(1)).unwrap();
@@ -160,15 +161,19 @@ fn verify_quarantines_a_copy_that_the_disk_cannot_read() {
     assert_eq!(fs::metadata(&path).unwrap().len(), 100_000);
     let error = fs::read(&path).unwrap_err();
     let store = open(&dir);
-    assert_eq!(store.verify(&id).unwrap(), CopyState::Bad, "{error}");
-    assert!(!store.contains(&id).unwrap());
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Unreadable, "{error}");
+    store.put(Some(&id), 100_000, &mut &bytes[..99], &metadata()).unwrap_err();
+    assert!(path.exists() && store.contains(&id).unwrap());
     assert_eq!(put(&store, &bytes).unwrap(), (id, PutOutcome::Stored));
     assert_eq!(store.verify(&id).unwrap(), CopyState::Good);
+    assert_eq!(counted(&store), (1, 100_000));
+    assert_eq!(count(&dir.join("quarantine")), 0);
 }
 
-/// A file whose inode is damaged can be neither moved nor replaced.
+/// A file whose inode is damaged can be neither moved nor replaced. It must not be taken for one that is gone: other
+/// cells could delete theirs, and its record would be lost.
 #[test]
-fn a_copy_with_a_damaged_inode_counts_as_not_stored() {
+fn a_copy_with_a_damaged_inode_is_not_reported_gone() {
     let Some(disk) = Disk::new(24) else { return };
     let dir = disk.path().join("cell");
     FileStore::init(&dir, cell(1)).unwrap();
@@ -187,12 +192,13 @@ fn a_copy_with_a_damaged_inode_counts_as_not_stored() {
     fs::metadata(file_of(&dir, &id)).unwrap_err();
     fs::remove_file(dir.join("clean")).unwrap();
     let store = open(&dir);
-    assert_eq!(store.verify(&id).unwrap(), CopyState::Missing);
-    assert!(!store.contains(&id).unwrap());
-    assert!(!store.remove(&id).unwrap());
-    let error = put(&store, &bytes).unwrap_err();
-    assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+    assert_eq!(store.verify(&id).unwrap(), CopyState::Unreadable);
+    assert_eq!(store.verify_finally(&id).unwrap(), CopyState::Unreadable);
+    for error in [store.contains(&id).unwrap_err(), store.remove(&id).unwrap_err(), put(&store, &bytes).unwrap_err()] {
+        assert!(error.is_unreadable(), "{error}");
+    }
     assert_eq!(counted(&store), (1, 7));
     assert_eq!(store.verify(&other).unwrap(), CopyState::Good);
-    wait_until("no record of the chunk", || store.records(None, 9).unwrap().len() == 1);
+    store.flush().unwrap();
+    assert_eq!(store.records(None, 9).unwrap().len(), 2);
 }

@@ -53,8 +53,12 @@ impl Api {
         }
         let mut present = Vec::with_capacity(ids.len());
         for id in ids {
-            if self.store.contains(&id)? {
-                present.push(id);
+            match self.store.contains(&id) {
+                Ok(true) => present.push(id),
+                Ok(false) => {}
+                // One damaged file must not hide the others.
+                Err(error) if error.is_unreadable() => log::warn!("{error}"),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Response::Lines(write_ids(&present), permit))

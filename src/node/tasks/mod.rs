@@ -180,6 +180,7 @@ impl TaskRunner {
             Ok(CopyState::Good) => VerifyOutcome::Good,
             Ok(CopyState::Bad) => VerifyOutcome::Bad,
             Ok(CopyState::Missing) => VerifyOutcome::Missing,
+            Ok(CopyState::Unreadable) => VerifyOutcome::Unreadable,
             Err(error) => {
                 log::warn!("cannot verify the copy of chunk {}: {error}", id.short());
                 VerifyOutcome::Unreadable

@@ -65,8 +65,8 @@ impl Transfer {
         match self.store.verify(&self.chunk).map_err(unreadable)? {
             CopyState::Bad => Err(SendOutcome::OwnCopyBad),
             CopyState::Missing => Err(SendOutcome::OwnCopyGone),
-            // It was replaced meanwhile, or the first read failed.
-            CopyState::Good => Err(SendOutcome::OwnCopyUnreadable),
+            // It was replaced meanwhile, or only the first read failed.
+            CopyState::Good | CopyState::Unreadable => Err(SendOutcome::OwnCopyUnreadable),
         }
     }
 

@@ -194,6 +194,10 @@ impl Store for FileStore {
         self.inner.verify(id)
     }
 
+    fn verify_finally(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
+        self.inner.verify_finally(id)
+    }
+
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
         self.inner.quarantine_if(id, |_| true)
     }

@@ -1,12 +1,9 @@
-//! File-system operations of the store: durable replacement of small files, reads that write nothing, and the errors by
-//! which a disk admits damage.
+//! File-system operations of the store: durable replacement of small files, and reads that write nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-
-use rustix::io::Errno;
 
 /// Makes every earlier creation, renaming and removal in a folder durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
@@ -34,47 +31,13 @@ pub(super) fn open_without_atime(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The length of a regular file, or `None` if there is none. A file so damaged that the file system cannot even report
-/// its length also counts as none: it can be neither read nor moved nor replaced.
+/// The length of a regular file, or `None` if there is none. A file whose metadata the disk cannot read is an error
+/// ([`is_damage`](crate::store::damage::is_damage)): it is there, and after a passing fault of the disk it is whole.
 pub(super) fn file_len(path: &Path) -> io::Result<Option<u64>> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
         Ok(_) => Ok(None),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) if is_damage(&e) => {
-            log::warn!("{} is lost, check its disk: {e}", path.display());
-            Ok(None)
-        }
         Err(e) => Err(e),
-    }
-}
-
-/// Whether the error means that the disk no longer has the bytes: EIO for an unreadable sector, EUCLEAN and EBADMSG for
-/// a failed checksum of the file system, the others from block devices that can distinguish more.
-///
-/// Other errors (no descriptor, no memory, no permission) mean nothing about the bytes.
-pub(super) fn is_damage(error: &io::Error) -> bool {
-    let damage = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO];
-    error.raw_os_error().is_some_and(|number| damage.iter().any(|errno| errno.raw_os_error() == number))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_errors_about_stored_bytes_are_damage() {
-        for (errno, damage) in [
-            (Errno::IO, true),
-            (Errno::UCLEAN, true),
-            (Errno::BADMSG, true),
-            (Errno::MFILE, false),
-            (Errno::NFILE, false),
-            (Errno::NOMEM, false),
-            (Errno::ACCESS, false),
-        ] {
-            assert_eq!(is_damage(&io::Error::from_raw_os_error(errno.raw_os_error())), damage, "{errno}");
-        }
-        assert!(!is_damage(&io::Error::other("something else")));
     }
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use rustix::fs::{Dir, FileType};
 
 use crate::id::ChunkId;
+use crate::store::damage::is_damage;
 use crate::store::files::fs::{file_len, open_without_atime};
 
 /// Returns the ids in a shard folder that are greater than `after`, in ascending order.
@@ -26,7 +27,7 @@ pub(super) fn chunk_ids(folder: &Path, after: Option<&ChunkId>) -> io::Result<Ve
         let is_file = match entry.file_type() {
             FileType::RegularFile => true,
             // Some file systems do not report the type here.
-            FileType::Unknown => file_len(&folder.join(name))?.is_some(),
+            FileType::Unknown => !matches!(chunk_file(&folder.join(name))?, ChunkFile::Missing),
             _ => false,
         };
         if is_file {
@@ -37,15 +38,36 @@ pub(super) fn chunk_ids(folder: &Path, after: Option<&ChunkId>) -> io::Result<Ve
     Ok(ids)
 }
 
-/// Returns the ids in a shard folder with the lengths of their files.
-pub(super) fn chunk_lens(folder: &Path) -> io::Result<Vec<(ChunkId, u64)>> {
+/// Returns the ids in a shard folder with the lengths of their files; `None` for a length that the disk cannot read.
+pub(super) fn chunk_lens(folder: &Path) -> io::Result<Vec<(ChunkId, Option<u64>)>> {
     let mut lens = Vec::new();
     for id in chunk_ids(folder, None)? {
-        if let Some(len) = file_len(&folder.join(id.to_string()))? {
-            lens.push((id, len));
+        match chunk_file(&folder.join(id.to_string()))? {
+            ChunkFile::Readable(len) => lens.push((id, Some(len))),
+            ChunkFile::Unreadable => lens.push((id, None)),
+            ChunkFile::Missing => {}
         }
     }
     Ok(lens)
+}
+
+/// What the disk says about a chunk's file.
+pub(super) enum ChunkFile {
+    /// Its length.
+    Readable(u64),
+    /// There is one, and the disk cannot read its length.
+    Unreadable,
+    Missing,
+}
+
+pub(super) fn chunk_file(path: &Path) -> io::Result<ChunkFile> {
+    match file_len(path) {
+        Err(e) if is_damage(&e) => {
+            log::warn!("cannot read the length of {}, check the disk: {e}", path.display());
+            Ok(ChunkFile::Unreadable)
+        }
+        len => Ok(len?.map_or(ChunkFile::Missing, ChunkFile::Readable)),
+    }
 }
 
 /// The id that a file's name states, if it is one that belongs in this folder.

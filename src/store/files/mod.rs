@@ -49,10 +49,11 @@
 //! deleted and their puts fail. A put of a stored chunk verifies the stored copy before it counts as present: a bad
 //! copy goes into quarantine and the body takes its place.
 //!
-//! A copy is bad if its bytes do not hash to its id, if it is larger than a chunk may be, or if the disk reports damage
-//! (EIO, EUCLEAN, EBADMSG …) for it. A file that is so damaged that not even its length can be read counts as not
-//! stored: it can be neither moved nor replaced, and a put of the chunk fails. Reads do not update access times, so
-//! that reading and auditing write nothing.
+//! A copy is bad if its bytes do not hash to its id, or if it is larger than a chunk may be. A copy that the disk
+//! cannot read (EIO, EUCLEAN, EBADMSG …) is not: a loose cable or an aborted journal makes good files unreadable for a
+//! while. It stays where it is, and only a put of the chunk replaces it, by a rename once the new bytes are durable. A
+//! file whose length cannot be read either is stored too, but not counted in the usage; its record stays in the
+//! catalogue. Reads do not update access times, so that reading and auditing write nothing.
 //!
 //! # The other files
 //!

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::id::{ChunkId, MAX_CHUNK_BYTES, MAX_HOLDERS};
-use crate::store::contract::{PutMetadata, PutOutcome, Record, StoreError};
+use crate::store::contract::{CopyState, PutMetadata, PutOutcome, Record, StoreError};
 use crate::store::files::change::Change;
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
@@ -22,7 +22,7 @@ impl Inner {
             return Err(StoreError::TooLarge { len_bytes: len, limit_bytes: MAX_CHUNK_BYTES as u64 });
         }
         let present = match expected {
-            Some(id) => self.has_good_copy(id, len)?.then_some(id),
+            Some(id) => (self.stored_copy(id)? == CopyState::Good).then_some(id),
             None => None,
         };
         let (id, outcome) = match present {
@@ -61,11 +61,11 @@ impl Inner {
         let id = check_id(expected, staged.fill(body)?)?;
         staged.sync()?;
         // A copy can be stored already: one whose id was not announced, or one that another put stored meanwhile. A bad
-        // one goes into quarantine here, so that `publish` finds only a good one.
-        self.has_good_copy(&id, len)?;
+        // one goes into quarantine here, so that `publish` finds only a good one, or one that the disk cannot read.
+        let replace = self.stored_copy(&id)? == CopyState::Unreadable;
         let path = self.folder.chunk(&id);
         let _change = self.begin_change()?;
-        let published = self.shard(&id).publish(&id, len, staged.path());
+        let published = self.shard(&id).publish(&id, len, staged.path(), replace);
         let (outcome, name) = published.map_err(StoreError::disk_or_full("create", &path, len))?;
         if outcome == PutOutcome::Stored {
             staged.set_published();

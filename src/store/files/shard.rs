@@ -19,10 +19,11 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::id::ChunkId;
 use crate::store::contract::PutOutcome;
+use crate::store::damage::is_damage;
 use crate::store::files::capacity::{Capacity, ShardUsage};
 use crate::store::files::data_folder::DataFolder;
 use crate::store::files::fs::{file_len, sync_folder};
-use crate::store::files::listing::{chunk_ids, chunk_lens};
+use crate::store::files::listing::{ChunkFile, chunk_file, chunk_ids, chunk_lens};
 use crate::sync::lock;
 
 /// A rename whose folder is not fsynced yet.
@@ -98,15 +99,26 @@ impl Shard {
         self.path.join(id.to_string())
     }
 
-    /// Renames a durable file `staged` to its id, unless a copy of that length is stored.
-    pub(super) fn publish(&self, id: &ChunkId, len: u64, staged: &Path) -> io::Result<(PutOutcome, PublishedName)> {
+    /// Renames a durable file `staged` to its id, unless a copy of that length is stored. `replace`: the disk cannot
+    /// read the stored copy, so the new one replaces it.
+    pub(super) fn publish(
+        &self,
+        id: &ChunkId,
+        len: u64,
+        staged: &Path,
+        replace: bool,
+    ) -> io::Result<(PutOutcome, PublishedName)> {
         let mut state = lock(&self.state);
-        let before = file_len(&self.file(id))?;
-        if before == Some(len) {
+        let before = match file_len(&self.file(id)) {
+            // It had been counted with the length of the chunk, or not at all: see `recount`.
+            Err(e) if replace && is_damage(&e) => Some(len),
+            before => before?,
+        };
+        if before == Some(len) && !replace {
             return Ok((PutOutcome::AlreadyPresent, state.published_name(id)));
         }
         fs::rename(staged, self.file(id))?;
-        // A copy of another length was bad, and the rename has just replaced it.
+        // A copy of another length was bad, or the disk cannot read it. The rename has just replaced it.
         if let Some(bad_len) = before {
             state.subtract(&self.capacity, bad_len);
         }
@@ -209,7 +221,8 @@ impl Shard {
     }
 
     /// Counts the files, corrects the usage, and returns the ids in ascending order. Puts and removals continue
-    /// meanwhile; the chunks they touch are counted again.
+    /// meanwhile; the chunks they touch are counted again. A file whose length the disk cannot read is not counted, but
+    /// its id is returned: the chunk is stored.
     pub(super) fn recount(&self) -> io::Result<Vec<ChunkId>> {
         lock(&self.state).touched = Some(BTreeSet::new());
         let scan = chunk_lens(&self.path);
@@ -218,11 +231,14 @@ impl Shard {
         let mut lens = scan?;
         lens.retain(|(id, _)| !touched.contains(id));
         for id in &touched {
-            if let Some(len) = file_len(&self.file(id))? {
-                lens.push((*id, len));
+            match chunk_file(&self.file(id))? {
+                ChunkFile::Readable(len) => lens.push((*id, Some(len))),
+                ChunkFile::Unreadable => lens.push((*id, None)),
+                ChunkFile::Missing => {}
             }
         }
-        let usage = ShardUsage { chunks: lens.len() as u64, bytes: lens.iter().map(|(_, len)| len).sum() };
+        let counted = || lens.iter().filter_map(|(_, len)| *len);
+        let usage = ShardUsage { chunks: counted().count() as u64, bytes: counted().sum() };
         state.set_usage(&self.capacity, usage);
         drop(state);
         let mut ids: Vec<_> = lens.into_iter().map(|(id, _)| id).collect();

@@ -17,8 +17,9 @@ use std::sync::Mutex;
 
 use crate::id::{ChunkId, ID_HEX_LEN};
 use crate::store::contract::{MAX_STATE_BYTES, StoreError};
+use crate::store::damage::is_damage;
 use crate::store::files::capacity::Capacity;
-use crate::store::files::fs::{is_damage, replace_file};
+use crate::store::files::fs::replace_file;
 use crate::sync::lock;
 
 const NAME: &str = "facts";

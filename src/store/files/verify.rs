@@ -1,7 +1,7 @@
 //! Verifying a copy byte by byte, and moving a bad one into quarantine.
 //!
-//! A copy is bad if its bytes do not hash to its id, or if the disk cannot read them. A failure of this process (no
-//! descriptor, no memory) proves nothing about the copy, which then stays as it is.
+//! A copy is bad if its bytes do not hash to its id. A disk that cannot read them proves nothing: the copy stays where
+//! it is, unless this was the last of several attempts. Nor does a failure of this process (no descriptor, no memory).
 
 // A shell: it reads the wall clock for the time of a verification.
 #![allow(clippy::disallowed_methods)]
@@ -14,8 +14,9 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::store::contract::{CopyState, StoreError};
+use crate::store::damage::is_damage;
 use crate::store::files::change::Change;
-use crate::store::files::fs::{file_len, is_damage, open_without_atime, sync_folder};
+use crate::store::files::fs::{file_len, open_without_atime, sync_folder};
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
 use crate::store::files::quarantine;
@@ -36,16 +37,34 @@ enum Source {
 
 enum Inspection {
     Good,
-    /// Bad, with what identifies this file. While the file is open its inode number is not reused; if it could not be
-    /// opened, the time of its last change distinguishes it from a later file too.
-    Bad(Box<Metadata>, Option<File>),
+    /// Bad, with what identifies this file. While the file is open its inode number is not reused.
+    Bad(Box<Metadata>, File),
+    /// The disk cannot read it, with what identifies this file if that could be read: if the file could not be opened,
+    /// the time of its last change distinguishes it from a later file too.
+    Unreadable(Option<Box<Metadata>>, io::Error),
     Missing,
+}
+
+/// What happens to a copy that the disk cannot read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfUnreadable {
+    Keep,
+    Quarantine,
 }
 
 impl Inner {
     /// Verifies a copy on the disk, and records the time if it is good.
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
-        let state = self.check(id, Source::Disk)?;
+        self.verify_on_disk(id, IfUnreadable::Keep)
+    }
+
+    /// The same for the last of several attempts: a copy that the disk cannot read goes into quarantine.
+    pub(super) fn verify_finally(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
+        self.verify_on_disk(id, IfUnreadable::Quarantine)
+    }
+
+    fn verify_on_disk(&self, id: &ChunkId, if_unreadable: IfUnreadable) -> Result<CopyState, StoreError> {
+        let state = self.check(id, Source::Disk, if_unreadable)?;
         if state == CopyState::Good {
             let now_s = unix_time::now_s();
             self.queue.push(id, Change::scrubbed(now_s));
@@ -53,21 +72,22 @@ impl Inner {
         Ok(state)
     }
 
-    /// Whether a good copy of this length is stored. Verifies every byte; a bad copy goes into quarantine.
-    pub(super) fn has_good_copy(&self, id: &ChunkId, len: u64) -> Result<bool, StoreError> {
-        let path = self.folder.chunk(id);
-        if file_len(&path).map_err(StoreError::disk("find", &path))? != Some(len) {
-            return Ok(false);
-        }
-        Ok(self.check(id, Source::CacheOrDisk)? == CopyState::Good)
+    /// The state of a copy that a put would find. Verifies every byte; a bad copy goes into quarantine.
+    pub(super) fn stored_copy(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
+        self.check(id, Source::CacheOrDisk, IfUnreadable::Keep)
     }
 
-    fn check(&self, id: &ChunkId, from: Source) -> Result<CopyState, StoreError> {
+    fn check(&self, id: &ChunkId, from: Source, if_unreadable: IfUnreadable) -> Result<CopyState, StoreError> {
         for _ in 0..MAX_TRIES {
             let (inspected, _open) = match self.inspect(id, from)? {
                 Inspection::Good => return Ok(CopyState::Good),
                 Inspection::Missing => return Ok(CopyState::Missing),
-                Inspection::Bad(meta, open) => (meta, open),
+                Inspection::Bad(meta, open) => (meta, Some(open)),
+                Inspection::Unreadable(Some(meta), _) if if_unreadable == IfUnreadable::Quarantine => (meta, None),
+                Inspection::Unreadable(_, error) => {
+                    log::warn!("cannot read the copy of chunk {}, check the disk: {error}", id.short());
+                    return Ok(CopyState::Unreadable);
+                }
             };
             // A put can have replaced the copy with a good one since.
             let is_same = |now: &Metadata| {
@@ -85,19 +105,24 @@ impl Inner {
 
     fn inspect(&self, id: &ChunkId, from: Source) -> Result<Inspection, StoreError> {
         let path = self.folder.chunk(id);
-        if file_len(&path).map_err(StoreError::disk("find", &path))?.is_none() {
-            return Ok(Inspection::Missing);
+        match file_len(&path) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Inspection::Missing),
+            Err(e) if is_damage(&e) => return Ok(Inspection::Unreadable(None, e)),
+            Err(e) => return Err(StoreError::disk("find", &path)(e)),
         }
+        let unreadable = |e| Ok(Inspection::Unreadable(fs::symlink_metadata(&path).ok().map(Box::new), e));
         let mut file = match open_without_atime(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Inspection::Missing),
-            Err(e) if is_damage(&e) => {
-                let meta = fs::symlink_metadata(&path).map_err(StoreError::disk("read the metadata of", &path))?;
-                return Ok(Inspection::Bad(Box::new(meta), None));
-            }
+            Err(e) if is_damage(&e) => return unreadable(e),
             Err(e) => return Err(StoreError::disk("open", &path)(e)),
         };
-        let meta = file.metadata().map_err(StoreError::disk("read the metadata of", &path))?;
+        let meta = match file.metadata() {
+            Ok(meta) => meta,
+            Err(e) if is_damage(&e) => return Ok(Inspection::Unreadable(None, e)),
+            Err(e) => return Err(StoreError::disk("read the metadata of", &path)(e)),
+        };
         let len = meta.len();
         let is_good = if len > MAX_CHUNK_BYTES as u64 {
             false
@@ -108,12 +133,14 @@ impl Inner {
             match found {
                 Ok(found) => found == *id,
                 Err(StoreError::Truncated { .. }) => false,
-                Err(StoreError::Body(e)) if is_damage(&e) => false,
+                Err(StoreError::Body(e)) if is_damage(&e) => {
+                    return Ok(Inspection::Unreadable(Some(Box::new(meta)), e));
+                }
                 Err(StoreError::Body(e)) => return Err(StoreError::disk("read", &path)(e)),
                 Err(e) => return Err(e),
             }
         };
-        Ok(if is_good { Inspection::Good } else { Inspection::Bad(Box::new(meta), Some(file)) })
+        Ok(if is_good { Inspection::Good } else { Inspection::Bad(Box::new(meta), file) })
     }
 
     /// Moves a chunk's file into quarantine, durably, if it is stored and `is_meant` accepts it.

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use cellsync::id::{CellId, ChunkId};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::Lan;
+use crate::harness::{FailingReads, Lan};
 use crate::wait::{TIMEOUT, wait_until};
 
 /// A UDP port for one colony. While this exists, no other test on this machine gets the same number, because the TCP
@@ -80,6 +80,15 @@ impl Cell {
     pub(crate) fn spawn_on(lan: &Lan, host: usize, data: &Path, options: &[&str]) -> Self {
         let listen = format!("{}:8080", Lan::address(host));
         Self::spawn_with(data, lan.prefix(host), &[&["--listen", &listen], options].concat())
+    }
+
+    /// Starts a cell on loopback whose reads can be made to fail.
+    pub(crate) fn start_with_reads(data: &Path, udp_port: u16, reads: &FailingReads, options: &[&str]) -> Self {
+        let port = udp_port.to_string();
+        let own = ["--loopback", "--listen", "127.0.0.1:0", "--udp-port", &port];
+        let mut cell = Self::spawn_with(data, reads.prefix(), &[&own, options].concat());
+        cell.wait_started();
+        cell
     }
 
     fn spawn_with(data: &Path, prefix: Vec<String>, options: &[&str]) -> Self {

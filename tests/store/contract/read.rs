@@ -18,6 +18,7 @@ fn a_chunk_that_was_never_put_is_not_found() {
         assert!(!store.quarantine(&id).unwrap());
         assert!(!store.remove(&id).unwrap());
         assert_eq!(store.verify(&id).unwrap(), CopyState::Missing);
+        assert_eq!(store.verify_finally(&id).unwrap(), CopyState::Missing);
         store.set_holders(&id, &metadata().holders);
         before_and_after_flush(store, || {
             assert_eq!(store.record(&id).unwrap(), None);

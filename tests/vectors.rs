@@ -35,7 +35,7 @@ fn restore(manifest: &Manifest, folder: &Path) -> Vec<u8> {
     let mut restored = Vec::new();
     for (index, id) in manifest.chunks.iter().enumerate() {
         let chunk = fs::read(folder.join(id.to_string())).unwrap();
-        let block = open_chunk(chunk, id, &manifest.chunk_key(index)).unwrap();
+        let block = open_chunk(chunk, id, &manifest.chunk_key(index)).unwrap().bytes;
         assert!(manifest.block_len(index).is_none_or(|len| len == block.len()), "{index}");
         restored.extend(block);
     }
@@ -162,7 +162,7 @@ fn a_directory_of_version_2_restores_and_has_an_index() {
     let mut lines = Vec::new();
     for (index, id) in version2.tree.iter().enumerate() {
         let chunk = fs::read(ours.join("chunks").join(id.to_string())).unwrap();
-        let block = open_chunk(chunk, id, &manifest.tree_key(index)).unwrap();
+        let block = open_chunk(chunk, id, &manifest.tree_key(index)).unwrap().bytes;
         reader.read(&block, &mut |line| lines.push(line)).unwrap();
     }
     reader.finish().unwrap();

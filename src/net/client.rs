@@ -38,6 +38,10 @@ const MAX_DETAIL_CHARS: usize = 200;
 /// Size of the two buffers of one connection, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Size of the pieces in which a response body is taken from the connection's buffer, in bytes. They fit the first cache
+/// of a processor.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// Age at which a pooled connection is no longer used. It stays below the idle timeout of a cell's gateway, so that a
 /// request rarely meets a connection that the cell has closed.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(15);
@@ -511,17 +515,17 @@ fn read_body_within(
     let mut bytes = Vec::with_capacity(declared.and_then(|len| usize::try_from(len).ok()).unwrap_or_default());
     // ureq counts the read that finds the end as well, so a body of exactly the limit needs one byte more.
     let mut reader = response.body_mut().with_config().limit(limit_bytes + 1).reader();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; PIECE_BYTES];
     let (began, mut min_rate) = (Instant::now(), limits.min_rate.clone());
     loop {
         let waits_since = Instant::now();
-        let read = match reader.read(&mut buffer).map_err(ureq::Error::from) {
+        let piece = match reader.read(&mut buffer).map_err(ureq::Error::from) {
             Ok(0) => return Ok(bytes),
-            Ok(read) => read,
+            Ok(read) => buffer.get(..read).unwrap_or_default(),
             Err(ureq::Error::BodyExceedsLimit(_)) => return Err(too_long()),
             Err(source) => return Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
         };
-        bytes.extend(buffer.iter().take(read));
+        bytes.extend_from_slice(piece);
         if bytes.len() as u64 > limit_bytes {
             return Err(too_long());
         }
@@ -529,7 +533,7 @@ fn read_body_within(
             return Err(CallError::Cancelled { url: url.to_owned() });
         }
         let Some(rate) = &mut min_rate else { continue };
-        rate.record(read as u64, waits_since.elapsed());
+        rate.record(piece.len() as u64, waits_since.elapsed());
         if rate.time_left().is_zero() {
             let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             return Err(CallError::TooSlow { url: url.to_owned(), bytes: bytes.len(), ms });

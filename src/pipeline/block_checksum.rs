@@ -1,4 +1,4 @@
-//! A checksum of a block in an unfinished file: by it a get that continues finds out what is still there.
+//! A block with its checksum. By the checksum, a get that continues finds out what is still in the unfinished file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +8,22 @@ use std::str::FromStr;
 /// of the processor time of a get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockChecksum(u64);
+
+/// A block that was recovered from its chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedBlock {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// The checksum of `bytes`. The stored form contains it, so it costs nothing to have it here.
+    pub checksum: BlockChecksum,
+}
+
+impl From<Vec<u8>> for OpenedBlock {
+    fn from(bytes: Vec<u8>) -> Self {
+        let checksum = BlockChecksum::of(&bytes);
+        Self { bytes, checksum }
+    }
+}
 
 /// The text is not a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +36,15 @@ impl BlockChecksum {
         let mut digest = crc64fast::Digest::new();
         digest.write(block);
         Self(digest.sum64())
+    }
+
+    /// The checksum with this value.
+    pub(in crate::pipeline) const fn from_crc64(crc64: u64) -> Self {
+        Self(crc64)
+    }
+
+    pub(in crate::pipeline) const fn crc64(self) -> u64 {
+        self.0
     }
 }
 

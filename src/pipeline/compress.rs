@@ -13,6 +13,7 @@ use std::str::FromStr;
 use xz2::stream::{Action, Check, Error as Lzma, Filters, LzmaOptions, Status, Stream};
 
 use crate::id::BLOCK_BYTES;
+use crate::pipeline::block_checksum::OpenedBlock;
 use crate::pipeline::incompressible::is_noise;
 use crate::pipeline::stored::{stored, stored_len, unpack_stored};
 
@@ -168,11 +169,11 @@ pub(super) fn encode(block: &[u8], level: Level, out: &mut Vec<u8>) -> Result<bo
 }
 
 /// Decompresses the .xz stream at `xz` of the buffer to a block. The stored form is unpacked in place.
-pub(super) fn decompress(mut buffer: Vec<u8>, xz: Range<usize>) -> Result<Vec<u8>, XzError> {
-    if unpack_stored(&mut buffer, xz.clone()) {
-        return Ok(buffer);
+pub(super) fn decompress(mut buffer: Vec<u8>, xz: Range<usize>) -> Result<OpenedBlock, XzError> {
+    match unpack_stored(&mut buffer, xz.clone()) {
+        Some(checksum) => Ok(OpenedBlock { bytes: buffer, checksum }),
+        None => decode(buffer.get(xz).unwrap_or_default()).map(OpenedBlock::from),
     }
-    decode(buffer.get(xz).unwrap_or_default())
 }
 
 /// Decompresses an .xz stream with liblzma. It produces at most one byte more than a block.
@@ -230,7 +231,7 @@ mod tests {
     }
 
     fn decompressed(xz: &[u8]) -> Result<Vec<u8>, XzError> {
-        decompress(xz.to_vec(), 0..xz.len())
+        decompress(xz.to_vec(), 0..xz.len()).map(|block| block.bytes)
     }
 
     fn stored_form(block: &[u8]) -> Vec<u8> {

@@ -77,7 +77,7 @@ mod split;
 mod stored;
 
 pub use crate::pipeline::allocator::keep_freed_memory;
-pub use crate::pipeline::block_checksum::{BlockChecksum, MalformedChecksum};
+pub use crate::pipeline::block_checksum::{BlockChecksum, MalformedChecksum, OpenedBlock};
 pub use crate::pipeline::block_hash::{BlockHash, MalformedBlockHash};
 pub use crate::pipeline::compress::{CompressError, Level, MalformedLevel, XzError};
 pub use crate::pipeline::manifest::{
@@ -147,7 +147,7 @@ pub fn seal_block(block: &[u8], key: &Key, level: Level, now_s: u64) -> Result<S
 ///
 /// An incompressible block is decrypted and unpacked in place, without a second buffer; a compressed one is decompressed
 /// to a new one.
-pub fn open_chunk(mut bytes: Vec<u8>, id: &ChunkId, key: &Key) -> Result<Vec<u8>, OpenError> {
+pub fn open_chunk(mut bytes: Vec<u8>, id: &ChunkId, key: &Key) -> Result<OpenedBlock, OpenError> {
     let found = ChunkId::of(&bytes);
     if found != *id {
         return Err(OpenError::WrongHash { found });
@@ -175,7 +175,7 @@ mod tests {
             for whole in [&random, &text] {
                 let block = &whole[..len];
                 let chunk = seal_block(block, &key, fast(), NOW_S).unwrap();
-                assert_eq!(open_chunk(chunk.bytes.clone(), &chunk.id, &key).as_deref(), Ok(block), "{len}");
+                assert_eq!(open_chunk(chunk.bytes.clone(), &chunk.id, &key), Ok(block.to_vec().into()), "{len}");
                 assert!(chunk.bytes.len() < len + 200, "{len} became {}", chunk.bytes.len());
             }
         }

@@ -33,6 +33,7 @@
 use std::ops::Range;
 
 use crate::id::BLOCK_BYTES;
+use crate::pipeline::block_checksum::BlockChecksum;
 
 /// The longest uncompressed LZMA2 chunk, in bytes: the field for its length − 1 has two bytes.
 const LZMA2_CHUNK_BYTES: usize = 1 << 16;
@@ -62,28 +63,29 @@ pub(super) fn stored(data: &[u8], xz: &mut Vec<u8>) {
         control = LZMA2_OTHER;
     }
     xz.push(LZMA2_END);
-    xz.extend_from_slice(&tail(data.len(), crc64(data)));
+    xz.extend_from_slice(&tail(data.len(), BlockChecksum::of(data)));
 }
 
 /// Reads the stored form in place: replaces the content of a buffer, which contains an .xz stream at `xz`, with the data
 /// of that stream. This takes a third of the time of liblzma, and no second buffer.
 ///
 /// Only a stream that [`stored`] could have written is accepted, with its checksums; of its data there is at most a
-/// block. For every other one the result is `false` and the buffer is unchanged: liblzma decodes it or finds its fault.
-pub(super) fn unpack_stored(buffer: &mut Vec<u8>, xz: Range<usize>) -> bool {
+/// block. Returns the checksum of the data. For every other stream the result is `None` and the buffer is unchanged:
+/// liblzma decodes it or finds its fault.
+pub(super) fn unpack_stored(buffer: &mut Vec<u8>, xz: Range<usize>) -> Option<BlockChecksum> {
     let start = xz.start;
-    let Some(pieces) = buffer.get(xz).and_then(data_pieces) else { return false };
+    let (pieces, checksum) = data_pieces(buffer.get(xz)?)?;
     let mut len = 0;
     for piece in pieces {
         buffer.copy_within(start + piece.start..start + piece.end, len);
         len += piece.len();
     }
     buffer.truncate(len);
-    true
+    Some(checksum)
 }
 
-/// The positions of the data in a stream, if [`stored`] could have written it.
-fn data_pieces(xz: &[u8]) -> Option<Vec<Range<usize>>> {
+/// The positions of the data in a stream, and its checksum, if [`stored`] could have written it.
+fn data_pieces(xz: &[u8]) -> Option<(Vec<Range<usize>>, BlockChecksum)> {
     let mut headers = Vec::new();
     push_headers(&mut headers);
     let mut rest = xz.strip_prefix(headers.as_slice())?;
@@ -92,7 +94,8 @@ fn data_pieces(xz: &[u8]) -> Option<Vec<Range<usize>>> {
     loop {
         let (&control, after) = rest.split_first()?;
         if control == LZMA2_END {
-            return (after == tail(len, check.sum64())).then_some(pieces);
+            let checksum = BlockChecksum::from_crc64(check.sum64());
+            return (after == tail(len, checksum)).then_some((pieces, checksum));
         }
         let (&high_low, after) = after.split_first_chunk()?;
         let start = xz.len() - after.len();
@@ -123,12 +126,6 @@ fn unpadded_len(len: usize) -> usize {
     12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
 }
 
-fn crc64(data: &[u8]) -> u64 {
-    let mut digest = crc64fast::Digest::new();
-    digest.write(data);
-    digest.sum64()
-}
-
 fn push_stream_header(xz: &mut Vec<u8>) {
     xz.extend_from_slice(&STREAM_MAGIC);
     xz.extend_from_slice(&STREAM_FLAGS);
@@ -143,10 +140,10 @@ fn push_headers(xz: &mut Vec<u8>) {
 }
 
 /// What follows the LZMA2 chunks: padding, check, index and footer.
-fn tail(data_len: usize, check: u64) -> Vec<u8> {
+fn tail(data_len: usize, check: BlockChecksum) -> Vec<u8> {
     let unpadded = unpadded_len(data_len);
     let mut tail = vec![0; unpadded.next_multiple_of(4) - unpadded];
-    tail.extend_from_slice(&check.to_le_bytes());
+    tail.extend_from_slice(&check.crc64().to_le_bytes());
     tail.extend_from_slice(&index_and_footer(Some((unpadded, data_len))));
     tail
 }
@@ -226,7 +223,8 @@ mod tests {
             assert!(decode(&xz).unwrap() == data[..len], "{len}");
             let before = len % 3;
             let mut buffer = [&[9; 3][..before], &xz, b"after"].concat();
-            assert_eq!(unpack_stored(&mut buffer, before..before + xz.len()), len > 0, "{len}");
+            let checksum = unpack_stored(&mut buffer, before..before + xz.len());
+            assert_eq!(checksum, (len > 0).then(|| BlockChecksum::of(&data[..len])), "{len}");
             assert!(len == 0 || buffer == data[..len], "{len}");
         }
     }
@@ -237,7 +235,7 @@ mod tests {
     fn other_streams_are_not_unpacked() {
         let refused = |bytes: &[u8]| {
             let mut buffer = bytes.to_vec();
-            !unpack_stored(&mut buffer, 0..bytes.len()) && buffer == bytes
+            unpack_stored(&mut buffer, 0..bytes.len()).is_none() && buffer == bytes
         };
         let xz = stored_form(b"123456789");
         for at in 0..xz.len() {
@@ -255,7 +253,7 @@ mod tests {
         assert!(decode(&second_resets_the_dictionary).is_ok());
         assert!(refused(&second_resets_the_dictionary));
         let mut buffer = xz.clone();
-        assert!(!unpack_stored(&mut buffer, 0..xz.len() + 1));
+        assert_eq!(unpack_stored(&mut buffer, 0..xz.len() + 1), None);
     }
 
     #[test]

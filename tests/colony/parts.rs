@@ -119,7 +119,7 @@ fn a_truncated_index_is_noticed() {
     let (key, mut version2) = (manifest.tree_key(0), manifest.version2.take().unwrap());
     let id = version2.tree[0];
     let chunk = fs::read(colony.cells[0].chunk_file(&id.to_string())).unwrap();
-    let mut index = open_chunk(chunk, &id, &key).unwrap();
+    let mut index = open_chunk(chunk, &id, &key).unwrap().bytes;
     index.truncate(index.len() - 10);
     let chunk = seal_block(&index, &key, "0".parse().unwrap(), 1).unwrap();
     let hints = PutHints { copies: 1, ..PutHints::default() };

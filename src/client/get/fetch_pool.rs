@@ -12,10 +12,11 @@ use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::search_chunk::search_chunk;
 use crate::client::get::hedging::Hedging;
 use crate::client::get::race::Race;
+use crate::client::get::request_threads::RequestThreads;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::Http;
-use crate::pipeline::{Key, OpenError, open_chunk};
+use crate::pipeline::{Key, OpenError, OpenedBlock, open_chunk};
 use crate::sync::lock;
 
 /// A chunk to fetch.
@@ -31,7 +32,7 @@ pub(in crate::client) struct FetchJob {
 /// How a job ended.
 pub(in crate::client) enum FetchOutcome {
     /// The block, and the size of its chunk in bytes.
-    Block { bytes: Vec<u8>, sealed_bytes: u64 },
+    Block { block: OpenedBlock, sealed_bytes: u64 },
     /// No good copy was found. These holders did not deliver theirs, and may do so later.
     NoGoodCopy { unanswered: Vec<CellName> },
     /// The chunk is the one that was put, and cannot be opened.
@@ -65,7 +66,7 @@ impl FetchPool {
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
         let (http, hedging) = (http.clone(), Hedging::new(workers));
-        let fetcher = Fetcher { http, hedging, current: Arc::clone(&current) };
+        let fetcher = Fetcher { http, threads: RequestThreads::default(), hedging, current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
         Self { jobs, results, current, in_progress: RefCell::default() }
     }
@@ -106,6 +107,7 @@ impl FetchPool {
 
 struct Fetcher {
     http: Http,
+    threads: RequestThreads,
     hedging: Hedging,
     current: Arc<Mutex<SharedIndex>>,
 }
@@ -128,7 +130,7 @@ impl Fetcher {
         bad_copies: &mut Vec<BadCopy>,
         unanswered: &mut Vec<CellName>,
     ) -> Option<FetchOutcome> {
-        let mut race = Race::new(&self.http, holders, &self.hedging, job.index, job.id);
+        let mut race = Race::new(&self.http, &self.threads, holders, &self.hedging, job.index, job.id);
         while let Some((bytes, cell)) = race.next_copy() {
             if let Some(outcome) = open(job, bytes, cell, bad_copies) {
                 return Some(outcome);
@@ -153,7 +155,7 @@ impl Fetcher {
 fn open(job: &FetchJob, bytes: Vec<u8>, cell: CellName, bad_copies: &mut Vec<BadCopy>) -> Option<FetchOutcome> {
     let sealed_bytes = bytes.len() as u64;
     match open_chunk(bytes, &job.id, &job.key) {
-        Ok(block) => Some(FetchOutcome::Block { bytes: block, sealed_bytes }),
+        Ok(block) => Some(FetchOutcome::Block { block, sealed_bytes }),
         Err(OpenError::WrongHash { found }) => {
             let copy = BadCopy { chunk: job.id, index: job.index, cell, found: Some(found) };
             if !bad_copies.contains(&copy) {

@@ -106,15 +106,15 @@ impl FileOutput {
         Ok(kept)
     }
 
-    /// Writes the next bytes, and records them if they are a whole block of the manifest.
-    pub(in crate::client) fn write(&mut self, block: &[u8], is_whole: bool) -> Result<(), ClientError> {
-        let written = self.write_with_holes(block).and_then(|()| match self.recorded {
-            Some(index) if is_whole => self.log.record(index, block.len(), BlockChecksum::of(block)),
-            _ => Ok(()),
+    /// Writes the next bytes, and records them if they are a whole block of the manifest, which has this checksum.
+    pub(in crate::client) fn write(&mut self, bytes: &[u8], block: Option<BlockChecksum>) -> Result<(), ClientError> {
+        let written = self.write_with_holes(bytes).and_then(|()| match (self.recorded, block) {
+            (Some(index), Some(checksum)) => self.log.record(index, bytes.len(), checksum),
+            (None, _) | (_, None) => Ok(()),
         });
         written.map_err(ClientError::file(FileAction::Write, &self.path))?;
-        self.recorded = self.recorded.filter(|_| is_whole).map(|blocks| blocks + 1);
-        self.is_kept |= is_whole;
+        self.recorded = self.recorded.filter(|_| block.is_some()).map(|blocks| blocks + 1);
+        self.is_kept |= block.is_some();
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub(super) mod patience;
 pub(super) mod plan;
 mod positions;
 pub(super) mod race;
+mod request_threads;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;
@@ -61,7 +62,7 @@ use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 use crate::id::ChunkId;
 use crate::net::client::{Http, Timeouts};
-use crate::pipeline::{Content, Manifest};
+use crate::pipeline::{Content, Manifest, OpenedBlock};
 use crate::time::Time;
 
 /// Options of a get.
@@ -197,7 +198,7 @@ struct Lost {
 
 /// What became of a block.
 enum Arrived {
-    Block(Vec<u8>),
+    Block(OpenedBlock),
     /// It is lost, and the get goes on without it.
     Lost,
 }
@@ -258,7 +259,7 @@ impl Get<'_> {
             let mut size = kept.bytes;
             let mut index = IndexReader::default();
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
-                let Arrived::Block(bytes) = arrived else {
+                let Arrived::Block(OpenedBlock { bytes, checksum }) = arrived else {
                     // Only a salvage goes on without a block.
                     let bytes = ByteRange::of_block(position, manifest).into();
                     return Err(ClientError::Corrupt {
@@ -270,7 +271,7 @@ impl Get<'_> {
                     return index.read(&bytes, &mut drop).map_err(|error| part::bad_index(&error));
                 }
                 size += bytes.len() as u64;
-                output.write(bytes, true, progress)
+                output.write(bytes, Some(checksum), progress)
             })?;
             index.finish().map_err(|error| part::bad_index(&error))?;
             self.report.size = size;
@@ -404,8 +405,8 @@ impl Get<'_> {
         take: &mut dyn FnMut(usize, Arrived) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
         while let Some((position, block)) = in_window.front().and_then(|first| arrived.remove_entry(first)) {
-            if let Arrived::Block(bytes) = &block {
-                self.check_length(position, bytes.len())?;
+            if let Arrived::Block(block) = &block {
+                self.check_length(position, block.bytes.len())?;
             }
             take(position, block)?;
             in_window.pop_front();
@@ -423,7 +424,7 @@ impl Get<'_> {
     }
 
     /// Returns the block, or `None` if its chunk has no good copy now.
-    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, Vec<u8>)>, ClientError> {
+    fn handle(&mut self, result: FetchResult) -> Result<Option<(usize, OpenedBlock)>, ClientError> {
         let FetchResult { job, outcome, bad_copies } = result;
         let bytes = ByteRange::of_block(job.index, self.manifest);
         for copy in bad_copies {
@@ -432,7 +433,7 @@ impl Get<'_> {
             }
         }
         match outcome {
-            FetchOutcome::Block { bytes: block, sealed_bytes } => {
+            FetchOutcome::Block { block, sealed_bytes } => {
                 if let Some(notice) = self.patience.fetched(self.now(), job.index) {
                     self.cells_returned(&notice);
                 }
@@ -440,7 +441,7 @@ impl Get<'_> {
                     self.progress.notice(&Notice::BadCopy { copy: copy.clone(), bytes });
                 }
                 self.report.fetched_bytes += sealed_bytes;
-                self.progress.advance(block.len() as u64, sealed_bytes);
+                self.progress.advance(block.bytes.len() as u64, sealed_bytes);
                 Ok(Some((job.index, block)))
             }
             FetchOutcome::Unopenable(_) if self.options.salvage => {

@@ -14,7 +14,7 @@ use crate::client::notice::Notice;
 use crate::client::progress::{Progress, StopSignal};
 #[cfg(not(unix))]
 use crate::client::usage_error::UsageError;
-use crate::pipeline::{Content, Manifest};
+use crate::pipeline::{BlockChecksum, Content, Manifest};
 
 /// Where the user wants the restored bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,20 +95,21 @@ impl Output {
         }
     }
 
-    /// Writes the next bytes. If they are a whole block of the manifest, a get that continues can use them again.
+    /// Writes the next bytes. If they are a whole block of the manifest, which has this checksum, a get that continues can
+    /// use them again.
     pub(in crate::client) fn write(
         &mut self,
-        block: Vec<u8>,
-        is_whole: bool,
+        bytes: Vec<u8>,
+        block: Option<BlockChecksum>,
         progress: &dyn Progress,
     ) -> Result<(), ClientError> {
         match &mut self.kind {
             Kind::Nothing => Ok(()),
-            Kind::Standard => io::stdout().lock().write_all(&block).map_err(standard_output_error),
-            Kind::File(file) => file.write(&block, is_whole),
+            Kind::Standard => io::stdout().lock().write_all(&bytes).map_err(standard_output_error),
+            Kind::File(file) => file.write(&bytes, block),
             #[cfg(unix)]
             Kind::Directory(tree) => {
-                tree.write(block)?;
+                tree.write(bytes)?;
                 report(&mut self.omissions, tree.omissions(), progress);
                 Ok(())
             }
@@ -197,12 +198,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"half".to_vec(), false, &NoProgress).unwrap();
+        output.write(b"half".to_vec(), None, &NoProgress).unwrap();
         assert!(!path.exists());
         drop(output);
         assert!(names(directory.path()).is_empty(), "nothing is left of it");
         let mut output = open(&Target::Path(path.clone()), Content::default(), false).unwrap();
-        output.write(b"whole".to_vec(), false, &NoProgress).unwrap();
+        output.write(b"whole".to_vec(), None, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(directory.path()), ["out"]);
@@ -216,7 +217,7 @@ mod tests {
         let target = Target::Path(path.clone());
         assert!(matches!(open(&target, Content::default(), false), Err(ClientError::Usage(_))));
         let mut output = open(&target, Content::default(), true).unwrap();
-        output.write(b"new".to_vec(), false, &NoProgress).unwrap();
+        output.write(b"new".to_vec(), None, &NoProgress).unwrap();
         output.finish(&NoProgress).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(matches!(open(&target, Content::Tar, true), Err(ClientError::Usage(_))));
@@ -229,7 +230,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
-        let written = output.write(vec![b'x'; 100_000], false, &NoProgress);
+        let written = output.write(vec![b'x'; 100_000], None, &NoProgress);
         assert!(written.and_then(|()| output.finish(&NoProgress)).is_err());
         assert!(names(directory.path()).is_empty());
     }

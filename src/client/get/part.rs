@@ -17,7 +17,7 @@ use crate::client::notice::Notice;
 use crate::client::progress::StopSignal;
 use crate::client::usage_error::UsageError;
 use crate::id::BLOCK_BYTES;
-use crate::pipeline::{Content, Manifest};
+use crate::pipeline::{Content, Manifest, OpenedBlock};
 
 /// What of the stored bytes is restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Get<'_> {
                 let block = manifest.block(position);
                 let part = block.start.max(range.start)..block.end.min(range.end);
                 let bytes = match arrived {
-                    Arrived::Block(bytes) => {
+                    Arrived::Block(OpenedBlock { bytes, .. }) => {
                         let at = |offset: u64| usize::try_from(offset - block.start).unwrap_or(usize::MAX);
                         let end = at(part.end).min(bytes.len());
                         bytes.get(at(part.start).min(end)..end).unwrap_or_default().to_vec()
@@ -112,7 +112,7 @@ impl Get<'_> {
                     }
                 };
                 size += bytes.len() as u64;
-                output.write(bytes, false, progress)
+                output.write(bytes, None, progress)
             })?;
         }
         self.report.size = size;
@@ -156,13 +156,13 @@ impl Get<'_> {
                 let block = stream_block(manifest, position, arrived);
                 filter.push(&manifest.block(position), &block, &mut out).map_err(wrong_header)?;
                 size += out.len() as u64;
-                output.write(out, false, progress)
+                output.write(out, None, progress)
             })?;
         }
         let mut out = Vec::new();
         self.report.lost = filter.finish(&mut out);
         self.report.size = size + out.len() as u64;
-        output.write(out, false, progress)
+        output.write(out, None, progress)
     }
 
     /// Restores what is left of a directory without an index.
@@ -177,12 +177,12 @@ impl Get<'_> {
             let mut out = Vec::with_capacity(BLOCK_BYTES);
             reframer.push(&stream_block(manifest, position, arrived), &mut out);
             size += out.len() as u64;
-            output.write(out, false, progress)
+            output.write(out, None, progress)
         })?;
         let mut out = Vec::new();
         self.report.lost = reframer.finish(&mut out);
         self.report.size = size + out.len() as u64;
-        output.write(out, false, progress)
+        output.write(out, None, progress)
     }
 
     /// Finds the entries with these paths, and those that they need.
@@ -210,7 +210,7 @@ impl Get<'_> {
         let pool = self.start(&positions)?;
         let mut reader = IndexReader::default();
         self.fetch(&pool, &positions, stop, &mut |_, arrived| match arrived {
-            Arrived::Block(bytes) => reader
+            Arrived::Block(OpenedBlock { bytes, .. }) => reader
                 .read(&bytes, &mut |line| match line {
                     IndexLine::Entry(entry) => take(entry),
                     IndexLine::Block(_) => {}
@@ -256,7 +256,7 @@ fn header_places(manifest: &Manifest) -> HeaderPlaces {
 
 fn stream_block(manifest: &Manifest, position: usize, arrived: Arrived) -> StreamBlock {
     match arrived {
-        Arrived::Block(bytes) => StreamBlock::Bytes(bytes),
+        Arrived::Block(OpenedBlock { bytes, .. }) => StreamBlock::Bytes(bytes),
         Arrived::Lost => StreamBlock::Lost(manifest.block_len(position).unwrap_or_default()),
     }
 }

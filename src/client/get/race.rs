@@ -6,7 +6,7 @@
 //!                  ── is late, once ──▶ next holder as well: the first good copy wins
 //! ```
 //!
-//! Each request has a thread of its own, so that a request that hangs can be left behind: it ends at the next byte, or
+//! Each request runs on a thread of its own, so that a request that hangs can be left behind: it ends at the next byte, or
 //! by a timeout within seconds. Few are left behind at the same time, since a holder that was late is asked last.
 
 // A shell: it measures how quickly cells respond.
@@ -15,12 +15,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::discover::colony::{CellName, KnownCell};
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::get::hedging::{HedgePermit, Hedging};
+use crate::client::get::request_threads::RequestThreads;
 use crate::id::ChunkId;
 use crate::net::client::{CHUNK_MIN_RATE, CallError, Http, TransferLimits};
 use crate::net::min_rate::MinRate;
@@ -32,6 +32,7 @@ const PERMIT_INTERVAL: Duration = Duration::from_millis(50);
 /// The fetch of one chunk. When this is dropped, the requests in progress are left behind.
 pub(super) struct Race<'a> {
     http: &'a Http,
+    threads: &'a RequestThreads,
     holders: &'a Mutex<HolderIndex>,
     hedging: &'a Hedging,
     index: usize,
@@ -88,6 +89,7 @@ impl Drop for Replier {
 impl<'a> Race<'a> {
     pub(super) fn new(
         http: &'a Http,
+        threads: &'a RequestThreads,
         holders: &'a Mutex<HolderIndex>,
         hedging: &'a Hedging,
         index: usize,
@@ -96,6 +98,7 @@ impl<'a> Race<'a> {
         let (sender, replies) = channel();
         Self {
             http,
+            threads,
             holders,
             hedging,
             index,
@@ -152,7 +155,7 @@ impl<'a> Race<'a> {
         let replier = Replier { number, result: None, sender: self.sender.clone() };
         self.running.push(Request { number, cell, began: Instant::now(), cancelled });
         // If there is no thread left, the replier is dropped, and the request counts as failed.
-        drop(thread::Builder::new().spawn(move || replier.reply(http.get_chunk_within(&url, &id, 0, &limits))));
+        self.threads.run(move || replier.reply(http.get_chunk_within(&url, &id, 0, &limits)));
         true
     }
 
@@ -231,6 +234,8 @@ fn may_deliver_later(error: &CallError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::client::discover::holder_index::testing;
     use crate::net::client::Timeouts;
@@ -239,8 +244,8 @@ mod tests {
     const CHUNK: &[u8] = b"the bytes of a chunk";
     const PAUSE: Duration = Duration::from_millis(10);
 
-    fn http() -> Http {
-        Http::new(Timeouts::FETCH, 4, 16)
+    fn http() -> (Http, RequestThreads) {
+        (Http::new(Timeouts::FETCH, 4, 16), RequestThreads::default())
     }
 
     /// The holders of [`CHUNK`], the one that is asked first at the front.
@@ -266,44 +271,48 @@ mod tests {
     #[test]
     fn the_next_holder_is_asked_only_if_one_fails() {
         let good = || TestServer::always(response(200, CHUNK));
-        let (http, hedging) = (http(), quick_fetches());
-        let servers = [TestServer::always(response(404, b"")), TestServer::always(response(503, b"")), good(), good()];
+        let ((http, threads), hedging) = (http(), quick_fetches());
+        let failing = |status| TestServer::always(response(status, b""));
+        let servers = [failing(404), failing(500), failing(503), good(), good()];
         let holders = holders(&servers.each_ref());
-        let mut race = Race::new(&http, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
         let (bytes, cell) = race.next_copy().unwrap();
-        assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &servers[2].url));
+        assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &servers[3].url));
         let unanswered: Vec<String> = race.unanswered().into_iter().map(|cell| cell.url).collect();
-        assert_eq!(unanswered, [servers[1].url.clone()], "the first one does not have it");
-        assert_eq!(servers.each_ref().map(|server| server.calls().len()), [1, 1, 1, 0]);
+        let message = "the first one does not have it, and the second cannot read it";
+        assert_eq!(unanswered, [servers[2].url.clone()], "{message}");
+        assert_eq!(servers.each_ref().map(|server| server.calls().len()), [1, 1, 1, 1, 0]);
     }
 
     #[test]
     fn a_late_holder_is_raced_once_and_asked_last_from_then_on() {
-        let (http, hedging) = (http(), quick_fetches());
+        let ((http, threads), hedging) = (http(), quick_fetches());
         let [first, second] = [hanging_server(), hanging_server()];
         let good = TestServer::always(response(200, CHUNK));
         let holders = holders(&[&first, &good, &second]);
-        let mut race = Race::new(&http, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
         let (bytes, cell) = race.next_copy().unwrap();
         assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &good.url));
         assert_eq!(race.running.len(), 1, "the late one is still in progress");
         assert_eq!([&first, &good, &second].map(|server| server.calls().len()), [1, 1, 0]);
+        let cancelled = Arc::clone(&race.running[0].cancelled);
         drop(race);
-        let asked = lock(&holders).begin_fetch(0, &[]).unwrap().1;
-        assert_ne!(asked.url, first.url);
+        assert!(cancelled.load(Ordering::Relaxed), "it ends at the next byte");
+        let asked = lock(&holders).begin_fetch(0, &[1]).unwrap().1;
+        assert_eq!(asked.url, second.url, "of those that did not deliver, the late one is last");
     }
 
     #[test]
     fn a_late_holder_is_not_raced_without_a_permit() {
-        let (http, hedging) = (http(), quick_fetches());
-        let permits: Vec<_> = std::iter::from_fn(|| hedging.permit()).collect();
+        let ((http, threads), hedging) = (http(), quick_fetches());
+        let permits: Vec<_> = std::iter::from_fn(|| hedging.permit()).take(100).collect();
         let chunk_after_a_while = TestServer::answering(move |_| {
             thread::sleep(Duration::from_millis(1500));
             response(200, CHUNK)
         });
         let other = TestServer::always(response(200, CHUNK));
         let holders = holders(&[&chunk_after_a_while, &other]);
-        let mut race = Race::new(&http, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
         assert_eq!(race.next_copy().unwrap().1.url, chunk_after_a_while.url);
         assert!(other.calls().is_empty());
         drop(permits);
@@ -311,14 +320,14 @@ mod tests {
 
     #[test]
     fn a_holder_below_the_minimum_rate_is_used_if_all_others_fail() {
-        let (http, hedging) = (http(), Hedging::new(8));
+        let ((http, threads), hedging) = (http(), Hedging::new(8));
         let slow = TestServer::trickling(100, PAUSE);
         let good = TestServer::always(response(200, CHUNK));
         let bad = TestServer::always(response(404, b""));
         for (other, served_by, requests) in [(&good, &good, 1), (&bad, &slow, 2)] {
             let before = slow.calls().len();
             let holders = holders(&[&slow, other]);
-            let mut race = Race::new(&http, &holders, &hedging, 0, ChunkId::of(CHUNK));
+            let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
             race.min_rate = MinRate::new(100, 5 * PAUSE);
             let (bytes, cell) = race.next_copy().unwrap();
             assert_eq!(&cell.url, &served_by.url);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::client::fixtures::NoProgress;
 use crate::id::ChunkId;
-use crate::pipeline::{Content, Key};
+use crate::pipeline::{BlockChecksum, Content, Key};
 
 /// A manifest with this many chunks.
 fn manifest(chunks: usize) -> Manifest {
@@ -15,7 +15,7 @@ fn open(path: &Path, manifest: &Manifest, force: bool) -> Result<FileOutput, Cli
 
 fn restore(path: &Path, metadata: FileMetadata, force: bool) -> Vec<RestoreOmission> {
     let mut output = FileOutput::open(path, &manifest(1), metadata, None, force).unwrap();
-    output.write(b"bytes", false).unwrap();
+    output.write(b"bytes", None).unwrap();
     output.finish().unwrap()
 }
 
@@ -60,7 +60,7 @@ fn long_runs_of_zeros_become_holes() {
             let path = directory.path().join(format!("{number} {block}"));
             let mut output = open(&path, &manifest(1), false).unwrap();
             for bytes in content.chunks(block) {
-                output.write(bytes, false).unwrap();
+                output.write(bytes, None).unwrap();
             }
             output.finish().unwrap();
             assert!(fs::read(&path).unwrap() == *content, "{number} in blocks of {block} bytes");
@@ -79,7 +79,7 @@ fn a_file_that_appeared_meanwhile_is_kept_and_the_new_one_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     let mut output = open(&path, &manifest(1), false).unwrap();
-    output.write(b"restored", false).unwrap();
+    output.write(b"restored", None).unwrap();
     fs::write(&path, b"other").unwrap();
     match output.finish().unwrap_err() {
         ClientError::RestoredElsewhere { saved_as, .. } => assert_eq!(fs::read(saved_as).unwrap(), b"restored"),
@@ -109,7 +109,7 @@ fn restore_until(path: &Path, manifest: &Manifest, end: usize) -> usize {
     let blocks = blocks();
     assert_eq!(kept.bytes, blocks[..kept.blocks].iter().map(|block| block.len() as u64).sum::<u64>());
     for block in blocks.iter().take(end).skip(kept.blocks) {
-        output.write(block, true).unwrap();
+        output.write(block, Some(BlockChecksum::of(block))).unwrap();
     }
     if end >= blocks.len() {
         output.finish().unwrap();
@@ -225,7 +225,7 @@ fn a_failure_keeps_what_can_be_used_again() {
     assert!(names(folder.path()).is_empty());
 
     let mut output = open(&path, &manifest, false).unwrap();
-    output.write(block, true).unwrap();
+    output.write(block, Some(BlockChecksum::of(block))).unwrap();
     let text = output.fail(ClientError::Stopped).to_string();
     assert!(text.contains("stopped") && text.contains("f.cellsync-part"), "{text}");
     #[cfg(unix)]

@@ -130,8 +130,8 @@ fn the_only_holder_of_a_chunk_is_awaited() {
     assert!(fs::read(colony.path("restored")).unwrap() == bytes);
 }
 
-/// Goal: a salvage calls nothing lost that a cell which hangs may have. Method: suspends the holder of some chunks in the
-/// middle of a salvage: once until the get waits, and once for longer than the get waits.
+/// Goal: a salvage calls nothing lost that a cell which hangs may have, and keeps what it has read. Method: suspends the
+/// holder of some chunks in the middle of a salvage: once until the get waits, and once for longer than the get waits.
 #[test]
 fn a_salvage_waits_for_cells_that_hang() {
     let colony = Colony::start_with(2, &NO_AUDITS);
@@ -158,10 +158,12 @@ fn a_salvage_waits_for_cells_that_hang() {
     let mut get = suspend_get(&colony, &mut salvage("1s"));
     colony.cells[last].suspend();
     get.signal(Signal::CONT);
-    let failed = get.finish().expect_code(4).expect_last_line(&["1 cell stopped responding", "--wait"]);
+    let failed =
+        get.finish().expect_code(4).expect_last_line(&["1 cell stopped responding", "--wait", "cellsync-part"]);
     assert!(!failed.stderr.contains(" lost"), "{}", failed.stderr);
     colony.cells[last].resume();
-    run(&mut salvage("2m")).expect_success();
+    let report = run(&mut salvage("2m")).expect_success().json();
+    assert!(report["reused_bytes"].as_u64() >= Some(1 << 20), "{report}");
     assert!(fs::read(&restored).unwrap() == bytes);
 }
 

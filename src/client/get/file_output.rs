@@ -114,7 +114,7 @@ impl FileOutput {
         });
         written.map_err(ClientError::file(FileAction::Write, &self.path))?;
         self.recorded = self.recorded.filter(|_| block.is_some()).map(|blocks| blocks + 1);
-        self.is_kept |= block.is_some();
+        self.is_kept |= self.recorded.is_some();
         Ok(())
     }
 

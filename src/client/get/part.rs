@@ -85,7 +85,8 @@ impl Get<'_> {
             Part::Range(range) => range.start..range.end.min(manifest.size.unwrap_or(u64::MAX)),
             Part::Whole | Part::Paths(_) => 0..u64::MAX,
         };
-        // The log of a range has no blocks.
+        // The log of a range has no blocks, that of a salvage those before the first that is lost.
+        let is_salvage = self.options.part == Part::Whole;
         let kept = output.resume(self.progress, stop)?;
         (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
         let blocks = manifest.blocks_of(&range);
@@ -98,8 +99,10 @@ impl Get<'_> {
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let block = manifest.block(position);
                 let part = block.start.max(range.start)..block.end.min(range.end);
+                let mut whole = None;
                 let bytes = match arrived {
-                    Arrived::Block(OpenedBlock { bytes, .. }) => {
+                    Arrived::Block(OpenedBlock { bytes, checksum }) => {
+                        whole = Some(checksum).filter(|_| is_salvage);
                         let at = |offset: u64| usize::try_from(offset - block.start).unwrap_or(usize::MAX);
                         let end = at(part.end).min(bytes.len());
                         bytes.get(at(part.start).min(end)..end).unwrap_or_default().to_vec()
@@ -112,7 +115,7 @@ impl Get<'_> {
                     }
                 };
                 size += bytes.len() as u64;
-                output.write(bytes, None, progress)
+                output.write(bytes, whole, progress)
             })?;
         }
         self.report.size = size;

@@ -154,7 +154,7 @@ fn advice_on_usage(error: &UsageError) -> &'static str {
         | UsageError::OutputNotRegular { .. }
         | UsageError::OutputNamesDirectory { .. }
         | UsageError::OutputDirectoryExists { .. }
-        | UsageError::OutputDirectoryNotEmpty { .. } => "; choose another name with -o PATH",
+        | UsageError::OutputDirectoryNotEmpty { unfinished: None, .. } => "; choose another name with -o PATH",
         _ => "",
     }
 }

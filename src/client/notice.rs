@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
 use crate::client::discover::colony::{self, CellName};
+use crate::client::get::difference::Difference;
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 use crate::client::get::plan::lost::LostPart;
 use crate::client::put::availability::cells_accepting;
@@ -72,6 +73,13 @@ pub enum Notice {
     GetResumed {
         /// Bytes that are there already.
         bytes: u64,
+    },
+    /// A directory that an interrupted get left cannot be continued.
+    RestoreBegunAnew {
+        /// Where it is.
+        folder: PathBuf,
+        /// Why.
+        difference: Difference,
     },
     /// Other gets left files or directories beside the target.
     Leftovers {
@@ -175,6 +183,7 @@ impl Notice {
             | Self::WithoutAttributes { .. }
             | Self::ReadsEverything
             | Self::GetResumed { .. }
+            | Self::RestoreBegunAnew { .. }
             | Self::Leftovers { .. }
             | Self::ScarceRoom { .. } => false,
         }
@@ -207,6 +216,9 @@ impl fmt::Display for Notice {
             ),
             Self::GetResumed { bytes } => {
                 write!(f, "resuming: {} are there from an interrupted get", human::bytes(*bytes))
+            }
+            Self::RestoreBegunAnew { folder, difference } => {
+                write!(f, "the unfinished restore in {} starts anew: {difference}", folder.display())
             }
             Self::Leftovers { paths } => write!(
                 f,

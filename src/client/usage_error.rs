@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::client::discover::colony::CellName;
+use crate::client::get::difference::Unfinished;
 use crate::human;
 
 /// Candidates listed in the message about a cell id that is unknown or ambiguous. Others are only counted.
@@ -153,6 +154,20 @@ pub enum UsageError {
         /// Its log.
         also: Option<PathBuf>,
     },
+    /// An unfinished restore is in the way: of a file where a directory is restored, or the other way round.
+    #[error(
+        "{} is an unfinished restore of a {kind}, which is not what this manifest has; finish it with the command that \
+         began it, or remove it ({})",
+        path.display(), human::removal_command([Some(path), also.as_ref()].into_iter().flatten())
+    )]
+    PartialRestoreOfOtherKind {
+        /// The partial file or directory.
+        path: PathBuf,
+        /// Its log.
+        also: Option<PathBuf>,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Something else has the name of the unfinished restore.
     #[error("{} exists and is not an unfinished restore of cellsync-get; move it away", path.display())]
     NotAPartialRestore {
@@ -166,10 +181,12 @@ pub enum UsageError {
         path: PathBuf,
     },
     /// A directory is restored, and its path is a directory with something in it.
-    #[error("{} is not empty, and a directory does not overwrite anything; move it away", path.display())]
+    #[error("{} is not empty, and a directory does not overwrite anything; {}", path.display(), what_to_do(unfinished.as_deref()))]
     OutputDirectoryNotEmpty {
         /// The path.
         path: PathBuf,
+        /// What an interrupted get left in it.
+        unfinished: Option<Box<Unfinished>>,
     },
     /// This operating system has no directories as the archive describes them.
     #[cfg(not(unix))]
@@ -194,6 +211,10 @@ pub enum UsageError {
         /// Those cells.
         cells: Vec<CellName>,
     },
+}
+
+fn what_to_do(unfinished: Option<&Unfinished>) -> String {
+    unfinished.map_or_else(|| "move it away".to_owned(), ToString::to_string)
 }
 
 /// Cells with their whole ids, from which a user can choose.

@@ -290,3 +290,112 @@ fn remove_closed(root: &Path) {
     }
     fs::remove_dir_all(root).unwrap();
 }
+
+/// Starts a get and kills it when the condition holds. Begins again with `reset` if it ended first.
+fn kill_when(get: &mut Command, condition: impl Fn() -> bool, reset: impl Fn()) {
+    for _ in 0..100 {
+        if let Some(mut running) = get_until(get, &condition) {
+            running.kill();
+            assert_eq!(running.finish().code, -9);
+            return;
+        }
+        reset();
+    }
+    panic!("the get always ended first");
+}
+
+/// What is done to an unfinished directory, and what is reported then.
+type Change<'a> = (&'a dyn Fn(), &'a [&'a str]);
+
+/// Goal: a get that continues never calls a directory restored that is not as it was stored. Method: kills a get of a tree
+/// in the middle, damages what it left in one way each time, and runs it again.
+#[test]
+fn a_continued_directory_that_was_changed_is_restored_anew() {
+    let colony = Colony::start_with(2, &NO_AUDITS);
+    let tree = colony.path("tree");
+    make_tree(&tree);
+    run(colony.put().args(["--compress", "1", "--copies", "2"]).arg(&tree)).expect_success();
+    let expected = contents(&tree);
+    let (out, folder) = (colony.path("out"), colony.path("out.cellsync-part"));
+    let mut get = colony.get();
+    get.args(["--jobs", "1", "-o", "out", "tree.manifest"]);
+    let file = folder.join("tree/d0/closed/f7");
+    let changes: [Change; 5] = [
+        (&|| fs::remove_file(&file).unwrap(), &["starts anew", "d0/closed/f7 is gone"]),
+        (
+            &|| {
+                let time = fs::metadata(&file).unwrap().modified().unwrap();
+                let mut opened = fs::OpenOptions::new().write(true).open(&file).unwrap();
+                opened.write_all(b"other bytes").unwrap();
+                opened.set_modified(time).unwrap();
+            },
+            &["starts anew", "d0/closed/f7 has changed"],
+        ),
+        (
+            &|| {
+                let mut log = fs::OpenOptions::new().write(true).open(folder.join("entries")).unwrap();
+                log.seek(SeekFrom::Start(1000)).unwrap();
+                log.write_all(b"damage").unwrap();
+            },
+            &["starts anew", "damaged"],
+        ),
+        (&|| fs::write(folder.join("tree/d0/closed/added"), b"").unwrap(), &["resuming"]),
+        (&|| {}, &["resuming"]),
+    ];
+    for (change, reported) in changes {
+        // The first large file is behind all of `d0/closed`.
+        kill_when(&mut get, || checkpoint_block(&folder) >= 12, || remove_closed(&out));
+        // Others than root may not change what is in a closed directory.
+        let reported = if rustix::process::geteuid().is_root() || reported.contains(&"damaged") {
+            change();
+            reported
+        } else {
+            &["resuming"]
+        };
+        run(&mut get).expect_success().expect_line(reported);
+        assert!(contents(&out) == expected, "{reported:?}");
+        assert_eq!(colony.files(), ["out", "tree", "tree.manifest"]);
+        remove_closed(&out);
+    }
+    remove_closed(&tree);
+}
+
+/// Goal: a get to an existing directory that is killed while its entries get to their places is finished by the same
+/// command. Method: kills it when some of 3,000 entries are there, checks that a get of something else is refused, and runs
+/// it again.
+#[test]
+fn a_get_killed_while_it_moves_entries_is_finished() {
+    let colony = Colony::start_with(2, &NO_AUDITS);
+    let tree = colony.path("tree");
+    fs::create_dir_all(tree.join("directory/deeper")).unwrap();
+    fs::write(tree.join("directory/deeper/f"), b"content").unwrap();
+    for number in 0..3_000 {
+        fs::write(tree.join(format!("f{number}")), if number % 100 == 0 { &b"content"[..] } else { b"" }).unwrap();
+    }
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o750)).unwrap();
+    run(colony.put().args(["--copies", "2"]).arg(&tree)).expect_success();
+    let other = colony.path("other");
+    fs::create_dir(&other).unwrap();
+    run(colony.put().arg(&other)).expect_success();
+    let expected = contents(&tree);
+    let out = colony.path("out");
+    fs::create_dir(&out).unwrap();
+    let mut get = colony.get();
+    get.args(["-o", "out", "tree.manifest"]);
+    // The folder of the unfinished restore is there from the beginning.
+    let is_moving = || fs::read_dir(&out).unwrap().take(2).count() == 2;
+    let has_folder = || out.join("restore.cellsync-part").exists();
+    let reset = || {
+        fs::remove_dir_all(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+    };
+    kill_when(&mut get, || is_moving() && has_folder(), reset);
+    assert!(has_folder());
+    let left = fs::read_dir(out.join("restore.cellsync-part/tree")).unwrap().count();
+    assert!((1..3_001).contains(&left), "{left} entries are still to be moved");
+    let refused = run(colony.get().args(["-o", "out", "other.manifest"]));
+    refused.expect_error(2, &["out/restore.cellsync-part"]);
+    let report = run(get.arg("--json")).expect_success().json();
+    assert_eq!(report["fetched_bytes"], 0, "{report}");
+    assert!(contents(&out) == expected);
+}

@@ -263,15 +263,19 @@ impl<R: BufRead> Decoder<R> {
 
     /// The rest of the stream, after the first of the blocks that end the archive: another one, and padding.
     fn read_end(&mut self, at: u64) -> Result<(), DecodeError> {
-        let trailing = DecodeError::Trailing { at };
         if self.read_block()?.iter().any(|&byte| byte != 0) {
-            return Err(trailing);
+            return Err(DecodeError::Trailing { at });
         }
+        self.read_zeros()
+    }
+
+    /// Reads what follows the end of an archive: only zeros may be there.
+    pub fn read_zeros(&mut self) -> Result<(), DecodeError> {
         loop {
             let bytes = self.reader.fill_buf().map_err(DecodeError::Read)?;
             match bytes.len() {
                 0 => return Ok(()),
-                _ if bytes.iter().any(|&byte| byte != 0) => return Err(trailing),
+                _ if bytes.iter().any(|&byte| byte != 0) => return Err(DecodeError::Trailing { at: self.at }),
                 length => self.reader.consume(length),
             }
         }

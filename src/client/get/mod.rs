@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub(super) mod block_log;
+pub(super) mod difference;
 pub(super) mod fetch_pool;
 pub(super) mod file_output;
 pub(super) mod hedging;

@@ -75,6 +75,9 @@ impl Output {
             Kind::File(file) => file.resume(progress, stop),
             #[cfg(unix)]
             Kind::Directory(tree) => {
+                if let Some(notice) = tree.take_notice() {
+                    progress.notice(&notice);
+                }
                 let kept = tree.kept();
                 if kept.bytes > 0 {
                     progress.advance(kept.bytes, 0);

@@ -29,6 +29,9 @@ pub(in crate::client) const SUFFIX: &str = ".cellsync-part";
 /// What the name of the log of an unfinished file ends with.
 pub(in crate::client) const LOG_SUFFIX: &str = ".cellsync-part.log";
 
+/// The file with the first line, in the directory of an unfinished directory.
+pub(in crate::client) const STATE: &str = "state";
+
 /// The version of the format.
 const VERSION: u32 = 1;
 
@@ -97,6 +100,20 @@ pub(in crate::client) fn begins_like_header(path: &Path) -> bool {
         std::io::Read::read_to_end(&mut std::io::Read::take(file, FIRST_BYTES.len() as u64), &mut start)
     });
     read.is_ok() && start == FIRST_BYTES
+}
+
+/// The error for something at the path of an unfinished restore that is none of the same kind.
+pub(in crate::client) fn in_the_way(path: &Path, log: &Path) -> UsageError {
+    let path = path.to_owned();
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_dir() && begins_like_header(&path.join(STATE)) => {
+            UsageError::PartialRestoreOfOtherKind { path, also: None, kind: "directory" }
+        }
+        Ok(metadata) if metadata.is_file() && begins_like_header(log) => {
+            UsageError::PartialRestoreOfOtherKind { path, also: Some(log.to_owned()), kind: "file" }
+        }
+        _ => UsageError::NotAPartialRestore { path },
+    }
 }
 
 /// The longest name of a file, in bytes, on nearly all file systems.

@@ -8,21 +8,29 @@
 //! | `boot` | the id of the boot of the machine (`/proc/sys/kernel/random/boot_id`) |
 //! | `block`, `block_start` | the number of a block of the manifest, and where it begins in the stream |
 //! | `offset` | the position in the stream that the restore had reached, in this block or after it |
-//! | `file` | the entry of an unfinished file, and how many bytes of its data are in it; else null |
+//! | `file` | the entry of an unfinished file, how many bytes of its data are in it, and their CRC-64; else null |
 //! | `levels` | the directories that are open, from the root down: the name, and what the directory gets when it is left |
 //! | `root` | the entry of the root, if the archive has had it |
-//! | `omissions_bytes` | the part of the file `omissions` that counts |
+//! | `entries`, `omissions` | the parts of these files that count (see `record_log`) |
 //! | `without_attributes` | entries whose attributes were not to be restored |
+//! | `complete` | whether everything is restored, and only has to get to its final place |
 //!
 //! The second line is the [`BlockHash`] of the first one, without its end, under the manifest's key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Decoder, Entry, header};
+use crate::client::get::tree::record_log::LogEnd;
 use crate::pipeline::{BlockHash, Key};
 
 /// The largest checkpoint in bytes. An entry with more attributes has none.
 pub(super) const MAX_CHECKPOINT_BYTES: u64 = 4 << 20;
+
+/// The files of the last two checkpoints.
+pub(super) const CHECKPOINTS: [&str; 2] = ["checkpoint.0", "checkpoint.1"];
+
+/// The file of the last checkpoint of which everything is on the disk.
+pub(super) const SYNCED: &str = "checkpoint.synced";
 
 /// How far an archive was restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +43,11 @@ pub(super) struct Checkpoint {
     pub(super) file: Option<UnfinishedFile>,
     pub(super) levels: Vec<SavedLevel>,
     pub(super) root: Option<SavedEntry>,
-    pub(super) omissions_bytes: u64,
+    pub(super) entries: LogEnd,
+    pub(super) omissions: LogEnd,
     pub(super) without_attributes: usize,
+    #[serde(rename = "complete")]
+    pub(super) is_complete: bool,
 }
 
 /// A file in the middle of which a checkpoint was made.
@@ -45,6 +56,8 @@ pub(super) struct UnfinishedFile {
     pub(super) entry: SavedEntry,
     /// Bytes of its data in the stream that are in the file.
     pub(super) done: u64,
+    /// Their [`BlockChecksum`](crate::pipeline::BlockChecksum).
+    pub(super) crc64: String,
 }
 
 /// An open directory.
@@ -125,15 +138,17 @@ mod tests {
             block: 3,
             block_start: 3 << 20,
             offset: (3 << 20) + 5,
-            file: Some(UnfinishedFile { entry: saved.clone(), done: 4096 }),
+            file: Some(UnfinishedFile { entry: saved.clone(), done: 4096, crc64: "00".to_owned() }),
             levels: vec![
                 SavedLevel { name: b"\xff".to_vec(), leave: SavedLeave::Entry(saved) },
                 SavedLevel { name: b"t".to_vec(), leave: SavedLeave::Time { seconds: -1, nanoseconds: 9 } },
                 SavedLevel { name: b"n".to_vec(), leave: SavedLeave::Nothing },
             ],
             root: None,
-            omissions_bytes: 11,
+            entries: LogEnd::default(),
+            omissions: LogEnd::default(),
             without_attributes: 2,
+            is_complete: true,
         }
     }
 

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat, mkdirat, openat, statat};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, Timestamp};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
 use crate::client::get::tree::checkpoint::{SavedEntry, SavedLeave, SavedLevel};
-use crate::client::get::tree::made::MadeLists;
+use crate::client::get::tree::entry_log::EntryLog;
 use crate::client::get::tree::metadata::{MetadataSetter, set_time};
 
 /// Open directories at the end of the stack. Those above are opened again when they are needed, since a process may
@@ -40,11 +40,13 @@ pub(super) fn open_on_the_way(root: &File, names: &[&[u8]]) -> io::Result<File> 
 }
 
 /// The stack of open directories.
+#[derive(Debug)]
 pub(super) struct Directories {
     root: File,
     levels: Vec<Level>,
 }
 
+#[derive(Debug)]
 struct Level {
     name: Vec<u8>,
     /// Open at the last level always.
@@ -53,6 +55,7 @@ struct Level {
 }
 
 /// What a directory gets when it is left.
+#[derive(Debug)]
 enum Leave {
     /// The metadata of its entry.
     Entry(Box<Entry>),
@@ -84,30 +87,24 @@ impl Directories {
     pub(super) fn enter(
         &mut self,
         path: &[&[u8]],
-        made: &MadeLists,
+        log: &mut EntryLog,
         setter: &MetadataSetter,
         sink: &OmissionSink,
     ) -> io::Result<()> {
         let common = self.levels.iter().zip(path).take_while(|(level, name)| level.name == **name).count();
         while self.levels.len() > common {
-            self.leave(setter, sink)?;
+            self.leave(log, setter, sink)?;
         }
-        for (depth, name) in path.iter().enumerate().skip(common) {
+        for name in path.iter().skip(common) {
             let parent = self.current()?;
             let (directory, leave) = match openat(parent, *name, DIRECTORY, Mode::empty()) {
                 Ok(directory) => {
                     let directory = File::from(directory);
-                    let metadata = directory.metadata()?;
-                    let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or_default();
-                    (directory, Leave::Time(Timestamp { seconds: metadata.mtime(), nanoseconds }))
+                    let time = modified(&directory)?;
+                    (directory, Leave::Time(time))
                 }
                 Err(Errno::NOENT) => {
-                    let whole_name = path.get(..=depth).unwrap_or_default().join(&b'/');
-                    made.begin(&whole_name)?;
-                    if let Err(error) = mkdirat(parent, *name, Mode::RWXU) {
-                        made.cancel(&whole_name)?;
-                        return Err(error.into());
-                    }
+                    mkdirat(parent, *name, Mode::RWXU)?;
                     (File::from(openat(parent, *name, DIRECTORY, Mode::empty())?), Leave::Nothing)
                 }
                 Err(error) => return Err(error.into()),
@@ -137,8 +134,10 @@ impl Directories {
         self.levels.iter().map(saved).collect()
     }
 
-    /// Enters the directories of a checkpoint. Those that got their metadata after it can be written to again.
-    pub(super) fn enter_saved(&mut self, levels: Vec<SavedLevel>) -> io::Result<()> {
+    /// Enters the directories of a checkpoint. Those that got their metadata after it can be written to again. Returns
+    /// their inodes.
+    pub(super) fn enter_saved(&mut self, levels: Vec<SavedLevel>) -> io::Result<Vec<u64>> {
+        let mut inodes = Vec::new();
         for SavedLevel { name, leave } in levels {
             let parent = self.current()?;
             let leave = match leave {
@@ -158,15 +157,27 @@ impl Directories {
             if matches!(leave, Leave::Entry(_)) {
                 remove_lists(&directory);
             }
+            inodes.push(directory.metadata()?.ino());
             self.push(&name, directory, leave);
         }
-        Ok(())
+        Ok(inodes)
+    }
+
+    /// The paths of the open directories.
+    pub(super) fn paths(&self) -> Vec<Vec<u8>> {
+        let names: Vec<&[u8]> = self.levels.iter().map(|level| &level.name[..]).collect();
+        (1..=names.len()).filter_map(|depth| names.get(..depth)).map(|names| names.join(&b'/')).collect()
     }
 
     /// Leaves all directories but the root.
-    pub(super) fn leave_all(&mut self, setter: &MetadataSetter, sink: &OmissionSink) -> io::Result<()> {
+    pub(super) fn leave_all(
+        &mut self,
+        log: &mut EntryLog,
+        setter: &MetadataSetter,
+        sink: &OmissionSink,
+    ) -> io::Result<()> {
         while !self.levels.is_empty() {
-            self.leave(setter, sink)?;
+            self.leave(log, setter, sink)?;
         }
         Ok(())
     }
@@ -178,7 +189,7 @@ impl Directories {
         }
     }
 
-    fn leave(&mut self, setter: &MetadataSetter, sink: &OmissionSink) -> io::Result<()> {
+    fn leave(&mut self, log: &mut EntryLog, setter: &MetadataSetter, sink: &OmissionSink) -> io::Result<()> {
         let path = self.path();
         let Some(Level { directory: Some(directory), leave, .. }) = self.levels.pop() else { return Ok(()) };
         if let Some(parent) = self.levels.last_mut()
@@ -188,6 +199,8 @@ impl Directories {
         }
         match leave {
             Leave::Entry(entry) => sink.all(&entry.path, setter.set(&directory, &entry)?),
+            // A time that is set sets the time of change too, by which a get that continues knows the directory.
+            Leave::Time(time) if modified(&directory)? == time => {}
             Leave::Time(time) => {
                 if let Err(error) = set_time(&directory, time) {
                     sink.one(&path, RestoreOmissionReason::Time { os_error: error.raw_os_error() });
@@ -195,12 +208,19 @@ impl Directories {
             }
             Leave::Nothing => {}
         }
-        Ok(())
+        log.record(&path, &fstat(&directory)?)
     }
 
     fn path(&self) -> Vec<u8> {
         self.levels.iter().map(|level| &level.name[..]).collect::<Vec<_>>().join(&b'/')
     }
+}
+
+/// The time of modification.
+fn modified(directory: &File) -> io::Result<Timestamp> {
+    let metadata = directory.metadata()?;
+    let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or_default();
+    Ok(Timestamp { seconds: metadata.mtime(), nanoseconds })
 }
 
 /// Removes the access control lists of a directory: what is made in it would inherit them.

@@ -16,13 +16,18 @@
 
 pub(super) mod accounts;
 pub(super) mod checkpoint;
+pub(super) mod continuation;
 pub(super) mod directories;
-pub(super) mod made;
+pub(super) mod entry_log;
+pub(super) mod inspection;
 pub(super) mod metadata;
 pub(super) mod omitted;
 pub(super) mod output;
+pub(super) mod record_log;
 pub(super) mod refusal;
+pub(super) mod removal;
 pub(super) mod restorer;
+pub(super) mod running_checksum;
 pub(super) mod staging;
 pub(super) mod state;
 pub(super) mod stream;

@@ -4,6 +4,24 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
 
+use serde::{Deserialize, Serialize};
+
+use crate::client::get::omission::RestoreOmission;
+
+/// A record of the file `omissions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OmissionLine {
+    /// It was reported.
+    Reported(RestoreOmission),
+    /// This file is not there.
+    File(Vec<u8>),
+    /// This directory is not there.
+    Directory(Vec<u8>),
+    /// This file was not there, and is there now.
+    Restored(Vec<u8>),
+}
+
 /// The paths that were not restored: as many as were omitted, and nothing for what is in an omitted directory.
 #[derive(Debug, Default)]
 pub(super) struct Omitted {

@@ -11,22 +11,23 @@ use std::thread::{self, JoinHandle};
 use crate::archive::Entry;
 use crate::client::error::{ClientError, Damage, FileAction};
 use crate::client::get::GetOptions;
+use crate::client::get::difference::{Difference, Unfinished};
 use crate::client::get::file_output::Kept;
 use crate::client::get::omission::{OmissionSink, RestoreOmission};
 use crate::client::get::part::Part;
 use crate::client::get::partial::Header;
 use crate::client::get::restore_options::RestoreOptions;
+use crate::client::get::tree::continuation::Place;
 use crate::client::get::tree::metadata::MetadataSetter;
-use crate::client::get::tree::restorer::{RestoreError, Restorer};
+use crate::client::get::tree::restorer::{RestoreError, Restored, Restorer};
 use crate::client::get::tree::staging::Staging;
-use crate::client::get::tree::state::State;
+use crate::client::get::tree::state::{OpenState, State, save_synced, sync_file_system};
+use crate::client::notice::Notice;
+use crate::client::usage_error::UsageError;
 use crate::pipeline::{Key, Manifest, ManifestHash};
 
 /// Blocks that wait for the thread.
 const QUEUED_BLOCKS: usize = 2;
-
-/// What the thread returns: the entry of the root, and what sets its metadata.
-type Restored = Result<(Option<Entry>, MetadataSetter, OmissionSink), RestoreError>;
 
 /// What there is to say of a directory that is restored.
 #[derive(Debug, Default)]
@@ -42,8 +43,10 @@ pub(in crate::client) struct FinishedTree {
 pub(in crate::client) struct TreeOutput {
     path: PathBuf,
     kept: Kept,
+    /// What to report of what an interrupted get left.
+    anew: Option<Notice>,
     blocks: Option<SyncSender<Vec<u8>>>,
-    thread: Option<JoinHandle<Restored>>,
+    thread: Option<JoinHandle<Result<Restored, RestoreError>>>,
     omissions: Receiver<RestoreOmission>,
     // Dropped last, after the thread has ended.
     staging: Option<Staging>,
@@ -64,19 +67,29 @@ impl TreeOutput {
         let folder = staging.folder().to_owned();
         let mut start = || begin(&mut staging, &manifest.key, options.restore, is_resumable);
         let error = |error| ClientError::file(FileAction::Unpack, path)(error);
-        let (restorer, blocks, omissions, kept) = match start().map_err(error)? {
-            Ok(begun) => begun,
-            // The interrupted one cannot be continued.
-            Err(cause) => {
-                log::debug!("what is at {} cannot be continued: {cause}", path.display());
+        let (begun, mut difference) = start().map_err(error)?;
+        let Begun { restorer, blocks, omissions, kept } = match begun {
+            Begin::Restore(begun) => *begun,
+            Begin::Blocked => {
+                let (path, unfinished) = (path.to_owned(), Unfinished { folder, difference });
+                return Err(UsageError::OutputDirectoryNotEmpty { path, unfinished: Some(Box::new(unfinished)) }.into());
+            }
+            Begin::Failed(cause) => {
                 State::clear(&folder).map_err(error)?;
-                start().map_err(error)?.map_err(error)?
+                let reason = cause.to_string();
+                difference = Some(Difference::Unreadable { path: Vec::new(), reason });
+                match start().map_err(error)?.0 {
+                    Begin::Restore(begun) => *begun,
+                    Begin::Blocked | Begin::Failed(_) => return Err(error(cause)),
+                }
             }
         };
+        let anew = difference.map(|difference| Notice::RestoreBegunAnew { folder, difference });
         let thread = thread::spawn(move || restorer.run());
         Ok(Self {
             path: path.to_owned(),
             kept,
+            anew,
             blocks: Some(blocks),
             thread: Some(thread),
             omissions,
@@ -87,6 +100,11 @@ impl TreeOutput {
     /// What an interrupted get left that is used again.
     pub(in crate::client) fn kept(&self) -> Kept {
         self.kept
+    }
+
+    /// What there is to report of what an interrupted get left, once.
+    pub(in crate::client) fn take_notice(&mut self) -> Option<Notice> {
+        self.anew.take()
     }
 
     /// Ends a get that failed. Returns the error, which says where the directory is if it can be continued.
@@ -139,13 +157,18 @@ impl TreeOutput {
     }
 
     fn complete(&mut self) -> Result<FinishedTree, ClientError> {
-        let (root, setter, sink) = self.join()?;
+        let Restored { root, setter, sink, checkpoint } = self.join()?;
         let Some(staging) = &self.staging else { return Ok(FinishedTree::default()) };
         let is_inside = staging.is_inside();
         if !is_inside {
             self.set_root_metadata(staging.directory(), root.as_ref(), &setter, &sink)?;
         }
-        sync_all(staging.directory()).map_err(|error| self.error(error))?;
+        match checkpoint {
+            // While the entries are moved one by one, a get that continues must know that they are complete.
+            Some(checkpoint) if is_inside => staging.save_complete(|folder| save_synced(folder, &checkpoint)),
+            _ => sync_file_system(staging.directory()),
+        }
+        .map_err(|error| self.error(error))?;
         let Some(staging) = self.staging.take() else { return Ok(FinishedTree::default()) };
         let directory = staging.publish()?;
         if is_inside {
@@ -169,7 +192,7 @@ impl TreeOutput {
         Ok(())
     }
 
-    fn join(&mut self) -> Result<(Option<Entry>, MetadataSetter, OmissionSink), ClientError> {
+    fn join(&mut self) -> Result<Restored, ClientError> {
         drop(self.blocks.take());
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result.map_err(|error| self.error(error.into())),
@@ -191,42 +214,50 @@ impl Drop for TreeOutput {
 }
 
 /// A restore that is about to run: where its blocks go, where its omissions come from, and what it keeps.
-type Begun = (Restorer, SyncSender<Vec<u8>>, Receiver<RestoreOmission>, Kept);
+struct Begun {
+    restorer: Restorer,
+    blocks: SyncSender<Vec<u8>>,
+    omissions: Receiver<RestoreOmission>,
+    kept: Kept,
+}
 
-/// Begins a restore, or continues an interrupted one. The inner error says why that cannot be continued.
+/// How a restore begins.
+enum Begin {
+    Restore(Box<Begun>),
+    /// The target has entries that an interrupted get moved to it, and that get cannot be continued.
+    Blocked,
+    /// The interrupted get cannot be continued.
+    Failed(io::Error),
+}
+
+/// Begins a restore, or continues an interrupted one. Returns with it why that cannot be continued.
 fn begin(
     staging: &mut Staging,
     key: &Key,
     options: RestoreOptions,
     is_resumable: bool,
-) -> io::Result<io::Result<Begun>> {
+) -> io::Result<(Begin, Option<Difference>)> {
     let is_kept = Arc::clone(staging.is_kept());
-    let (state, continuation) = State::open(staging.folder(), staging.directory(), key, is_kept, is_resumable)?;
+    let place = Place { folder: staging.folder(), tree: staging.directory(), target: staging.occupied_target() };
+    let OpenState { state, continuation, difference } = State::open(place, key, is_kept, is_resumable)?;
     let (blocks, receiver) = sync_channel(QUEUED_BLOCKS);
     let (sender, omissions) = channel();
     let (setter, sink) = (MetadataSetter::new(options), OmissionSink::new(sender));
     let Some(continuation) = continuation else {
+        if staging.occupied_target().is_some() {
+            staging.is_kept().store(true, Ordering::SeqCst);
+            return Ok((Begin::Blocked, difference));
+        }
         staging.empty()?;
         let root = staging.directory().try_clone()?;
         let restorer = Restorer::new(receiver, root, setter, sink, state);
-        return Ok(Ok((restorer, blocks, omissions, Kept::default())));
+        let begun = Begun { restorer, blocks, omissions, kept: Kept::default() };
+        return Ok((Begin::Restore(Box::new(begun)), difference));
     };
     let kept = Kept { blocks: continuation.checkpoint.block, bytes: continuation.checkpoint.block_start };
-    let root = staging.directory().try_clone()?;
-    let resumed = Restorer::resume(receiver, root, setter, sink, state, continuation);
-    Ok(resumed.map(|restorer| (restorer, blocks, omissions, kept)))
-}
-
-/// Makes everything below the directory durable.
-#[cfg(target_os = "linux")]
-fn sync_all(directory: &File) -> io::Result<()> {
-    // One call for all files, whatever their modes are.
-    Ok(rustix::fs::syncfs(directory)?)
-}
-
-/// Makes everything below the directory durable.
-#[cfg(not(target_os = "linux"))]
-fn sync_all(_: &File) -> io::Result<()> {
-    rustix::fs::sync();
-    Ok(())
+    let begin = match Restorer::resume(receiver, setter, sink, state, continuation) {
+        Ok(restorer) => Begin::Restore(Box::new(Begun { restorer, blocks, omissions, kept })),
+        Err(error) => Begin::Failed(error),
+    };
+    Ok((begin, difference))
 }

@@ -10,12 +10,13 @@ use rustix::io::Errno;
 
 use crate::archive::{DecodeError, Decoder, Entry, Extent, Kind};
 use crate::client::get::omission::{OmissionSink, RestoreOmissionReason};
-use crate::client::get::tree::checkpoint::{SavedEntry, UnfinishedFile};
+use crate::client::get::tree::checkpoint::SavedEntry;
+use crate::client::get::tree::continuation::{Continuation, FileData};
 use crate::client::get::tree::directories::{DIRECTORY, Directories, open_on_the_way};
 use crate::client::get::tree::metadata::{MetadataSetter, access_acl};
-use crate::client::get::tree::omitted::Omitted;
+use crate::client::get::tree::omitted::{OmissionLine, Omitted};
 use crate::client::get::tree::refusal::is_refusal;
-use crate::client::get::tree::state::{Continuation, OmissionLine, Progress, State};
+use crate::client::get::tree::state::{Progress, State};
 use crate::client::get::tree::stream::{BlockStream, Position};
 use crate::human;
 
@@ -76,13 +77,25 @@ pub(super) struct Restorer {
     state: State,
     /// A file in the middle of which an interrupted get ended.
     unfinished: Option<Unfinished>,
+    /// Had that get restored everything?
+    is_complete: bool,
 }
 
 /// A file that has a part of its data.
 struct Unfinished {
     file: File,
     entry: Entry,
-    done: u64,
+    data: FileData,
+}
+
+/// What an archive became.
+pub(super) struct Restored {
+    /// The entry of the root, whose metadata is still to be set, if the archive has one.
+    pub(super) root: Option<Entry>,
+    pub(super) setter: MetadataSetter,
+    pub(super) sink: OmissionSink,
+    /// The checkpoint that says so, if there is one.
+    pub(super) checkpoint: Option<Vec<u8>>,
 }
 
 impl Restorer {
@@ -102,33 +115,30 @@ impl Restorer {
             root: None,
             state,
             unfinished: None,
+            is_complete: false,
         }
     }
 
-    /// Continues what an interrupted get left. Its omissions are reported again. It fails if something of it is gone.
+    /// Continues what an interrupted get left. Its omissions are reported again.
     pub(super) fn resume(
         blocks: Receiver<Vec<u8>>,
-        root: File,
         setter: MetadataSetter,
         sink: OmissionSink,
         state: State,
         continuation: Continuation,
     ) -> io::Result<Self> {
-        let Continuation { checkpoint, reported, omitted } = continuation;
-        let mut directories = Directories::new(root);
-        directories.enter_saved(checkpoint.levels)?;
+        let Continuation { checkpoint, directories, unfinished, reported, omitted } = continuation;
         let entry = |saved: SavedEntry| saved.entry().ok_or(io::ErrorKind::InvalidData);
-        let unfinished = match checkpoint.file {
+        let unfinished = match unfinished {
             None => None,
-            Some(UnfinishedFile { entry: saved, done }) => {
-                let entry = entry(saved)?;
-                let name = entry.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-                let file = open_unfinished(directories.current()?, name, &entry, done)?;
-                Some(Unfinished { file, entry, done })
+            Some((entry, data)) => {
+                let file = open_unfinished(directories.current()?, last_name(&entry.path), &entry, data.bytes)?;
+                Some(Unfinished { file, entry, data })
             }
         };
+        let is_complete = checkpoint.is_complete;
         let (data_bytes, done) =
-            unfinished.as_ref().map_or((0, 0), |Unfinished { entry, done, .. }| (entry.data_bytes(), *done));
+            unfinished.as_ref().map_or((0, 0), |Unfinished { entry, data, .. }| (entry.data_bytes(), data.bytes));
         let position = Position { block: checkpoint.block, start: checkpoint.block_start };
         let reader = BlockStream::new(blocks, position, checkpoint.offset);
         let decoder = Decoder::resume(reader, checkpoint.offset, data_bytes, done);
@@ -137,14 +147,20 @@ impl Restorer {
         for omission in reported {
             sink.again(omission);
         }
-        Ok(Self { decoder, directories, setter, sink, omitted, root, state, unfinished })
+        Ok(Self { decoder, directories, setter, sink, omitted, root, state, unfinished, is_complete })
     }
 
-    /// Restores everything. Returns the entry of the root, whose metadata is still to be set, if the archive has one.
-    pub(super) fn run(mut self) -> Result<(Option<Entry>, MetadataSetter, OmissionSink), RestoreError> {
-        if let Some(Unfinished { file, entry, done }) = self.unfinished.take() {
+    /// Restores everything.
+    pub(super) fn run(mut self) -> Result<Restored, RestoreError> {
+        let target = |source| RestoreError::Target { path: b".".to_vec(), source };
+        if self.is_complete {
+            // The last blocks of an archive may have nothing but zeros.
+            self.decoder.read_zeros()?;
+            return Ok(self.restored());
+        }
+        if let Some(Unfinished { file, entry, data }) = self.unfinished.take() {
             let path = entry.path.clone();
-            let outcome = self.restore(&names(&path)?, entry, Some((file, done)))?;
+            let outcome = self.restore(&names(&path)?, entry, Some((file, data)))?;
             self.finish_entry(&path, outcome)?;
         }
         while let Some(mut entry) = self.decoder.next_entry()? {
@@ -160,9 +176,19 @@ impl Restorer {
                 return Err(RestoreError::OutsideDirectory(path));
             }
         }
-        let target = |source| RestoreError::Target { path: b".".to_vec(), source };
-        self.directories.leave_all(&self.setter, &self.sink).map_err(target)?;
-        Ok((self.root, self.setter, self.sink))
+        let Self { decoder, directories, setter, sink, state, root, .. } = &mut self;
+        directories.leave_all(state.entries(), setter, sink).map_err(target)?;
+        if !decoder.has_globals() {
+            let offset = decoder.reader().position().start;
+            let progress = progress(decoder, offset, None, (directories, root.as_ref()), setter);
+            record_sent(state, sink).and_then(|()| state.save_complete(progress)).map_err(target)?;
+        }
+        Ok(self.restored())
+    }
+
+    fn restored(self) -> Restored {
+        let checkpoint = self.state.complete_checkpoint();
+        Restored { root: self.root, setter: self.setter, sink: self.sink, checkpoint }
     }
 
     /// Reports what is missing of an entry, and makes a checkpoint if it is time for one.
@@ -178,7 +204,12 @@ impl Restorer {
     }
 
     /// Restores an entry, or the rest of a file that has a part of its data.
-    fn restore(&mut self, names: &[&[u8]], entry: Entry, begun: Option<(File, u64)>) -> Result<Outcome, RestoreError> {
+    fn restore(
+        &mut self,
+        names: &[&[u8]],
+        entry: Entry,
+        begun: Option<(File, FileData)>,
+    ) -> Result<Outcome, RestoreError> {
         let [parents @ .., name] = names else { return Err(RestoreError::OutsideDirectory(entry.path)) };
         let path = entry.path.clone();
         let is_directory = entry.kind == Kind::Directory;
@@ -189,44 +220,39 @@ impl Restorer {
         let target = |source| RestoreError::Target { path: path.clone(), source };
         let outcome = if parents.len() >= MAX_DEPTH {
             Outcome::Omitted(RestoreOmissionReason::TooDeep)
-        } else if let Err(error) = self.directories.enter(parents, self.state.made(), &self.setter, &self.sink) {
+        } else if let Err(error) = self.directories.enter(parents, self.state.entries(), &self.setter, &self.sink) {
             match Errno::from_io_error(&error) {
                 Some(Errno::NOTDIR | Errno::LOOP) => Outcome::Omitted(RestoreOmissionReason::NotInDirectory),
                 _ => refused(error).map_err(target)?,
             }
         } else {
-            // A directory may be there already, for an entry in it.
-            let is_made = !is_directory && begun.is_none() && !matches!(entry.kind, Kind::Other { .. });
-            if is_made {
-                self.state.made().begin(&whole_name).map_err(target)?;
-            }
-            let outcome = match &entry.kind {
+            match &entry.kind {
                 Kind::File { size, extents } => self.file(name, &entry, *size, extents.as_deref(), begun)?,
-                Kind::Directory => self.directory(name, &whole_name, entry).or_else(refused).map_err(target)?,
+                Kind::Directory => self.directory(name, entry).or_else(refused).map_err(target)?,
                 Kind::SymbolicLink { target: to } => self.link(name, to, &entry).or_else(refused).map_err(target)?,
                 Kind::HardLink { target: to } => {
                     let to = self::names(to)?;
                     self.hard_link(name, &to, &entry).or_else(refused).map_err(target)?
                 }
                 Kind::Other { flag } => Outcome::Omitted(RestoreOmissionReason::Special { flag: *flag }),
-            };
-            if is_made && matches!(outcome, Outcome::Omitted(_)) {
-                self.state.made().cancel(&whole_name).map_err(target)?;
             }
-            outcome
         };
         match (&outcome, is_directory) {
             (Outcome::Omitted(_), true) => {
-                self.state.record(&OmissionLine::Directory(whole_name.clone()));
+                self.state.record(&OmissionLine::Directory(whole_name.clone())).map_err(target)?;
                 self.omitted.add_directory(&whole_name);
             }
             (Outcome::Omitted(_), false) => {
-                self.state.record(&OmissionLine::File(whole_name.clone()));
+                self.state.record(&OmissionLine::File(whole_name.clone())).map_err(target)?;
                 self.omitted.add_file(whole_name);
             }
             (Outcome::Done(_), false) => {
+                let directory = self.directories.current().map_err(target)?;
+                let status =
+                    statat(directory, *name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| target(error.into()))?;
+                self.state.entries().record(&whole_name, &status).map_err(target)?;
                 if self.omitted.remove_file(&whole_name) {
-                    self.state.record(&OmissionLine::Restored(whole_name));
+                    self.state.record(&OmissionLine::Restored(whole_name)).map_err(target)?;
                 }
             }
             (Outcome::Done(_), true) => {}
@@ -240,23 +266,23 @@ impl Restorer {
         entry: &Entry,
         size: u64,
         extents: Option<&[Extent]>,
-        begun: Option<(File, u64)>,
+        begun: Option<(File, FileData)>,
     ) -> Result<Outcome, RestoreError> {
         let target = |source| RestoreError::Target { path: entry.path.clone(), source };
         let Self { decoder, directories, setter, sink, state, root, .. } = self;
         let directory = directories.current().map_err(target)?;
-        let (mut file, done) = match begun {
+        let (mut file, mut data) = match begun {
             Some(begun) => begun,
             None => match openat(directory, name, NEW_FILE, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => (File::from(file), 0),
+                Ok(file) => (File::from(file), FileData::default()),
                 Err(error) => return refused(error.into()).map_err(target),
             },
         };
-        let after_piece = |decoder: &Decoder<BlockStream>, done| {
+        let after_piece = |decoder: &Decoder<BlockStream>, data: &FileData| {
             let offset = decoder.position();
-            save_if_due(state, decoder, offset, Some((entry, done)), (directories, root.as_ref()), setter, sink)
+            save_if_due(state, decoder, offset, Some((entry, data)), (directories, root.as_ref()), setter, sink)
         };
-        match copy(decoder, &mut file, size, extents, done, after_piece) {
+        match copy(decoder, &mut file, size, extents, &mut data, after_piece) {
             Ok(()) => Ok(Outcome::Done(setter.set(&file, entry).map_err(target)?)),
             // Half a file is worse than none.
             Err(CopyError::Target(error)) if is_refusal(&error) => {
@@ -268,14 +294,9 @@ impl Restorer {
         }
     }
 
-    fn directory(&mut self, name: &[u8], whole_name: &[u8], mut entry: Entry) -> io::Result<Outcome> {
+    fn directory(&mut self, name: &[u8], mut entry: Entry) -> io::Result<Outcome> {
         let parent = self.directories.current()?;
-        self.state.made().begin(whole_name)?;
-        let made = mkdirat(parent, name, Mode::RWXU);
-        if made.is_err() {
-            self.state.made().cancel(whole_name)?;
-        }
-        match made {
+        match mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => {}
             // It was made for an entry in it, or is in the archive twice. Another spelling of its name is another one.
             Err(Errno::EXIST) if has_exactly(parent, name)? => {}
@@ -392,8 +413,8 @@ fn save_if_due(
     state: &mut State,
     decoder: &Decoder<BlockStream>,
     offset: u64,
-    file: Option<(&Entry, u64)>,
-    (directories, root): (&Directories, Option<&Entry>),
+    file: Option<(&Entry, &FileData)>,
+    levels: (&Directories, Option<&Entry>),
     setter: &MetadataSetter,
     sink: &OmissionSink,
 ) -> io::Result<()> {
@@ -401,11 +422,23 @@ fn save_if_due(
     if !state.is_due(offset) || decoder.has_globals() {
         return Ok(());
     }
-    for omission in sink.take_sent() {
-        state.record(&OmissionLine::Reported(omission));
-    }
+    record_sent(state, sink)?;
+    state.save(progress(decoder, offset, file, levels, setter))
+}
+
+fn record_sent(state: &mut State, sink: &OmissionSink) -> io::Result<()> {
+    sink.take_sent().into_iter().try_for_each(|omission| state.record(&OmissionLine::Reported(omission)))
+}
+
+fn progress<'a>(
+    decoder: &Decoder<BlockStream>,
+    offset: u64,
+    file: Option<(&'a Entry, &'a FileData)>,
+    (directories, root): (&Directories, Option<&'a Entry>),
+    setter: &MetadataSetter,
+) -> Progress<'a> {
     let (position, levels) = (decoder.reader().position(), directories.saved());
-    state.save(Progress { position, offset, file, levels, root, without_attributes: setter.without_attributes() })
+    Progress { position, offset, file, levels, root, without_attributes: setter.without_attributes() }
 }
 
 /// Opens a file that has the first `done` bytes of its data, and drops what it has after them.
@@ -431,18 +464,23 @@ fn open_unfinished(directory: &File, name: &[u8], entry: &Entry, done: u64) -> i
     Ok(file)
 }
 
-/// Copies the data of an entry to a file, with its holes, after the first `done` bytes that it has. Calls `after_piece`
-/// with the number of bytes that it has then.
+/// The name of an entry in its directory.
+fn last_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').find(|name| !name.is_empty()).unwrap_or_default()
+}
+
+/// Copies the data of an entry to a file, with its holes, after the part that it has. Calls `after_piece` with the part
+/// that it has then.
 fn copy<R: BufRead>(
     decoder: &mut Decoder<R>,
     file: &mut File,
     size: u64,
     extents: Option<&[Extent]>,
-    mut done: u64,
-    mut after_piece: impl FnMut(&Decoder<R>, u64) -> io::Result<()>,
+    data: &mut FileData,
+    mut after_piece: impl FnMut(&Decoder<R>, &FileData) -> io::Result<()>,
 ) -> Result<(), CopyError> {
     let whole = [Extent { offset: 0, length: size }];
-    let mut skip = done;
+    let mut skip = data.bytes;
     for extent in extents.unwrap_or(&whole) {
         let skipped = skip.min(extent.length);
         skip -= skipped;
@@ -455,10 +493,11 @@ fn copy<R: BufRead>(
             let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some(bytes) = bytes.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
             file.write_all(bytes).map_err(CopyError::Target)?;
+            data.checksum.add(bytes);
             decoder.consume_data(length);
             left = left.saturating_sub(length as u64);
-            done = done.saturating_add(length as u64);
-            after_piece(decoder, done).map_err(CopyError::Target)?;
+            data.bytes = data.bytes.saturating_add(length as u64);
+            after_piece(decoder, data).map_err(CopyError::Target)?;
         }
     }
     if extents.is_some() {

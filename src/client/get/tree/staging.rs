@@ -5,35 +5,34 @@
 //! moved up. That directory is opened once: another one that takes its path meanwhile gets nothing. The entries are in
 //! `tree` in the folder, beside the [state](super::state) from which another get continues.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fchmod, openat, statat, unlinkat};
 
 use crate::client::error::{ClientError, FileAction};
-use crate::client::get::partial::{Found, Header, SUFFIX, beside, find_header, is_own, open_locked};
+use crate::client::get::partial::{
+    Found, Header, LOG_SUFFIX, STATE, SUFFIX, beside, find_header, in_the_way, is_own, open_locked,
+};
 use crate::client::get::tree::directories::{DIRECTORY, remove_lists};
+use crate::client::get::tree::removal::{directory_mode, names, remove_below};
 use crate::client::paths::{parent_of, sync_parent};
 use crate::client::rename::RenameMethod;
 use crate::client::usage_error::UsageError;
 
 /// An entry that a new file system has, and that does not count as content.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 
 /// The folder inside a directory that exists.
 const INSIDE: &str = "restore.cellsync-part";
 
 /// The directory with the entries, in the folder.
 const TREE: &str = "tree";
-
-/// The file with the first line, in the folder.
-pub(in crate::client) const STATE: &str = "state";
 
 /// A directory in progress. If it is dropped before it is moved and is not to be kept, nothing of it is left.
 #[derive(Debug)]
@@ -47,6 +46,8 @@ pub(super) struct Staging {
     _state: File,
     /// The directory that exists, if the folder is in it.
     target: Option<File>,
+    /// Has that directory more than the folder in it? An interrupted get may have moved complete entries there.
+    is_occupied: bool,
     method: RenameMethod,
     is_kept: Arc<AtomicBool>,
 }
@@ -56,11 +57,13 @@ impl Staging {
     pub(super) fn open(path: &Path, header: &Header, force: bool) -> Result<Self, ClientError> {
         let path = path.to_owned();
         let write_error = |error| ClientError::file(FileAction::Write, &path)(error);
+        let mut is_occupied = false;
         let target = match (fs::metadata(&path), fs::symlink_metadata(&path)) {
             (Ok(metadata), _) if metadata.is_dir() => {
                 let target = open_directory(&path).map_err(write_error)?;
-                if !is_empty(&target).map_err(write_error)? {
-                    return Err(UsageError::OutputDirectoryNotEmpty { path }.into());
+                is_occupied = !is_empty(&target).map_err(write_error)?;
+                if is_occupied && statat(&target, INSIDE, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                    return Err(UsageError::OutputDirectoryNotEmpty { path, unfinished: None }.into());
                 }
                 Some(target)
             }
@@ -81,7 +84,7 @@ impl Staging {
             Some(target) => openat(target, INSIDE, DIRECTORY, Mode::empty()),
             None => openat(CWD, &folder, DIRECTORY, Mode::empty()),
         };
-        let handle = handle.map(File::from).map_err(|_| foreign())?;
+        let handle = handle.map(File::from).map_err(|_| in_the_way(&folder, &beside(&path, LOG_SUFFIX)))?;
         let state_path = folder.join(STATE);
         let is_new = names(&handle).map_err(write_error)?.is_empty();
         let metadata = handle.metadata().map_err(write_error)?;
@@ -97,6 +100,9 @@ impl Staging {
         match found {
             Found::Foreign => return Err(foreign().into()),
             Found::Other if !force => return Err(UsageError::OtherPartialRestore { path: folder, also: None }.into()),
+            Found::Other | Found::Nothing if is_occupied => {
+                return Err(UsageError::OutputDirectoryNotEmpty { path, unfinished: None }.into());
+            }
             Found::Same { .. } => {}
             Found::Other | Found::Nothing => {
                 start_anew(&handle, &state, header).map_err(write_error)?;
@@ -104,7 +110,7 @@ impl Staging {
         }
         let tree = open_tree(&handle).map_err(write_error)?;
         let is_kept = Arc::new(AtomicBool::new(matches!(found, Found::Same { .. })));
-        Ok(Self { path, folder, folder_handle: handle, tree, _state: state, target, method, is_kept })
+        Ok(Self { path, folder, folder_handle: handle, tree, _state: state, target, is_occupied, method, is_kept })
     }
 
     /// The directory in which entries are made.
@@ -133,6 +139,16 @@ impl Staging {
     /// [`Staging::publish`], or else before it.
     pub(super) fn is_inside(&self) -> bool {
         self.target.is_some()
+    }
+
+    /// The directory to which an interrupted get may have moved complete entries.
+    pub(super) fn occupied_target(&self) -> Option<&File> {
+        self.target.as_ref().filter(|_| self.is_occupied)
+    }
+
+    /// Records in the folder that everything is complete.
+    pub(super) fn save_complete(&self, save: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        save(&self.folder_handle)
     }
 
     /// Moves what is complete to its final place, and makes the names durable. If something appeared there meanwhile,
@@ -225,31 +241,6 @@ fn empty_tree(folder: &File) -> io::Result<()> {
     remove_below(folder, OsStr::new(TREE))
 }
 
-/// Removes a directory with everything in it, whatever its modes. Follows no link.
-fn remove_below(parent: &File, name: &OsStr) -> io::Result<()> {
-    // Open directories from the root down: the depth is that of a path, and a process may open few files.
-    let mut levels: Vec<OsString> = vec![name.to_owned()];
-    let mut directory = parent.try_clone()?;
-    // Not every file system has modes.
-    let _ = chmodat(&directory, name, Mode::RWXU, AtFlags::empty());
-    directory = File::from(openat(&directory, name, DIRECTORY, Mode::empty())?);
-    'levels: while let Some(level) = levels.last().cloned() {
-        for name in names(&directory)? {
-            if directory_mode(&directory, &name)?.is_some() {
-                let _ = chmodat(&directory, &name, Mode::RWXU, AtFlags::empty());
-                directory = File::from(openat(&directory, &name, DIRECTORY, Mode::empty())?);
-                levels.push(name);
-                continue 'levels;
-            }
-            unlinkat(&directory, &name, AtFlags::empty())?;
-        }
-        directory = File::from(openat(&directory, "..", DIRECTORY, Mode::empty())?);
-        unlinkat(&directory, &level, AtFlags::REMOVEDIR)?;
-        levels.pop();
-    }
-    Ok(())
-}
-
 /// Removes the files of the state, and the directory of the entries, which was emptied or moved.
 fn remove_state(folder: &File) -> io::Result<()> {
     for name in names(folder)? {
@@ -262,18 +253,6 @@ fn remove_state(folder: &File) -> io::Result<()> {
 /// Is the directory empty, but for what a new file system has, and for an unfinished restore?
 fn is_empty(directory: &File) -> io::Result<bool> {
     Ok(names(directory)?.iter().all(|name| name == LOST_AND_FOUND || name == INSIDE))
-}
-
-/// The names in a directory.
-fn names(directory: &File) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
 }
 
 /// Opens a directory by its path, which may be a link to it.
@@ -295,11 +274,22 @@ fn move_up(from: &File, to: &File, method: RenameMethod) -> io::Result<()> {
         } else {
             method.move_entry(from, to, &name, false)
         };
-        if let Err(error) = moved {
-            result = Err(error);
+        match moved {
+            // An interrupted get had moved it, but for its old name.
+            Err(_) if is_same(from, to, &name) => unlinkat(from, &name, AtFlags::empty())?,
+            Err(error) => result = Err(error),
+            Ok(()) => {}
         }
     }
     result
+}
+
+/// Is an entry that is not a directory the same one in both?
+fn is_same(from: &File, to: &File, name: &OsStr) -> bool {
+    let status = |directory| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    let (Ok(from), Ok(to)) = (status(from), status(to)) else { return false };
+    let is_directory = FileType::from_raw_mode(from.st_mode) == FileType::Directory;
+    !is_directory && (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino)
 }
 
 /// Only who may write to a directory may move it to another one.
@@ -313,13 +303,6 @@ fn move_directory(from: &File, to: &File, name: &OsStr, mode: Mode, method: Rena
     let moved = method.move_entry(from, to, name, true);
     fchmod(&directory, mode)?;
     moved
-}
-
-/// The mode of an entry if it is a directory.
-fn directory_mode(parent: &File, name: &OsStr) -> io::Result<Option<Mode>> {
-    let status = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-    Ok(is_directory.then(|| Mode::from_raw_mode(status.st_mode)))
 }
 
 /// Gives its user all permissions for all directories below a directory, so that it can be removed.

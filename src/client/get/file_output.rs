@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::client::error::{ClientError, Damage, FileAction};
 use crate::client::get::block_log::{BlockLog, RecordedBlock};
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
-use crate::client::get::partial::{Found, Header, LOG_SUFFIX, SUFFIX, beside, is_own};
+use crate::client::get::partial::{Found, Header, LOG_SUFFIX, SUFFIX, beside, in_the_way, is_own};
 use crate::client::paths::{names_directory, parent_of, sync_parent};
 use crate::client::progress::{Progress, StopSignal};
 use crate::client::rename::RenameMethod;
@@ -222,7 +222,10 @@ fn open_partial(
     let metadata = fs::symlink_metadata(partial).ok();
     let exists = metadata.is_some();
     let has_partial = metadata.as_ref().is_some_and(|metadata| !metadata.is_file() || metadata.len() > 0);
-    let is_ours = metadata.is_none_or(|metadata| metadata.is_file() && is_own(&metadata));
+    let is_ours = metadata.as_ref().is_none_or(|metadata| metadata.is_file() && is_own(metadata));
+    if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
+        return Err(in_the_way(partial, &log_path).into());
+    }
     if !is_ours || (has_partial && fs::symlink_metadata(&log_path).is_err()) {
         return Err(UsageError::NotAPartialRestore { path: partial.to_owned() }.into());
     }

@@ -242,3 +242,17 @@ fn a_failure_keeps_what_can_be_used_again() {
     assert!(matches!(output.fail(ClientError::Corrupt { bytes, damage }), ClientError::Corrupt { .. }));
     assert!(names(folder.path()).is_empty(), "no get of this manifest can succeed");
 }
+
+#[test]
+fn an_unfinished_directory_at_the_same_name_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let partial = folder.path().join("out.cellsync-part");
+    fs::create_dir(&partial).unwrap();
+    let error = || open(&path, &manifest(1), true).err().unwrap().to_string();
+    assert!(error().contains("is not an unfinished restore"), "{}", error());
+    fs::write(partial.join("state"), Header::new(ManifestHash::of(&[], &Key::generate()), None).line()).unwrap();
+    let error = error();
+    assert!(error.contains("unfinished restore of a directory") && error.contains("rm -r -- "), "{error}");
+    assert_eq!(names(folder.path()), ["out.cellsync-part"]);
+}

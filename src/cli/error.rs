@@ -128,6 +128,9 @@ fn advice(error: &ClientError) -> String {
         }
         ClientError::Corrupt { .. } => "; cellsync-get --salvage restores all other bytes".to_owned(),
         ClientError::BadIndex { .. } => "; cellsync-get without --path does not need it".to_owned(),
+        ClientError::MayLackEntries { .. } | ClientError::EntriesNotFound { .. } | ClientError::Several { .. } => {
+            "; cellsync-get --salvage restores what is left".to_owned()
+        }
         ClientError::TooLittleRoom { fits, .. } => {
             let fewer =
                 if *fits > 0 { format!(", accept fewer copies with --min-copies {fits}") } else { String::new() };

@@ -61,6 +61,8 @@ with_colony_options! {
                 owners, extended attributes, access control lists and capabilities; see --owner and --xattrs. \
                 Set-user-id and set-group-id come back only for the user and the group that they were for. The path must \
                 be new or an empty directory.",
+        note = "With --path, the index is fetched, and of everything else what the entries need. If the index is lost, or an \
+                earlier version stored the directory without one, all of it is read to find the entries.",
         note = "An entry for --path can have the form in which cellsync ls shows it, with escapes such as \\n and \\xff, if no \
                 entry has that name literally.",
         note = "With --path, the folders around an entry get the permissions of their owner only, and a hard link to a file \

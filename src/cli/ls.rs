@@ -28,7 +28,8 @@ with_colony_options! {
         example = "List everything, or one folder with sizes and times:\n  \
                    cellsync ls photos.manifest\n  \
                    cellsync ls photos.manifest 2025/summer -l",
-        note = "Only the index is fetched. A directory that an earlier version stored has none, and is fetched as a whole.",
+        note = "Only the index is fetched. A directory that an earlier version stored has none, and is fetched as a whole; so is \
+                one whose index is lost.",
         note = "Control characters in names become escapes such as \\n, and bytes that are not UTF-8 such as \\xff. \
                 Entries can be given in this form too.",
         error_code(0, "listed"),

@@ -10,7 +10,7 @@ use crate::client::byte_ranges::ByteRanges;
 use crate::client::discover::colony::{self, CellName, ColonyScope};
 use crate::client::put::availability::{CellAvailability, cells_accepting};
 use crate::client::put::omission::{Omission, OmissionReason, Omissions, escaped};
-use crate::client::usage_error::UsageError;
+use crate::client::usage_error::{UsageError, shown_paths};
 use crate::human;
 use crate::id::ChunkId;
 use crate::net::client::CallError;
@@ -261,6 +261,26 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// A directory without an index that can be used was read as a whole, and parts of it are lost.
+    #[error("lost parts of the directory may have further entries: {cause}")]
+    MayLackEntries {
+        /// What is lost.
+        cause: Box<Self>,
+    },
+    /// The same, and entries were not found that may be in the lost parts.
+    #[error("no entry {} was found in what is left of the directory: {cause}", shown_paths(paths))]
+    EntriesNotFound {
+        /// Their paths.
+        paths: Vec<Vec<u8>>,
+        /// What is lost.
+        cause: Box<Self>,
+    },
+    /// Several things are wrong, the worst first.
+    #[error("{}", list_of(errors))]
+    Several {
+        /// What, at least two.
+        errors: Vec<Self>,
+    },
     /// The user stopped the work.
     #[error("stopped")]
     Stopped,
@@ -312,7 +332,10 @@ impl ClientError {
             Self::Missing { .. } => 4,
             Self::Corrupt { .. } | Self::BadIndex { .. } => 5,
             Self::OutputClosed => OUTPUT_CLOSED,
-            Self::Resumable { cause, .. } => cause.exit_code(),
+            Self::Resumable { cause, .. } | Self::MayLackEntries { cause } | Self::EntriesNotFound { cause, .. } => {
+                cause.exit_code()
+            }
+            Self::Several { errors } => errors.first().map_or(1, Self::exit_code),
             Self::File { .. }
             | Self::EmptyPipe { .. }
             | Self::SourceTruncated { .. }
@@ -345,6 +368,11 @@ impl ClientError {
         move |source| Self::File { action, path: path.to_owned(), source }
     }
 
+    /// One error for several, of which the worst is first; `None` if there are none.
+    pub(in crate::client) fn several(mut errors: Vec<Self>) -> Option<Self> {
+        if errors.len() > 1 { Some(Self::Several { errors }) } else { errors.pop() }
+    }
+
     /// Something cannot be stored as it is, and all has to be.
     pub(in crate::client) fn strict(omissions: &Omissions) -> Self {
         match omissions.first.first() {
@@ -368,6 +396,10 @@ impl ClientError {
             error => Self::Call(error),
         }
     }
+}
+
+fn list_of(errors: &[ClientError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and ")
 }
 
 /// Why a single file is not stored.
@@ -448,7 +480,7 @@ impl std::fmt::Display for Operation {
 }
 
 /// What is wrong with bytes that came from the colony.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
     /// All copies of a chunk that were found are bad.
@@ -471,6 +503,16 @@ pub enum Damage {
         corrupt: usize,
         /// Chunks of the file.
         chunks: usize,
+    },
+    /// Several chunks have no good copy.
+    #[error("{} cannot be restored; the first one: {first}", human::part(*corrupt, *chunks, "chunk"))]
+    Several {
+        /// Chunks without a good copy.
+        corrupt: usize,
+        /// Chunks of the file.
+        chunks: usize,
+        /// What is wrong with the first one that was found.
+        first: Box<Self>,
     },
     /// The chunk is the one that was put, and cannot be opened.
     #[error(transparent)]

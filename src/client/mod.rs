@@ -45,6 +45,7 @@ pub use crate::client::discover::query::query_cells;
 pub use crate::client::discover::select_cell::{CellSelector, find_cell};
 pub use crate::client::error::{ClientError, Damage, FileAction, Operation};
 pub use crate::client::get::difference::{Difference, Unfinished};
+pub use crate::client::get::index::IndexProblem;
 pub use crate::client::get::list::list;
 pub use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 pub use crate::client::get::output::Target;

@@ -7,6 +7,7 @@ use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::ByteRange;
 use crate::client::discover::colony::{self, CellName};
 use crate::client::get::difference::Difference;
+use crate::client::get::index::IndexProblem;
 use crate::client::get::omission::{RestoreOmission, RestoreOmissionReason};
 use crate::client::get::plan::lost::LostPart;
 use crate::client::put::availability::cells_accepting;
@@ -98,8 +99,11 @@ pub enum Notice {
     },
     /// A directory has no index that can be used, and a salvage restores what is left of its stream.
     WithoutIndex,
-    /// A directory has no index, since an earlier version stored it, and is read as a whole to find its entries.
-    ReadsEverything,
+    /// A directory has no index that can be used, and is read as a whole to find its entries.
+    ReadsEverything {
+        /// Why there is none.
+        problem: IndexProblem,
+    },
     /// There are fewer cells than copies wanted.
     FewerCopies {
         /// Cells that accept chunks, and so the most copies of each chunk.
@@ -169,6 +173,9 @@ impl Notice {
             | Self::Lost { .. }
             | Self::MoreLost { .. }
             | Self::WithoutIndex
+            | Self::ReadsEverything {
+                problem: IndexProblem::Missing | IndexProblem::Corrupt | IndexProblem::Invalid { .. },
+            }
             | Self::FewerCopies { .. }
             | Self::ChunksShort { .. }
             | Self::UnresponsiveCells { .. }
@@ -181,7 +188,7 @@ impl Notice {
             | Self::WaitingForCells { .. }
             | Self::CellsReturned { .. }
             | Self::WithoutAttributes { .. }
-            | Self::ReadsEverything
+            | Self::ReadsEverything { problem: IndexProblem::EarlierVersion }
             | Self::GetResumed { .. }
             | Self::RestoreBegunAnew { .. }
             | Self::Leftovers { .. }
@@ -230,7 +237,7 @@ impl fmt::Display for Notice {
             Self::WithoutIndex => {
                 f.write_str("there is no index that can be used; restoring what is left of the archive")
             }
-            Self::ReadsEverything => f.write_str("an earlier version stored this without an index; reading everything"),
+            Self::ReadsEverything { problem } => write!(f, "{problem}; reading everything"),
             Self::FewerCopies { accepting, room, wanted } if room < accepting => write!(
                 f,
                 "only {}: each chunk gets at most {} instead of {wanted}, and if the data does not compress, they have room \

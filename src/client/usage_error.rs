@@ -230,7 +230,8 @@ fn candidates(cells: &[CellName]) -> String {
     }
 }
 
-fn shown_paths(paths: &[Vec<u8>]) -> String {
+/// Paths of entries for a message, of which there may be many.
+pub(in crate::client) fn shown_paths(paths: &[Vec<u8>]) -> String {
     let shown: Vec<String> = paths.iter().take(MAX_CANDIDATES_LISTED).map(|path| human::shown(path)).collect();
     match paths.len().saturating_sub(shown.len()) {
         0 => shown.join(", "),

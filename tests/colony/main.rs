@@ -28,6 +28,8 @@ mod integrity;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod losses;
+#[cfg(test)]
 mod maintenance;
 #[cfg(test)]
 mod membership;

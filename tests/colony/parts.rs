@@ -19,7 +19,7 @@ fn sets() -> u64 {
 }
 
 /// A tree with large and small files, links and a closed directory.
-fn make_tree(root: &Path) {
+pub(crate) fn make_tree(root: &Path) {
     for directory in ["a/deep", "b", "closed"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
@@ -160,16 +160,16 @@ fn a_range_of_a_file_is_restored() {
 }
 
 /// An upload in one copy on one cell, of which chunks can be lost.
-struct Upload<'c> {
-    colony: &'c Colony,
-    manifest: Value,
-    path: &'static str,
+pub(crate) struct Upload<'c> {
+    pub(crate) colony: &'c Colony,
+    pub(crate) manifest: Value,
+    pub(crate) path: &'static str,
     /// The bytes of each chunk on the cell.
     copies: BTreeMap<String, Vec<u8>>,
 }
 
 impl<'c> Upload<'c> {
-    fn new(colony: &'c Colony, path: &'static str) -> Self {
+    pub(crate) fn new(colony: &'c Colony, path: &'static str) -> Self {
         let manifest: Value = serde_json::from_slice(&fs::read(colony.path(path)).unwrap()).unwrap();
         let cell = &colony.cells[0];
         let lists = ["chunks", "tree"].iter().filter_map(|list| manifest[*list].as_array()).flatten();
@@ -179,7 +179,7 @@ impl<'c> Upload<'c> {
     }
 
     /// The stored bytes that are in each chunk.
-    fn blocks(&self) -> Vec<Range<u64>> {
+    pub(crate) fn blocks(&self) -> Vec<Range<u64>> {
         let size = self.manifest["size"].as_u64().unwrap();
         let mut start = 0;
         let chunks = self.manifest["chunks"].as_array().unwrap().iter();
@@ -193,9 +193,8 @@ impl<'c> Upload<'c> {
             .collect()
     }
 
-    /// Loses these chunks of the data and of the index, every other one by a flipped bit. All others are there. Returns
-    /// the ranges of bytes that are lost.
-    fn lose(&self, chunks: &[usize], index: &[usize]) -> Vec<Range<u64>> {
+    /// Puts back every chunk.
+    pub(crate) fn restore_chunks(&self) {
         for (id, bytes) in &self.copies {
             // A cell that found a copy bad has set it aside.
             self.colony
@@ -208,6 +207,12 @@ impl<'c> Upload<'c> {
                 )
                 .unwrap();
         }
+    }
+
+    /// Loses these chunks of the data and of the index, every other one by a flipped bit. All others are there. Returns
+    /// the ranges of bytes that are lost.
+    fn lose(&self, chunks: &[usize], index: &[usize]) -> Vec<Range<u64>> {
+        self.restore_chunks();
         let chunks_lost = chunks.iter().map(|position| ("chunks", *position));
         for (list, position) in chunks_lost.chain(index.iter().map(|position| ("tree", *position))) {
             let id = self.manifest[list][position]["id"].as_str().unwrap();
@@ -311,7 +316,7 @@ fn a_salvage_returns_every_byte_that_is_there() {
 }
 
 /// Stores a stream as earlier versions did.
-fn put_version_1(colony: &Colony, stream: &[u8], name: &str) {
+pub(crate) fn put_version_1(colony: &Colony, stream: &[u8], name: &str) {
     let key = Key::generate();
     let level: Level = "0".parse().unwrap();
     let chunks: Vec<ChunkId> = Blocks::new(stream)

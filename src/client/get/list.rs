@@ -13,7 +13,7 @@ use crate::client::progress::{Progress, StopSignal};
 use crate::client::usage_error::UsageError;
 
 /// Passes the entries of a directory to `take` that have these paths or are below them, in the order of the archive. No
-/// paths are all entries. Only the index is fetched, if there is one.
+/// paths are all entries. Only the index is fetched, if there is one that can be used.
 pub fn list(
     manifest: &Path,
     paths: &[Vec<u8>],
@@ -31,7 +31,7 @@ pub fn list(
     let mut get = Get::new(&manifest, options, progress, Instant::now());
     let is_provisional = selector.is_provisional();
     let mut provisional = Vec::new();
-    get.index(stop, &mut |entry| match selector.relation(&entry.path) {
+    let unread = get.index(stop, &mut |entry| match selector.relation(&entry.path) {
         Relation::Chosen if is_provisional => provisional.push(entry),
         Relation::Chosen => take(&entry),
         Relation::Around | Relation::Elsewhere => {}
@@ -40,5 +40,6 @@ pub fn list(
     let chosen = provisional.iter().filter(|entry| selector.relation(&entry.path) == Relation::Chosen);
     chosen.for_each(&mut *take);
     // A directory has itself as an entry, so that only chosen paths can be missing.
-    if missing.is_empty() { Ok(()) } else { Err(UsageError::NoSuchEntries { paths: missing }.into()) }
+    get.check_found(missing, &unread)?;
+    if unread.is_empty() { Ok(()) } else { Err(ClientError::MayLackEntries { cause: Box::new(get.unread()) }) }
 }

@@ -20,6 +20,7 @@ pub(super) mod fetch_pool;
 pub(super) mod file_output;
 pub(super) mod hedging;
 pub(super) mod holder_search;
+pub(super) mod index;
 mod leftovers;
 pub(super) mod list;
 pub(super) mod omission;
@@ -36,6 +37,7 @@ pub(super) mod restore_options;
 pub(super) mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -182,19 +184,42 @@ struct Get<'a> {
     patience: Patience,
     /// The search for holders that is in progress.
     search: Option<HolderSearch>,
+    /// The chunks that were wanted, by their positions.
+    wanted: Vec<bool>,
+    /// The ranges of the stored bytes that are restored, in order; empty while they are unknown.
+    restored: Vec<Range<u64>>,
+    /// What becomes of chunks that are lost.
+    losses: Losses,
     lost: Lost,
+    /// Was the index found to be lost?
+    is_index_lost: bool,
     report: GetReport,
 }
 
-/// Chunks that a salvage does without.
+/// What a lost chunk means for the work in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Losses {
+    /// It fails.
+    Fatal,
+    /// It goes on without the chunk.
+    Skipped,
+}
+
+/// Chunks that are lost, by their positions. They are not requested again.
 #[derive(Default)]
 struct Lost {
     /// Those that were given up, and are still to be passed on.
     given_up: Vec<usize>,
-    /// Those that no cell had when the get began. They are not requested.
-    from_the_start: BTreeSet<usize>,
-    missing: usize,
-    corrupt: usize,
+    missing: BTreeSet<usize>,
+    corrupt: BTreeSet<usize>,
+    /// What is wrong with the first one that was found corrupt.
+    first_damage: Option<Damage>,
+}
+
+impl Lost {
+    fn contains(&self, position: usize) -> bool {
+        self.missing.contains(&position) || self.corrupt.contains(&position)
+    }
 }
 
 /// What became of a block.
@@ -204,19 +229,44 @@ enum Arrived {
     Lost,
 }
 
+/// The bytes of a range that are in ranges which are in order.
+fn overlap(ranges: &[Range<u64>], range: &Range<u64>) -> u64 {
+    let first = ranges.partition_point(|other| other.end <= range.start);
+    let others = ranges.iter().skip(first).take_while(|other| other.start < range.end);
+    others.map(|other| other.end.min(range.end) - other.start.max(range.start)).sum()
+}
+
+impl Arrived {
+    /// The block. Fails if it is lost: only work that skips losses can go on without one.
+    fn block(self, position: usize, manifest: &Manifest) -> Result<OpenedBlock, ClientError> {
+        match self {
+            Self::Block(block) => Ok(block),
+            Self::Lost => {
+                let damage = Damage::ShortBlock { index: position, bytes: 0 };
+                Err(ClientError::Corrupt { bytes: ByteRange::of_block(position, manifest).into(), damage })
+            }
+        }
+    }
+}
+
 impl<'a> Get<'a> {
     fn new(manifest: &'a Manifest, options: &'a GetOptions, progress: &'a dyn Progress, began: Instant) -> Self {
         let workers = workers(options);
+        let ids: Vec<ChunkId> = manifest.all_chunks().copied().collect();
         Self {
             http: Http::new(Timeouts::FETCH, workers, 4 * workers),
             manifest,
-            ids: manifest.all_chunks().copied().collect(),
+            wanted: vec![false; ids.len()],
+            ids,
             options,
             progress,
             began,
             patience: Patience::new(options.patience),
             search: None,
+            restored: Vec::new(),
+            losses: Losses::Fatal,
             lost: Lost::default(),
+            is_index_lost: false,
             report: GetReport::default(),
         }
     }
@@ -231,7 +281,8 @@ impl Get<'_> {
             (Part::Whole | Part::Paths(_) | Part::Range(_), _) => self.entries(output, stop)?,
         }
         self.report.requests = self.http.requests();
-        self.report.is_salvaged = self.lost.missing + self.lost.corrupt > 0;
+        self.report.wanted_chunks = self.wanted.iter().filter(|is_wanted| **is_wanted).count();
+        self.report.is_salvaged = !self.report.lost.is_empty() || self.is_any_block_lost();
         for part in self.report.lost.iter().take(MAX_NAMED_LOST) {
             self.progress.notice(&Notice::Lost { part: part.clone() });
         }
@@ -245,6 +296,7 @@ impl Get<'_> {
     /// Restores everything.
     fn whole(&mut self, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
         let chunks = self.manifest.chunks.len();
+        self.restored.extend(self.manifest.size.map(|size| 0..size));
         let kept = output.resume(self.progress, stop)?;
         if kept.bytes > 0 {
             self.progress.notice(&Notice::GetResumed { bytes: kept.bytes });
@@ -255,26 +307,19 @@ impl Get<'_> {
         self.report.chunks = end;
         let positions = Positions::from(kept.blocks..end);
         if !positions.is_empty() {
-            let pool = self.start(&positions)?;
+            let pool = self.start(&positions, Losses::Fatal)?;
             let (manifest, progress) = (self.manifest, self.progress);
             let mut size = kept.bytes;
             let mut index = IndexReader::default();
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
-                let Arrived::Block(OpenedBlock { bytes, checksum }) = arrived else {
-                    // Only a salvage goes on without a block.
-                    let bytes = ByteRange::of_block(position, manifest).into();
-                    return Err(ClientError::Corrupt {
-                        bytes,
-                        damage: Damage::ShortBlock { index: position, bytes: 0 },
-                    });
-                };
+                let OpenedBlock { bytes, checksum } = arrived.block(position, manifest)?;
                 if position >= chunks {
-                    return index.read(&bytes, &mut drop).map_err(|error| part::bad_index(&error));
+                    return index.read(&bytes, &mut drop).map_err(|error| index::bad_index(&error));
                 }
                 size += bytes.len() as u64;
                 output.write(bytes, Some(checksum), progress)
             })?;
-            index.finish().map_err(|error| part::bad_index(&error))?;
+            index.finish().map_err(|error| index::bad_index(&error))?;
             self.report.size = size;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
@@ -284,20 +329,36 @@ impl Get<'_> {
         Ok(())
     }
 
-    /// Finds the holders of these chunks and starts to fetch. Fails if a chunk is missing, unless this is a salvage.
-    fn start(&mut self, positions: &Positions) -> Result<FetchPool, ClientError> {
-        self.report.wanted_chunks += positions.count();
+    /// Is there a block of the stored bytes that was given up?
+    fn is_any_block_lost(&self) -> bool {
+        let mut lost = self.lost.missing.iter().chain(&self.lost.corrupt);
+        lost.any(|position| *position < self.manifest.chunks.len())
+    }
+
+    /// What a get that is not a salvage does about chunks that are lost, and a salvage.
+    fn losses(&self) -> Losses {
+        if self.options.salvage { Losses::Skipped } else { Losses::Fatal }
+    }
+
+    /// Finds the holders of these chunks and starts to fetch.
+    fn start(&mut self, positions: &Positions, losses: Losses) -> Result<FetchPool, ClientError> {
+        self.losses = losses;
+        let is_first = !self.wanted.contains(&true);
+        positions.iter().for_each(|position| {
+            self.wanted.get_mut(position).into_iter().for_each(|is_wanted| *is_wanted = true);
+        });
         let holders = self.first_holders(positions)?;
         self.report.cells = holders.cell_count();
         match self.missing_at_first(&holders, positions) {
             missing if missing.is_empty() => {}
-            missing if self.options.salvage => {
-                self.lost.missing += missing.len();
-                self.lost.from_the_start = missing.into_iter().collect();
+            // What a silent cell has is not lost.
+            missing if losses == Losses::Skipped && self.patience.silent_cells() == 0 => {
+                self.lost.missing.extend(missing);
             }
             missing => return Err(self.missing(&missing, holders.cell_count())),
         }
-        self.report.fewest_copies = positions.iter().map(|index| holders.copies(index)).min().unwrap_or_default();
+        let fewest = positions.iter().map(|index| holders.copies(index)).min().unwrap_or_default();
+        self.report.fewest_copies = if is_first { fewest } else { fewest.min(self.report.fewest_copies) };
         Ok(FetchPool::start(&self.http, holders, workers(self.options)))
     }
 
@@ -314,7 +375,7 @@ impl Get<'_> {
         if found.holders.cell_count() == 0 {
             return Err(ClientError::none_responding(scope, found.cells));
         }
-        self.patience.begin(self.now(), found.responding);
+        self.patience.begin(self.now(), &found.responding);
         Ok(found.holders)
     }
 
@@ -324,9 +385,9 @@ impl Get<'_> {
         let missing: Vec<usize> = holders.missing().into_iter().filter(|&index| positions.contains(index)).collect();
         let is_found = |id: &ChunkId| is_found_by_search(&self.http, holders.searching_cells(), id);
         let searched = || missing.iter().take(MAX_SEARCHED_CHUNKS).filter_map(|&index| self.ids.get(index));
-        // A salvage goes on with what is left, and must not give up chunks that are on a cell out of reach.
+        // Work that goes on with what is left must not give up chunks that are on a cell out of reach.
         let is_missing =
-            if self.options.salvage { !searched().any(is_found) } else { searched().any(|id| !is_found(id)) };
+            if self.losses == Losses::Skipped { !searched().any(is_found) } else { searched().any(|id| !is_found(id)) };
         if is_missing { missing } else { Vec::new() }
     }
 
@@ -341,12 +402,16 @@ impl Get<'_> {
         }
     }
 
-    /// The bytes that are not in these chunks, if a salvage could restore them.
+    /// The bytes of what is restored that are not in these chunks, if a salvage could restore them.
     fn salvageable(&self, lost: &[usize]) -> Option<u64> {
-        let lost: u64 = lost.iter().filter_map(|&index| self.manifest.block_len(index)).map(|bytes| bytes as u64).sum();
-        // Cells that stopped responding may return, and a part has another size.
-        let is_of_use = !self.options.salvage && self.options.part == Part::Whole && self.patience.silent_cells() == 0;
-        self.manifest.size.filter(|_| is_of_use).map(|size| size.saturating_sub(lost))
+        // Cells that stopped responding may return.
+        if self.options.salvage || self.restored.is_empty() || self.patience.silent_cells() > 0 {
+            return None;
+        }
+        let chunks = self.manifest.chunks.len();
+        let lost = lost.iter().filter(|position| **position < chunks).map(|position| self.manifest.block(*position));
+        let lost: u64 = lost.map(|block| overlap(&self.restored, &block)).sum();
+        Some(self.restored.iter().map(|range| range.end - range.start).sum::<u64>().saturating_sub(lost))
     }
 
     /// Fetches these chunks, out of order, within a window, and passes their blocks on in order.
@@ -369,7 +434,7 @@ impl Get<'_> {
             while in_window.len() < window {
                 let Some(position) = behind.next() else { break };
                 in_window.push_back(position);
-                if self.lost.from_the_start.contains(&position) {
+                if self.lost.contains(position) {
                     arrived.insert(position, Arrived::Lost);
                 } else if let Some(job) = self.job(position) {
                     pool.submit(job);
@@ -445,8 +510,9 @@ impl Get<'_> {
                 self.progress.advance(block.bytes.len() as u64, sealed_bytes);
                 Ok(Some((job.index, block)))
             }
-            FetchOutcome::Unopenable(_) if self.options.salvage => {
-                self.lost.corrupt += 1;
+            FetchOutcome::Unopenable(error) if self.losses == Losses::Skipped => {
+                self.lost.corrupt.insert(job.index);
+                self.lost.first_damage.get_or_insert(error.into());
                 self.lost.given_up.push(job.index);
                 Ok(None)
             }
@@ -478,9 +544,13 @@ impl Get<'_> {
                 }
                 Step::Notice(notice) => self.progress.notice(&notice),
                 // What a silent cell has is not lost.
-                Step::GiveUp(job) if self.options.salvage && self.patience.silent_cells() == 0 => {
-                    let has_bad_copy = self.bad_copies(job.index).next().is_some();
-                    *(if has_bad_copy { &mut self.lost.corrupt } else { &mut self.lost.missing }) += 1;
+                Step::GiveUp(job) if self.losses == Losses::Skipped && self.patience.silent_cells() == 0 => {
+                    if let Some(damage) = self.all_copies_bad(&job) {
+                        self.lost.corrupt.insert(job.index);
+                        self.lost.first_damage.get_or_insert(damage);
+                    } else {
+                        self.lost.missing.insert(job.index);
+                    }
                     self.lost.given_up.push(job.index);
                     // It may be in progress at a cell that hangs.
                     pool.forget(&job);
@@ -520,13 +590,36 @@ impl Get<'_> {
     }
 
     fn no_good_copy(&self, job: &FetchJob, bytes: ByteRange) -> ClientError {
-        let cells: Vec<CellName> = self.bad_copies(job.index).map(|copy| copy.cell.clone()).collect();
-        if cells.is_empty() {
-            return self.missing(&[job.index], self.report.cells);
+        match self.all_copies_bad(job) {
+            Some(damage) => ClientError::Corrupt { bytes: bytes.into(), damage },
+            None => self.missing(&[job.index], self.report.cells),
         }
+    }
+
+    /// The damage if bad copies of a chunk were found, and no good one.
+    fn all_copies_bad(&self, job: &FetchJob) -> Option<Damage> {
+        let cells: Vec<CellName> = self.bad_copies(job.index).map(|copy| copy.cell.clone()).collect();
         let more = cells.len() < usize::from(self.manifest.copies);
-        let damage = Damage::AllCopiesBad { chunk: job.id, cells, more };
-        ClientError::Corrupt { bytes: bytes.into(), damage }
+        (!cells.is_empty()).then_some(Damage::AllCopiesBad { chunk: job.id, cells, more })
+    }
+
+    /// The error about the chunks that are lost; `None` if there are none.
+    fn lost_chunks(&self) -> Option<ClientError> {
+        let positions = |lost: &BTreeSet<usize>| lost.iter().copied().collect::<Vec<_>>();
+        let (missing, corrupt) = (positions(&self.lost.missing), positions(&self.lost.corrupt));
+        let mut errors = Vec::new();
+        if !missing.is_empty() {
+            errors.push(self.missing(&missing, self.report.cells));
+        }
+        if let Some(first) = &self.lost.first_damage {
+            let bytes = ByteRanges::of_blocks(&corrupt, self.manifest);
+            let damage = match corrupt.len() {
+                0 | 1 => first.clone(),
+                corrupt => Damage::Several { corrupt, chunks: self.ids.len(), first: Box::new(first.clone()) },
+            };
+            errors.push(ClientError::Corrupt { bytes, damage });
+        }
+        ClientError::several(errors)
     }
 
     /// A block must have the length that the manifest states. For the last one, the size is compared in the end.

@@ -3,16 +3,15 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::archive::index::{IndexEntry, IndexError, IndexLine, IndexReader};
 use crate::client::error::{ClientError, Damage};
+use crate::client::get::index::{header_places, stream_block};
 use crate::client::get::output::Output;
-use crate::client::get::plan::StreamBlock;
 use crate::client::get::plan::entry_filter::{EntryFilter, WrongHeader};
 use crate::client::get::plan::lost::LostPart;
-use crate::client::get::plan::reframer::{HeaderPlaces, Reframer};
+use crate::client::get::plan::reframer::Reframer;
 use crate::client::get::plan::selector::{InvalidPath, Selector, Wanted};
 use crate::client::get::positions::Positions;
-use crate::client::get::{Arrived, Get};
+use crate::client::get::{Arrived, Get, Losses};
 use crate::client::notice::Notice;
 use crate::client::progress::StopSignal;
 use crate::client::usage_error::UsageError;
@@ -68,13 +67,8 @@ impl Part {
     }
 }
 
-/// The index cannot be used.
-pub(super) fn bad_index(error: &IndexError) -> ClientError {
-    ClientError::BadIndex { reason: error.to_string() }
-}
-
 fn wrong_header(WrongHeader(path): WrongHeader) -> ClientError {
-    ClientError::BadIndex { reason: format!("{} is not where it says", crate::human::escaped(&path)) }
+    ClientError::BadIndex { reason: format!("{} is not where it says", crate::human::shown(&path)) }
 }
 
 impl Get<'_> {
@@ -85,6 +79,7 @@ impl Get<'_> {
             Part::Range(range) => range.start..range.end.min(manifest.size.unwrap_or(u64::MAX)),
             Part::Whole | Part::Paths(_) => 0..u64::MAX,
         };
+        self.restored.extend(manifest.size.map(|size| range.start..range.end.min(size)));
         // The log of a range has no blocks, that of a salvage those before the first that is lost.
         let is_salvage = self.options.part == Part::Whole;
         let kept = output.resume(self.progress, stop)?;
@@ -94,7 +89,7 @@ impl Get<'_> {
         let mut lost = LostPart { path: None, bytes: Vec::new(), metadata: false };
         let mut size = kept.bytes;
         if !positions.is_empty() {
-            let pool = self.start(&positions)?;
+            let pool = self.start(&positions, self.losses())?;
             let progress = self.progress;
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let block = manifest.block(position);
@@ -136,15 +131,13 @@ impl Get<'_> {
             Part::Paths(paths) => paths.clone(),
             Part::Whole | Part::Range(_) => vec![Vec::new()],
         };
-        let is_whole = self.options.part == Part::Whole;
-        let wanted = match self.select(&paths, stop) {
-            // What is left of the stream is all there is.
-            Err(ClientError::BadIndex { .. }) if is_whole && self.options.salvage => return self.reframe(output, stop),
-            wanted => wanted?,
+        let Some(Selected { wanted, unread }) = self.select(&paths, stop)? else {
+            return self.reframe(output, stop);
         };
         let mut positions = Positions::default();
-        for range in EntryFilter::needed(&wanted) {
-            positions.add(self.manifest.blocks_of(&range));
+        self.restored = EntryFilter::needed(&wanted);
+        for range in &self.restored {
+            positions.add(self.manifest.blocks_of(range));
         }
         let bytes = positions.iter().filter_map(|position| self.manifest.block_len(position)).sum::<usize>();
         self.progress.total(Some(bytes as u64));
@@ -153,7 +146,7 @@ impl Get<'_> {
         let mut size = 0;
         let (manifest, progress) = (self.manifest, self.progress);
         if !positions.is_empty() {
-            let pool = self.start(&positions)?;
+            let pool = self.start(&positions, self.losses())?;
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let mut out = Vec::with_capacity(BLOCK_BYTES);
                 let block = stream_block(manifest, position, arrived);
@@ -164,6 +157,9 @@ impl Get<'_> {
         }
         let mut out = Vec::new();
         self.report.lost = filter.finish(&mut out);
+        if !unread.is_empty() {
+            self.report.lost.push(LostPart { path: None, bytes: unread, metadata: false });
+        }
         self.report.size = size + out.len() as u64;
         output.write(out, None, progress)
     }
@@ -172,7 +168,7 @@ impl Get<'_> {
     fn reframe(&mut self, output: &mut Output, stop: &StopSignal) -> Result<(), ClientError> {
         self.progress.notice(&Notice::WithoutIndex);
         let positions = Positions::from(0..self.manifest.chunks.len());
-        let pool = self.start(&positions)?;
+        let pool = self.start(&positions, Losses::Skipped)?;
         let (manifest, progress) = (self.manifest, self.progress);
         let mut reframer = Reframer::new(header_places(manifest));
         let mut size = 0;
@@ -188,80 +184,46 @@ impl Get<'_> {
         output.write(out, None, progress)
     }
 
-    /// Finds the entries with these paths, and those that they need.
-    fn select(&mut self, paths: &[Vec<u8>], stop: &StopSignal) -> Result<Vec<Wanted>, ClientError> {
+    /// Finds the entries with these paths, and those that they need. `None` if everything is to be salvaged, and there is no
+    /// index: what is left of the stream is found and restored in one pass.
+    fn select(&mut self, paths: &[Vec<u8>], stop: &StopSignal) -> Result<Option<Selected>, ClientError> {
         let mut selector = Selector::new(paths).map_err(|InvalidPath(path)| UsageError::PathLeadsOut { path })?;
-        self.index(stop, &mut |entry| selector.take(entry))?;
-        let missing = selector.not_found();
-        if !missing.is_empty() {
-            return Err(UsageError::NoSuchEntries { paths: missing }.into());
+        let unread = if self.options.part == Part::Whole {
+            if self.read_index(stop, &mut |entry| selector.take(entry))?.is_some() {
+                return Ok(None);
+            }
+            Vec::new()
+        } else {
+            self.index(stop, &mut |entry| selector.take(entry))?
+        };
+        self.check_found(selector.not_found(), &unread)?;
+        if !unread.is_empty() && !self.options.salvage {
+            return Err(ClientError::MayLackEntries { cause: Box::new(self.unread()) });
         }
         if selector.needs_targets() {
             self.index(stop, &mut |entry| selector.take_target(&entry))?;
         }
-        Ok(selector.finish())
+        if !self.options.salvage {
+            self.forget_losses();
+        }
+        Ok(Some(Selected { wanted: selector.finish(), unread }))
     }
 
-    /// Reads the index, or the whole stream if there is none.
-    pub(super) fn index(&mut self, stop: &StopSignal, take: &mut dyn FnMut(IndexEntry)) -> Result<(), ClientError> {
-        let chunks = self.manifest.chunks.len();
-        let manifest = self.manifest;
-        if manifest.tree().is_empty() {
-            return self.index_of_stream(stop, take);
-        }
-        let positions = Positions::from(chunks..self.ids.len());
-        let pool = self.start(&positions)?;
-        let mut reader = IndexReader::default();
-        self.fetch(&pool, &positions, stop, &mut |_, arrived| match arrived {
-            Arrived::Block(OpenedBlock { bytes, .. }) => reader
-                .read(&bytes, &mut |line| match line {
-                    IndexLine::Entry(entry) => take(entry),
-                    IndexLine::Block(_) => {}
-                })
-                .map_err(|error| bad_index(&error)),
-            Arrived::Lost => Err(ClientError::BadIndex { reason: "a chunk of it is lost".to_owned() }),
-        })?;
-        reader.finish().map_err(|error| bad_index(&error))
-    }
-
-    /// Finds the entries of a stream that has no index.
-    fn index_of_stream(&mut self, stop: &StopSignal, take: &mut dyn FnMut(IndexEntry)) -> Result<(), ClientError> {
-        let manifest = self.manifest;
-        if self.options.salvage {
-            // What is left is found and restored in one pass.
-            return Err(ClientError::BadIndex { reason: "the manifest has none".to_owned() });
-        }
-        self.progress.notice(&Notice::ReadsEverything);
-        self.progress.total(manifest.size);
-        let positions = Positions::from(0..manifest.chunks.len());
-        let mut reframer = Reframer::new(header_places(manifest));
-        if !positions.is_empty() {
-            let pool = self.start(&positions)?;
-            self.fetch(&pool, &positions, stop, &mut |position, arrived| {
-                reframer.push(&stream_block(manifest, position, arrived), &mut Vec::new());
-                reframer.found().for_each(&mut *take);
-                Ok(())
-            })?;
-        }
-        let lost = reframer.finish(&mut Vec::new());
-        if lost.is_empty() {
-            Ok(())
-        } else {
-            Err(ClientError::BadIndex { reason: "the archive is damaged".to_owned() })
+    /// Fails if entries were not found.
+    pub(super) fn check_found(&self, not_found: Vec<Vec<u8>>, unread: &[Range<u64>]) -> Result<(), ClientError> {
+        match not_found {
+            paths if paths.is_empty() => Ok(()),
+            paths if unread.is_empty() => Err(UsageError::NoSuchEntries { paths }.into()),
+            paths => Err(ClientError::EntriesNotFound { paths, cause: Box::new(self.unread()) }),
         }
     }
 }
 
-/// Where headers are in the stream of a manifest.
-fn header_places(manifest: &Manifest) -> HeaderPlaces {
-    if manifest.version2.is_some() { HeaderPlaces::Blocks } else { HeaderPlaces::Units }
-}
-
-fn stream_block(manifest: &Manifest, position: usize, arrived: Arrived) -> StreamBlock {
-    match arrived {
-        Arrived::Block(OpenedBlock { bytes, .. }) => StreamBlock::Bytes(bytes),
-        Arrived::Lost => StreamBlock::Lost(manifest.block_len(position).unwrap_or_default()),
-    }
+/// Entries that are restored.
+struct Selected {
+    wanted: Vec<Wanted>,
+    /// Ranges of the stream that are lost and may have further ones.
+    unread: Vec<Range<u64>>,
 }
 
 /// The user and group of this process.

@@ -112,9 +112,12 @@ impl Patience {
         }
     }
 
-    /// Begins: these cells have responded first.
-    pub(super) fn begin(&mut self, now: Time, cells: Vec<CellName>) {
-        (self.last_block, self.seen) = (now, cells);
+    /// Begins, perhaps once more for other chunks: these cells have responded now.
+    pub(super) fn begin(&mut self, now: Time, cells: &[CellName]) {
+        self.last_block = now;
+        self.waits_since = None;
+        self.doubts.clear();
+        self.responded(cells);
     }
 
     /// The cells that have responded during this get.
@@ -159,15 +162,7 @@ impl Patience {
     pub(super) fn searched(&mut self, now: Time, responding: &[CellName], has_holder: impl Fn(usize) -> bool) -> News {
         (self.is_searching, self.last_search) = (false, Some(now));
         let returned = self.silent.iter().filter(|cell| is_among(cell, responding)).count();
-        for cell in responding {
-            if let Some(known) = self.seen.iter_mut().find(|known| known.is_same_cell(cell)) {
-                // It may have restarted on another port.
-                known.clone_from(cell);
-            } else if self.seen.len() < MAX_SEEN {
-                self.seen.push(cell.clone());
-            }
-        }
-        self.silent = self.seen.iter().filter(|cell| !is_among(cell, responding)).cloned().collect();
+        self.responded(responding);
 
         let mut news = News::default();
         if self.is_announced && returned > 0 {
@@ -184,6 +179,19 @@ impl Patience {
             }
         }
         news
+    }
+
+    /// Records which cells respond.
+    fn responded(&mut self, responding: &[CellName]) {
+        for cell in responding {
+            if let Some(known) = self.seen.iter_mut().find(|known| known.is_same_cell(cell)) {
+                // It may have restarted on another port.
+                known.clone_from(cell);
+            } else if self.seen.len() < MAX_SEEN {
+                self.seen.push(cell.clone());
+            }
+        }
+        self.silent = self.seen.iter().filter(|cell| !is_among(cell, responding)).cloned().collect();
     }
 
     /// What to do at this time, if anything. `oldest` is a chunk that is being fetched.
@@ -289,7 +297,7 @@ mod tests {
 
         fn waiting(limit: Duration, cells: &[CellName]) -> Self {
             let mut patience = Patience::new(limit);
-            patience.begin(Time(0), cells.to_vec());
+            patience.begin(Time(0), cells);
             Self { patience, now: Time(0) }
         }
 

@@ -25,10 +25,6 @@ impl Positions {
         self.0.iter().cloned().flatten()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.iter().map(ExactSizeIterator::len).sum()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -53,7 +49,7 @@ mod tests {
             positions.add(range);
         }
         assert_eq!(positions.0, [1..4, 7..12]);
-        assert_eq!((positions.count(), positions.iter().nth(3), positions.is_empty()), (8, Some(7), false));
+        assert_eq!((positions.iter().count(), positions.iter().nth(3), positions.is_empty()), (8, Some(7), false));
         let found: Vec<usize> = (0..15).filter(|position| positions.contains(*position)).collect();
         assert_eq!(found, positions.iter().collect::<Vec<_>>());
         assert!(Positions::from(4..4).is_empty());

@@ -231,14 +231,18 @@ fn summary(report: &GetReport, target: &Target) -> String {
         _ if report.is_salvaged => "verified: not everything can be restored".to_owned(),
         _ => "verified: everything can be restored".to_owned(),
     };
-    let fetched = match report.wanted_chunks {
+    let fetched = match report.wanted_chunks - report.lost_chunks.min(report.wanted_chunks) {
         wanted if wanted < chunks => format!("{wanted} of {}", human::count(chunks, "chunk")),
         _ => human::count(chunks, "chunk"),
     };
-    let lost = match report.lost.len() {
-        0 => String::new(),
-        1 => "; parts of one entry are lost, see above".to_owned(),
-        lost => format!("; parts of {lost} entries are lost, see above"),
+    let lost = match (report.lost_bytes, report.lost.len()) {
+        (0, 0) => String::new(),
+        // Of these, only owners and attributes are lost.
+        (0, entries) => format!(
+            "; metadata of {} lost, see above",
+            human::if_one(&entries, "one entry is", &format!("{entries} entries are"))
+        ),
+        (bytes, _) => format!("; {} are lost, see above", human::bytes(bytes)),
     };
     let bad = match report.bad_copies.len() {
         0 => String::new(),
@@ -289,5 +293,7 @@ fn json(report: &GetReport, target: &Target) -> serde_json::Value {
         "omissions": report.omissions,
         "omitted": omitted,
         "lost": lost,
+        "lost_bytes": report.lost_bytes,
+        "lost_chunks": report.lost_chunks,
     })
 }

@@ -134,3 +134,54 @@ fn the_exit_code_says_how_chunks_were_lost() {
         assert!(fs::read(colony.path("out/a/large")).unwrap() == fs::read(colony.path("tree/a/large")).unwrap());
     }
 }
+
+/// Goal: every name of a file that has lost bytes is named, and what was not restored does not count as restored. Method:
+/// loses a chunk of a file with two names, with and without the index.
+#[test]
+fn every_name_of_a_damaged_file_is_named() {
+    let colony = Colony::start_with(1, &NO_AUDITS);
+    let (upload, index) = stored_tree(&colony);
+    let whole = run(colony.get().args(["tree.manifest", "-o", "whole", "--json"])).expect_success().json();
+    let position = chunks_of(&upload, &index, "a/large")[1];
+    let block = upload.blocks()[position].clone();
+    for lost in [&[("chunks", position)][..], &[("chunks", position), ("tree", 0)]] {
+        lose(&upload, lost, Loss::Removed);
+        let got = upload.get("out").expect_code(4);
+        got.expect_line(&["a/large: bytes"]).expect_line(&["b/linked: bytes"]);
+        let got = upload.get("out").expect_code(4).json();
+        let parts = got["lost"].as_array().unwrap();
+        let names: Vec<_> = parts.iter().map(|part| part["path"].as_str().unwrap()).collect();
+        assert_eq!(names, ["a/large", "b/linked"]);
+        assert_eq!(parts[0]["bytes"], parts[1]["bytes"]);
+        assert_eq!(got["lost_bytes"], block.end - block.start, "{got}");
+        assert_eq!(got["size"].as_u64().unwrap(), whole["size"].as_u64().unwrap() - (block.end - block.start));
+        assert_eq!(got["lost_chunks"], 1);
+    }
+    fs::remove_dir_all(colony.path("out")).unwrap();
+    let text = run(colony.get().args(["tree.manifest", "-o", "out", "--salvage"])).expect_code(4);
+    crate::harness::assert_facts(text.text(), &["1.0 MiB are lost", "see above"]);
+}
+
+/// Goal: a check looks at everything, and reports all that is wrong. Method: loses and damages chunks of the data and of
+/// the index of a directory, and replaces the index by one of other data.
+#[test]
+fn a_check_reports_all_that_is_lost() {
+    let colony = Colony::start_with(1, &NO_AUDITS);
+    let (upload, _) = stored_tree(&colony);
+    let chunks = upload.blocks().len() + 1;
+    let check = || run(colony.get().args(["tree.manifest", "--check"]));
+    check().expect_success();
+    for (loss, code) in LOSSES {
+        lose(&upload, &[("chunks", 1), ("chunks", 4), ("tree", 0)], loss);
+        let [first, second] = [1, 4].map(|position: usize| upload.blocks()[position].clone());
+        let facts = [first, second].map(|block| format!("{}-{}", block.start, block.end - 1));
+        let facts = [&format!("3 of {chunks}"), &facts[0], &facts[1], "of the index", "--salvage"];
+        check().expect_error(code, &facts);
+    }
+    // What is missing comes first, as in other checks.
+    lose(&upload, &[("chunks", 4)], Loss::Removed);
+    upload.colony.cells[0].flip_bit(upload.manifest["chunks"][1]["id"].as_str().unwrap());
+    check().expect_error(4, &["1 of", "on no cell", "all copies found", "--salvage"]);
+    lose(&upload, &[], Loss::Removed);
+    check().expect_success();
+}

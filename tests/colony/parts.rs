@@ -226,7 +226,7 @@ impl<'c> Upload<'c> {
         chunks.iter().filter_map(|&position| blocks.get(position).cloned()).collect()
     }
 
-    fn get(&self, out: &str) -> crate::harness::Finished {
+    pub(crate) fn get(&self, out: &str) -> crate::harness::Finished {
         let path = self.colony.path(out);
         if path.is_dir() {
             fs::remove_dir_all(&path).unwrap();

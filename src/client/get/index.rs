@@ -139,13 +139,13 @@ impl Get<'_> {
             })?;
         }
         let lost = reframer.finish(&mut Vec::new());
-        Ok(lost.into_iter().filter(|part| part.path.is_none()).flat_map(|part| part.bytes).collect())
+        Ok(lost.parts.into_iter().filter(|part| part.path.is_none()).flat_map(|part| part.bytes).collect())
     }
 
     /// The error about parts of the stream in which entries may be.
     pub(super) fn unread(&self) -> ClientError {
         let reason = || "there is none, and the archive is damaged".to_owned();
-        self.lost_chunks().unwrap_or_else(|| ClientError::BadIndex { reason: reason() })
+        ClientError::several(self.lost_chunks()).unwrap_or_else(|| ClientError::BadIndex { reason: reason() })
     }
 
     /// Forgets what was found to be lost, so that it is requested once more.

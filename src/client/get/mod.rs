@@ -35,6 +35,7 @@ mod request_threads;
 pub(super) mod restore_options;
 #[cfg(unix)]
 pub(super) mod tree;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -42,7 +43,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use crate::archive::index::IndexReader;
 use crate::client::bad_copy::BadCopy;
 use crate::client::byte_ranges::{ByteRange, ByteRanges};
 use crate::client::discover::colony::{CellName, ColonyScope};
@@ -91,7 +91,7 @@ pub struct GetOptions {
 /// The result of a get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GetReport {
-    /// Bytes restored; of a directory, those of its stream.
+    /// Bytes restored, without those that are lost; of a directory, those of its stream.
     pub size: u64,
     /// Chunks that were wanted, those of the index among them.
     pub wanted_chunks: usize,
@@ -115,8 +115,12 @@ pub struct GetReport {
     pub named_omissions: Vec<RestoreOmission>,
     /// Did a salvage not find everything?
     pub is_salvaged: bool,
-    /// What it did not find.
+    /// What it did not find. A file with several names is among them by each.
     pub lost: Vec<LostPart>,
+    /// The bytes of it, each of them once.
+    pub lost_bytes: u64,
+    /// The wanted chunks that it did without.
+    pub lost_chunks: usize,
 }
 
 /// Entries with lost parts that are named one by one. Others are counted; the report has all of them.
@@ -276,12 +280,14 @@ impl Get<'_> {
     fn run(mut self, output: &mut Output, stop: &StopSignal) -> Result<GetReport, ClientError> {
         self.report.chunks = self.ids.len();
         match (&self.options.part, self.manifest.content) {
+            (Part::Whole, _) if !self.options.salvage && output.is_nothing() => self.verify(stop)?,
             (Part::Whole, _) if !self.options.salvage => self.whole(output, stop)?,
             (Part::Whole | Part::Range(_), Content::File(_)) => self.range(output, stop)?,
             (Part::Whole | Part::Paths(_) | Part::Range(_), _) => self.entries(output, stop)?,
         }
         self.report.requests = self.http.requests();
         self.report.wanted_chunks = self.wanted.iter().filter(|is_wanted| **is_wanted).count();
+        self.report.lost_chunks = self.lost.missing.union(&self.lost.corrupt).count();
         self.report.is_salvaged = !self.report.lost.is_empty() || self.is_any_block_lost();
         for part in self.report.lost.iter().take(MAX_NAMED_LOST) {
             self.progress.notice(&Notice::Lost { part: part.clone() });
@@ -302,24 +308,18 @@ impl Get<'_> {
             self.progress.notice(&Notice::GetResumed { bytes: kept.bytes });
         }
         (self.report.size, self.report.reused_bytes) = (kept.bytes, kept.bytes);
-        // The index is of no use to a get of everything, unless that is to verify everything.
-        let end = if output.is_nothing() { self.ids.len() } else { chunks };
-        self.report.chunks = end;
-        let positions = Positions::from(kept.blocks..end);
+        // The index is of no use to a get of everything.
+        self.report.chunks = chunks;
+        let positions = Positions::from(kept.blocks..chunks);
         if !positions.is_empty() {
             let pool = self.start(&positions, Losses::Fatal)?;
             let (manifest, progress) = (self.manifest, self.progress);
             let mut size = kept.bytes;
-            let mut index = IndexReader::default();
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let OpenedBlock { bytes, checksum } = arrived.block(position, manifest)?;
-                if position >= chunks {
-                    return index.read(&bytes, &mut drop).map_err(|error| index::bad_index(&error));
-                }
                 size += bytes.len() as u64;
                 output.write(bytes, Some(checksum), progress)
             })?;
-            index.finish().map_err(|error| index::bad_index(&error))?;
             self.report.size = size;
         }
         if let Some(expected) = self.manifest.size.filter(|size| *size != self.report.size) {
@@ -465,14 +465,22 @@ impl Get<'_> {
 
     /// Passes on what has arrived, as far as nothing before it is awaited.
     fn pass_on(
-        &self,
+        &mut self,
         in_window: &mut VecDeque<usize>,
         arrived: &mut BTreeMap<usize, Arrived>,
         take: &mut dyn FnMut(usize, Arrived) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
-        while let Some((position, block)) = in_window.front().and_then(|first| arrived.remove_entry(first)) {
-            if let Arrived::Block(block) = &block {
-                self.check_length(position, block.bytes.len())?;
+        while let Some((position, mut block)) = in_window.front().and_then(|first| arrived.remove_entry(first)) {
+            if let Arrived::Block(opened) = &block
+                && let Err(damage) = self.check_length(position, opened.bytes.len())
+            {
+                if self.losses == Losses::Fatal {
+                    let bytes = ByteRange::of_block(position, self.manifest).into();
+                    return Err(ClientError::Corrupt { bytes, damage });
+                }
+                self.lost.corrupt.insert(position);
+                self.lost.first_damage.get_or_insert(damage);
+                block = Arrived::Lost;
             }
             take(position, block)?;
             in_window.pop_front();
@@ -603,8 +611,8 @@ impl Get<'_> {
         (!cells.is_empty()).then_some(Damage::AllCopiesBad { chunk: job.id, cells, more })
     }
 
-    /// The error about the chunks that are lost; `None` if there are none.
-    fn lost_chunks(&self) -> Option<ClientError> {
+    /// The errors about the chunks that are lost: those that are missing, and those that are corrupt.
+    fn lost_chunks(&self) -> Vec<ClientError> {
         let positions = |lost: &BTreeSet<usize>| lost.iter().copied().collect::<Vec<_>>();
         let (missing, corrupt) = (positions(&self.lost.missing), positions(&self.lost.corrupt));
         let mut errors = Vec::new();
@@ -619,11 +627,11 @@ impl Get<'_> {
             };
             errors.push(ClientError::Corrupt { bytes, damage });
         }
-        ClientError::several(errors)
+        errors
     }
 
     /// A block must have the length that the manifest states. For the last one, the size is compared in the end.
-    fn check_length(&self, index: usize, bytes: usize) -> Result<(), ClientError> {
+    fn check_length(&self, index: usize, bytes: usize) -> Result<(), Damage> {
         let chunks = self.manifest.chunks.len();
         let stated = match index.checked_sub(chunks) {
             Some(index) => self.manifest.tree_block_len(index),
@@ -633,7 +641,6 @@ impl Get<'_> {
         if stated == Some(bytes) {
             return Ok(());
         }
-        let range = ByteRange::of_block(index, self.manifest).into();
-        Err(ClientError::Corrupt { bytes: range, damage: Damage::ShortBlock { index, bytes } })
+        Err(Damage::ShortBlock { index, bytes })
     }
 }

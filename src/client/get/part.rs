@@ -7,7 +7,7 @@ use crate::client::error::{ClientError, Damage};
 use crate::client::get::index::{header_places, stream_block};
 use crate::client::get::output::Output;
 use crate::client::get::plan::entry_filter::{EntryFilter, WrongHeader};
-use crate::client::get::plan::lost::LostPart;
+use crate::client::get::plan::lost::{LostPart, LostParts};
 use crate::client::get::plan::reframer::Reframer;
 use crate::client::get::plan::selector::{InvalidPath, Selector, Wanted};
 use crate::client::get::positions::Positions;
@@ -87,7 +87,7 @@ impl Get<'_> {
         let blocks = manifest.blocks_of(&range);
         let positions = Positions::from(blocks.start.max(kept.blocks)..blocks.end);
         let mut lost = LostPart { path: None, bytes: Vec::new(), metadata: false };
-        let mut size = kept.bytes;
+        let (mut size, mut zeros) = (kept.bytes, 0);
         if !positions.is_empty() {
             let pool = self.start(&positions, self.losses())?;
             let progress = self.progress;
@@ -106,6 +106,7 @@ impl Get<'_> {
                         lost.add(part.clone());
                         // The length of the last block of a file of unknown size is lost with it.
                         let length = manifest.block_len(position).map_or(0, |_| part.end - part.start);
+                        zeros += length;
                         vec![0; usize::try_from(length).unwrap_or_default()]
                     }
                 };
@@ -113,7 +114,8 @@ impl Get<'_> {
                 output.write(bytes, whole, progress)
             })?;
         }
-        self.report.size = size;
+        self.report.size = size - zeros;
+        self.report.lost_bytes = lost.lost_bytes();
         if !lost.is_empty() {
             self.report.lost.push(lost);
         }
@@ -156,11 +158,9 @@ impl Get<'_> {
             })?;
         }
         let mut out = Vec::new();
-        self.report.lost = filter.finish(&mut out);
-        if !unread.is_empty() {
-            self.report.lost.push(LostPart { path: None, bytes: unread, metadata: false });
-        }
-        self.report.size = size + out.len() as u64;
+        let mut lost = filter.finish(&mut out);
+        lost.add(LostPart { path: None, bytes: unread, metadata: false });
+        self.report_lost(lost, size + out.len() as u64);
         output.write(out, None, progress)
     }
 
@@ -179,9 +179,17 @@ impl Get<'_> {
             output.write(out, None, progress)
         })?;
         let mut out = Vec::new();
-        self.report.lost = reframer.finish(&mut out);
-        self.report.size = size + out.len() as u64;
+        let lost = reframer.finish(&mut out);
+        self.report_lost(lost, size + out.len() as u64);
         output.write(out, None, progress)
+    }
+
+    /// Records what was lost of a directory, and the bytes that were written, with the zeros among them.
+    fn report_lost(&mut self, LostParts { parts, zero_bytes, .. }: LostParts, written: u64) {
+        let around = parts.iter().filter(|part| part.path.is_none()).map(LostPart::lost_bytes).sum::<u64>();
+        self.report.lost_bytes = zero_bytes + around;
+        self.report.size = written.saturating_sub(zero_bytes);
+        self.report.lost = parts;
     }
 
     /// Finds the entries with these paths, and those that they need. `None` if everything is to be salvaged, and there is no

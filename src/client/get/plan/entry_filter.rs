@@ -88,11 +88,11 @@ impl EntryFilter {
     }
 
     /// Appends the end of the stream. Returns what was lost.
-    pub(in crate::client) fn finish(mut self, out: &mut Vec<u8>) -> Vec<LostPart> {
+    pub(in crate::client) fn finish(mut self, out: &mut Vec<u8>) -> LostParts {
         // Directories around others may be left.
         while self.next(out).is_some() {}
         out.extend(END);
-        self.lost.parts
+        self.lost
     }
 
     /// The entry in progress, or the next one. Directories around others are passed on right away.
@@ -152,6 +152,7 @@ impl EntryFilter {
                     out.extend_from_slice(bytes);
                 } else {
                     let zeros = part.end - part.start;
+                    self.lost.zero_bytes += zeros;
                     out.resize(out.len() + usize::try_from(zeros).unwrap_or_default(), 0);
                 }
             }
@@ -265,7 +266,7 @@ mod tests {
             let block = if is_lost { StreamBlock::Lost(bytes.len()) } else { StreamBlock::Bytes(bytes.to_vec()) };
             filter.push(&range, &block, &mut out).unwrap();
         }
-        let lost = filter.finish(&mut out);
+        let lost = filter.finish(&mut out).parts;
         (entries(&out), lost)
     }
 

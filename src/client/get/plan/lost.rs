@@ -25,6 +25,8 @@ pub struct LostPart {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::client) struct LostParts {
     pub(in crate::client) parts: Vec<LostPart>,
+    /// Bytes that were passed on as zeros in their place.
+    pub(in crate::client) zero_bytes: u64,
     /// The numbers of those of entries, by path.
     by_path: BTreeMap<Vec<u8>, usize>,
 }

@@ -99,7 +99,7 @@ impl Reframer {
     }
 
     /// Appends the end of the stream. Returns what was lost.
-    pub(in crate::client) fn finish(mut self, out: &mut Vec<u8>) -> Vec<LostPart> {
+    pub(in crate::client) fn finish(mut self, out: &mut Vec<u8>) -> LostParts {
         if let State::Data { entry, done, .. } = &self.state {
             // The stream is shorter than the entry.
             let left = whole_data(entry).saturating_sub(*done);
@@ -111,7 +111,7 @@ impl Reframer {
         }
         out.extend(END);
         self.lost.add(self.unknown);
-        self.lost.parts
+        self.lost
     }
 
     /// Takes the bytes of the stream from `start` to `end`, which are lost.
@@ -123,6 +123,7 @@ impl Reframer {
                     for range in file_ranges(&entry.kind, &(done..done + part)) {
                         lost.add(range);
                     }
+                    self.lost.zero_bytes += part;
                     out.resize(out.len() + usize::try_from(part).unwrap_or_default(), 0);
                     start += part;
                     self.continue_data(entry, done + part, lost);
@@ -278,7 +279,7 @@ mod tests {
             reframer.push(&block, &mut out);
             found.extend(reframer.found());
         }
-        let lost = reframer.finish(&mut out);
+        let lost = reframer.finish(&mut out).parts;
         (entries(&out), found, lost)
     }
 

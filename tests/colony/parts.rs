@@ -97,6 +97,10 @@ fn one_entry_is_listed_and_restored_from_its_blocks() {
     assert!(fs::read(colony.path("links/b/linked")).unwrap() == fs::read(tree.join("a/large")).unwrap());
     assert_eq!(fs::read(colony.path("links/closed/new\nline")).unwrap(), b"secret");
     assert_eq!(fs::metadata(colony.path("links/closed")).unwrap().mode() & 0o7777, 0o500);
+    // A name can be typed as it is shown.
+    assert_eq!(ls(&["closed/new\\nline"]).expect_success().text(), "closed/new\\nline\n");
+    pick(&["closed/new\\nline"], "shown").expect_success();
+    assert_eq!(fs::read(colony.path("shown/closed/new\nline")).unwrap(), b"secret");
     pick(&["b/none"], "none").expect_error(2, &["no entry b/none", "cellsync ls"]);
     assert!(!colony.path("none").exists());
     pick(&["."], "all").expect_success();

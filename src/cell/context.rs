@@ -68,6 +68,13 @@ impl Context {
             }
     }
 
+    /// For how long the cell has not been heard, in milliseconds, if its copies do not count for that reason alone: it is
+    /// dead, or has left.
+    pub(super) fn absent_for_ms(&self, cell: &CellId) -> Option<u64> {
+        let member = self.members.get(cell).filter(|member| member.is_gone() && !member.copies_count())?;
+        self.is_trusted(cell).then(|| self.now.since_ms(member.last_heard))
+    }
+
     /// The address of the cell, if it may respond.
     pub(super) fn address_of(&self, cell: &CellId) -> Option<SocketAddr> {
         self.members.get(cell).filter(|member| member.may_respond()).map(|member| member.address)

@@ -16,18 +16,24 @@ pub struct Settings {
     /// milliseconds. Always half of `silent_after_ms`, so that a static peer stays active by probes alone.
     pub probe_ms: u64,
     /// A dead or departed member is forgotten after this time, in milliseconds; at least `silent_after_ms`. A record
-    /// has 80 bytes, and at most 4096 are kept.
+    /// has 88 bytes, and at most 4096 are kept.
     pub forget_ms: u64,
     /// A cell stays a stem cell for this time after its start, in milliseconds.
     pub differentiate_after_ms: u64,
     /// Another role must be needed for this time before the cell takes it, in milliseconds.
     pub role_stable_ms: u64,
     /// How long a chunk is under-replicated before it is healed, in milliseconds: with one copy left, two, three, and
-    /// four or more. Ascending. After a holder has returned, healing waits for the second delay; after a copy has
+    /// four or more. Ascending. If one silent holder is all that is missing, the last delay applies, since a board may be
+    /// rebooting. After a holder has returned, healing waits for the second delay; after a copy has
     /// arrived, for the third, because its put may still be sending the others.
     pub heal_delay_ms: [u64; 4],
     /// Additional delay for each holder that ranks before this cell, in milliseconds.
     pub heal_step_ms: u64,
+    /// For how long healing waits after a large part of the colony has fallen silent at once, in milliseconds; 0 for not at
+    /// all. Chunks with one copy left do not wait.
+    pub split_wait_ms: u64,
+    /// Only cells that have been heard for this time count as a part of the colony that falls silent, in milliseconds.
+    pub settled_ms: u64,
     /// Rate at which this cell sends copies to heal, in bytes per second, and at which it fetches lost copies again.
     pub heal_rate: u64,
     /// Time in which this cell queries all other holders of its chunks once, in milliseconds.
@@ -57,6 +63,8 @@ impl Default for Settings {
             role_stable_ms: 5_000,
             heal_delay_ms: [0, 10_000, 30_000, 120_000],
             heal_step_ms: 20_000,
+            split_wait_ms: 900_000,
+            settled_ms: 3_600_000,
             heal_rate: 8 << 20,
             belief_audit_ms: 600_000,
             unheard_ms: 120_000,

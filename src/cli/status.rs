@@ -126,6 +126,10 @@ fn attention(cells: &[Row]) -> String {
         let stuck = stuck.map_or_else(String::new, |stuck| format!(" ({stuck} stuck: no cell can take a copy)"));
         text += &format!("under-replicated chunks: {short}{stuck}\n");
     }
+    if let Some(wait_s) = activities().filter_map(|activity| activity.split_wait_s).max() {
+        let wait = human::count(wait_s.div_ceil(60), "minute");
+        text += &format!("healing waits up to {wait}: many cells fell silent at once, check the network\n");
+    }
     for cell in cells {
         let Some(drain) = cell.activity.as_ref().and_then(|activity| activity.drain.as_ref()) else { continue };
         let name = cell.view.node_id.short();
@@ -203,6 +207,10 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST SEEN
         assert_eq!(attention(&cells), "");
         cells[0].activity = Some(Activity { short: 12, stuck: 3, ..Activity::default() });
         assert_eq!(attention(&cells), "under-replicated chunks: 12 (3 stuck: no cell can take a copy)\n");
+        cells[0].activity = Some(Activity { split_wait_s: Some(840), ..Activity::default() });
+        let waits = "healing waits up to 14 minutes: many cells fell silent at once, check the network\n";
+        assert_eq!(attention(&cells), waits);
+        cells[0].activity = Some(Activity { short: 12, stuck: 3, ..Activity::default() });
         let isolated = vec![CellId::from_bytes([9; 16])];
         let drain = DrainProgress { left: 120, total: 200, stuck: 0, safe: false };
         let activity = Activity { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Activity::default() };

@@ -154,8 +154,9 @@ pub const GROUPS: &[Group] = &[
                 name: "heal_delay_ms",
                 kind: Kind::HealDelays(|config| &mut config.settings.heal_delay_ms),
                 summary: "Delays before an under-replicated chunk is healed, by the number of copies left",
-                details: "The more copies are left, the longer a board may take to reboot before its copies are \
-                          replaced. Short delays move data at each reboot; long ones risk the last copies. Healing \
+                details: "If one silent cell is all that is missing, the last delay applies, however many copies are \
+                          left, so that a board can reboot. Short delays move data at each reboot; long ones risk the \
+                          last copies. Healing \
                           also waits for the second delay after a holder has returned, and for the third after a copy \
                           has arrived, because others may follow.",
                 ..Setting::BASE
@@ -167,6 +168,24 @@ pub const GROUPS: &[Group] = &[
                 details: "The holder of a chunk that ranks first heals it, the next one only if it does not. If this \
                           is too short, two holders send the same copies; if it is too long, a chunk waits when the \
                           first holder hangs. The default is the timeout for answers in a healing round.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "split_wait_ms",
+                kind: Kind::Milliseconds(0..=DAY_MS, |config| &mut config.settings.split_wait_ms),
+                summary: "Time for which healing waits after a third of the colony has fallen silent at once",
+                details: "When a switch fails, each half would copy what the other half holds. Chunks with one copy \
+                          left do not wait, and each chunk waits at most once. Choose the time in which you notice \
+                          and repair such a fault. If it is too long, chunks lack copies after a real accident. 0 \
+                          disables the wait.",
+                ..Setting::BASE
+            },
+            Setting {
+                name: "settled_ms",
+                kind: Kind::Milliseconds(0..=30 * DAY_MS, |config| &mut config.settings.settled_ms),
+                summary: "Time for which a cell must have been heard to count in that third",
+                details: "Cells on one host count as one, and at least three hosts must fall silent within a minute. \
+                          With a short time, forged beacons could delay healing.",
                 ..Setting::BASE
             },
             Setting {

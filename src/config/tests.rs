@@ -26,7 +26,7 @@ fn every_setting_is_taken_over() {
     let text = "data = \"/srv/cell\"\nloopback = true\nlisten = \"127.0.0.9:1\"\nudp_port = 2\npeers = [\"pi:3\"]\n\
                 log = \"warn\"\nreserve = \"4 MiB\"\nquota = \"5 MB\"\nbeacon_ms = 100\nsilent_after_ms = 301\n\
                 forget_ms = 1002\ndifferentiate_after_ms = 3\nrole_stable_ms = 4\nheal_delay_ms = [0, 5, 6, 6]\n\
-                heal_step_ms = 107\nheal_rate = \"1 MiB\"\nbelief_audit_ms = 1008\nunheard_ms = 9\n\
+                heal_step_ms = 107\nsplit_wait_ms = 13\nsettled_ms = 14\nheal_rate = \"1 MiB\"\nbelief_audit_ms = 1008\nunheard_ms = 9\n\
                 audit_rate = \"128 KiB\"\nscrub_period_ms = 1010\nisolation_ms = 1011\nstrike_window_ms = 1012";
     let expected = Config {
         data: "/srv/cell".into(),
@@ -47,6 +47,8 @@ fn every_setting_is_taken_over() {
             role_stable_ms: 4,
             heal_delay_ms: [0, 5, 6, 6],
             heal_step_ms: 107,
+            split_wait_ms: 13,
+            settled_ms: 14,
             heal_rate: 1 << 20,
             belief_audit_ms: 1008,
             unheard_ms: 9,

@@ -294,6 +294,7 @@
 //! |---|---|
 //! | `short` | own chunks with too few copies |
 //! | `stuck` | of those, the ones that no other cell can take now |
+//! | `split_wait_s` | seconds for which healing still waits, since many cells fell silent at once; absent if it does not |
 //! | `healed_copies`, `healed_bytes` | copies sent to other cells to heal |
 //! | `bad_copies`, `mended_copies` | own copies found bad; of those, the ones replaced from another cell |
 //! | `removed_copies` | own copies removed because there were too many and space was short |

@@ -47,6 +47,10 @@ pub struct Activity {
     pub short: u64,
     /// Of those, the chunks that no other cell can take now: the colony is too small or full.
     pub stuck: u64,
+    /// Seconds for which healing still waits, because a large part of the colony fell silent at once; absent if it does
+    /// not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_wait_s: Option<u64>,
     /// Copies sent to other cells to heal.
     pub healed_copies: u64,
     /// Their size in bytes.

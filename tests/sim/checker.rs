@@ -86,11 +86,13 @@ impl Checker {
         let sending_ms = self.sending_ms(world, holders);
         for (id, shortage) in &self.shortages {
             let holders = holders.get(id).map_or(&[][..], Vec::as_slice);
+            let copies = usize::from(self.promises[id].copies);
             let levels = shortage.since.iter().enumerate();
             for (left, since) in levels.filter_map(|(left, since)| Some((left, (*since)?))) {
                 let noticed = holders.iter().filter_map(|&index| noticed_at(world, index, since)).min();
                 let Some(noticed) = noticed else { continue };
-                let (waited_ms, allowed_ms) = (world.now.since_ms(noticed), allowed_ms(world, left) + sending_ms);
+                let (waited_ms, allowed_ms) =
+                    (world.now.since_ms(noticed), allowed_ms(world, left, copies) + sending_ms);
                 assert!(
                     waited_ms <= allowed_ms,
                     "chunk {} has had at most {left} copies for {waited_ms} ms, healing it takes {allowed_ms} ms at \
@@ -150,6 +152,18 @@ impl Checker {
         self.promises.iter().map(missing).sum()
     }
 
+    /// Bytes that the boards which `includes` accepts must send to make all copies of the chunks of which they hold one.
+    pub(crate) fn bytes_of_last_copies(&self, world: &World, includes: impl Fn(usize) -> bool) -> u64 {
+        let holders = world.holders();
+        let cells = world.running().into_iter().filter(|&index| includes(index)).count();
+        let needed = |(id, promise): (&ChunkId, &Promise)| {
+            let left = holders.get(id).map_or(0, |holders| holders.iter().filter(|&&index| includes(index)).count());
+            let missing = cells.min(usize::from(promise.copies)).saturating_sub(1) as u64;
+            if left == 1 { missing * u64::from(promise.len) } else { 0 }
+        };
+        self.promises.iter().map(needed).sum()
+    }
+
     /// The bytes that were sent to heal are at most 10 % more than those that were lost.
     pub(crate) fn assert_moved_at_most_lost(&self, world: &World) {
         let (moved, lost) = (world.moved.healed, self.lost_bytes);
@@ -193,9 +207,11 @@ fn detection_ms(world: &World) -> u64 {
 
 /// How long a chunk with this many copies left may stay under-replicated once a death is noticed: until it is due, and
 /// until the last holder in rank acts if the others do not.
-fn allowed_ms(world: &World, left: usize) -> u64 {
+fn allowed_ms(world: &World, left: usize, copies: usize) -> u64 {
     let settings = &world.plan.settings;
-    let due_ms = settings.heal_delay_ms[left.clamp(1, 4) - 1];
+    // A board that is all that is missing may be rebooting.
+    let delay = if left + 1 >= copies { 4 } else { left.clamp(1, 4) };
+    let due_ms = settings.heal_delay_ms[delay - 1];
     let ranks_ms = settings.heal_step_ms * left.saturating_sub(1) as u64;
     let broken_ms = if world.plan.link.broken > 0 { BROKEN_MS } else { 0 };
     // The hold-off for returning cells, and the pause after a holder has returned.

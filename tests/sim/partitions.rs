@@ -37,6 +37,28 @@ fn a_third_that_is_cut_off_and_returns_causes_no_transfers() {
     });
 }
 
+/// A switch fails for five minutes. Each half must copy only what it has one copy of, and a second outage must not delay
+/// the healing of a death for longer than the first.
+#[test]
+fn a_switch_outage_moves_only_last_copies() {
+    for_each_seed("a_switch_outage", &[12, 24], 4, |mut plan| {
+        plan.settings.settled_ms = 2 * MINUTE;
+        let mut scenario = Scenario::settled(plan);
+        scenario.put(200, 5);
+        scenario.pass(4 * MINUTE);
+        scenario.assert_nothing_moves_for(MINUTE);
+        let half = scenario.world.random_running(scenario.world.boards.len() / 2);
+        let last_copies = scenario.checker.bytes_of_last_copies(&scenario.world, |index| half.contains(&index))
+            + scenario.checker.bytes_of_last_copies(&scenario.world, |index| !half.contains(&index));
+        scenario.partition(&half);
+        scenario.pass(5 * MINUTE);
+        assert!(scenario.world.moved.healed <= last_copies, "{} of {last_copies}", scenario.world.moved.healed);
+        assert!(last_copies == 0 || scenario.world.moved.healed > 0, "a last copy does not wait");
+        scenario.join();
+        scenario.assert_nothing_moves_for(20 * MINUTE);
+    });
+}
+
 #[test]
 fn deaths_on_both_sides_of_a_partition_heal_when_it_ends() {
     for_each_seed("deaths_on_both_sides", &[12], 6, |plan| {

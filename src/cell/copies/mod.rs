@@ -73,6 +73,7 @@ impl CopyManager {
         Activity {
             short: self.healer.shortages(),
             stuck: self.healer.stuck_shortages(),
+            split_wait_s: self.healer.split_wait_s(context.now),
             healed_copies: self.healer.copies_sent,
             healed_bytes: self.healer.bytes_sent,
             refetched_copies: self.refetches.fetched,
@@ -185,6 +186,7 @@ impl CopyManager {
 
     /// These members have changed; each with whether it has returned from the dead.
     pub(super) fn members_changed(&mut self, context: &Context, changes: &[(CellId, bool)], out: &mut Vec<Output>) {
+        self.healer.members_changed(context);
         for (cell, returned) in changes {
             self.healer.colony_changed(context.now, cell);
             self.recount_shared(context, cell);

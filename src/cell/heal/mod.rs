@@ -12,19 +12,22 @@
 //! map alone never moves a byte: it only decides which cells to query.
 //!
 //! [`Healer`] keeps the shortages and chooses the chunks of the next round. [`shortage`] computes when one is due,
-//! [`round`] queries, sends and reports, [`backoff`] excludes targets for a while, and [`holdoff`] delays new rounds.
+//! [`round`] queries, sends and reports, [`backoff`] excludes targets for a while, [`holdoff`] delays new rounds, and
+//! [`brake`] delays shortages when the network may be split.
 //!
 //! When a shortage is healed:
 //!
 //! | delay | default | where |
 //! |---|---|---|
-//! | by copies left: 1, 2, 3, 4 or more (`heal_delay_ms`) | 0, 10, 30, 120 s | [`shortage`] |
+//! | one silent holder is all that is missing (last value of `heal_delay_ms`) | 120 s | [`shortage`] |
+//! | else by copies left: 1, 2, 3, 4 or more (`heal_delay_ms`) | 0, 10, 30, 120 s | [`shortage`] |
 //! | for each holder that ranks before this cell (`heal_step_ms`) | 20 s | [`shortage`] |
 //! | after a copy has arrived, since its put may still be under way | third value of `heal_delay_ms` | `copies` |
 //! | after a holder has returned | second value of `heal_delay_ms` | [`shortage`] |
 //! | after a round that did not complete a chunk | 5 s, doubled up to 640 s | [`shortage`] |
 //! | while no cell can store a copy | 600 s, or until the colony changes | [`shortage`] |
 //! | after several cells have come or returned at once | 5 to 30 s | [`holdoff`] |
+//! | after a third of the colony fell silent at once, with two or more copies left (`split_wait_ms`) | 15 min | [`brake`] |
 //! | after start, for holders that have not been seen yet (`unheard_ms`) | 120 s | `context` |
 //!
 //! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders
@@ -34,6 +37,7 @@
 //! - A chunk that no cell can store costs next to nothing until the colony changes, or its copies fall again.
 
 mod backoff;
+pub(super) mod brake;
 mod holdoff;
 mod round;
 mod shortage;
@@ -43,6 +47,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cell::context::Context;
 use crate::cell::heal::backoff::Backoff;
+use crate::cell::heal::brake::Brake;
 use crate::cell::heal::holdoff::HoldOff;
 use crate::cell::heal::round::Round;
 use crate::cell::heal::shortage::{Shortage, copies_left};
@@ -70,6 +75,7 @@ pub(super) struct Healer {
     /// Rounds started.
     rounds: u64,
     hold_off: HoldOff,
+    brake: Brake,
     backoff: Backoff,
     bucket: TokenBucket,
     /// Copies sent since the start.
@@ -87,6 +93,7 @@ impl Healer {
             round: None,
             rounds: 0,
             hold_off: HoldOff::default(),
+            brake: Brake::default(),
             backoff: Backoff::default(),
             bucket: TokenBucket::new(rate),
             copies_sent: 0,
@@ -102,6 +109,16 @@ impl Healer {
     /// Number of shortages for which no cell can store a copy.
     pub(super) fn stuck_shortages(&self) -> u64 {
         self.shortages.values().filter(|shortage| shortage.is_stuck()).count() as u64
+    }
+
+    /// Seconds for which the brake is still on.
+    pub(super) fn split_wait_s(&self, now: Time) -> Option<u64> {
+        Some(self.brake.until(now)?.since_ms(now).div_ceil(1000))
+    }
+
+    /// Members have fallen silent, or returned.
+    pub(super) fn members_changed(&mut self, context: &Context) {
+        self.brake.update(&context.settings, &context.members);
     }
 
     /// Is there nothing to heal?
@@ -210,10 +227,11 @@ impl Healer {
     /// The chunks of the next round, those with the fewest copies first.
     fn choose(&mut self, context: &Context, replicas: &ReplicaMap) -> Vec<ChunkId> {
         let now = context.now;
+        let brake = self.brake.until(now);
         let mut next: Option<Time> = None;
         let mut due = Vec::new();
-        for (id, shortage) in &self.shortages {
-            let at = shortage.due(context, replicas, id);
+        for (id, shortage) in &mut self.shortages {
+            let at = shortage.due(context, replicas, id).max(shortage.brake(brake));
             if at <= now {
                 // With equal copies, first the chunks for which this cell ranks high. Others heal the rest.
                 due.push((shortage.copies_left, Reverse(rank::draw(id, &context.id)), *id));

@@ -1,13 +1,15 @@
 //! A shortage: one local chunk is under-replicated, and there is a time at which to heal it.
 //!
 //! ```text
-//!   copies fall ─▶ delay by urgency ─▶ steps by rank ─▶ due ─▶ round without success
-//!                                        ▲              ▲              │
-//!                                        │              └─ backoff ────┤ longer each time
-//!                                        │                             │
-//!                                        └─ colony changes ── stuck ◀──┘ no cell can store a copy
+//!   copies fall ─▶ delay ─▶ steps by rank ─▶ due ─▶ round without success
+//!                             ▲              ▲              │
+//!                             │              └─ backoff ────┤ longer each time
+//!                             │                             │
+//!                             └─ colony changes ── stuck ◀──┘ no cell can store a copy
 //! ```
 //!
+//! - If one silent holder is all that is missing, the delay is the longest one, however many copies are left: a board
+//!   that reboots returns within it, and no byte is moved. In all other cases the delay depends on the copies left.
 //! - The delay starts when the number of copies falls, and does not start again when they are only counted again: a
 //!   holder that comes and goes does not postpone healing.
 //! - When the number falls further, the shorter delay applies, and earlier rounds without success are forgotten.
@@ -16,8 +18,10 @@
 //!   start when a cell with space appears.
 
 use crate::cell::context::Context;
+use crate::cell::heal::brake;
 use crate::cell::rank;
 use crate::cell::replicas::map::{LocalChunk, ReplicaMap};
+use crate::cell::settings::Settings;
 use crate::id::ChunkId;
 use crate::time::Time;
 
@@ -40,6 +44,8 @@ pub(super) struct Shortage {
     /// No round before this time: the shortage is new, or a round was without success.
     not_before: Time,
     failures: u8,
+    /// Until when the brake delays it: the end that the brake had when it first did.
+    brake: Option<Time>,
     /// In the last round no cell could store a copy.
     stuck: bool,
     /// The holders must be queried once, however many copies are recorded: this cell is draining.
@@ -65,6 +71,7 @@ impl Shortage {
             ready: now,
             not_before: now,
             failures: 0,
+            brake: None,
             stuck: false,
             must_query: true,
         }
@@ -115,20 +122,47 @@ impl Shortage {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// When to heal it: earlier with fewer copies left, and later with more holders that rank before this cell.
+    /// Until when the brake delays this shortage; `until` is its end, if it is on. A shortage is delayed once: not by a later
+    /// brake, and no longer by one that lasts longer.
+    pub(super) fn brake(&mut self, until: Option<Time>) -> Time {
+        let (Some(until), true) = (until, self.copies_left >= brake::MIN_COPIES && self.is_counted()) else {
+            return Time::default();
+        };
+        *self.brake.get_or_insert(until)
+    }
+
+    /// Is one holder that may be rebooting all that is missing? Two that are silent at once are an accident.
+    fn awaits_one_holder(&self, context: &Context, replicas: &ReplicaMap, id: &ChunkId) -> bool {
+        let Some(chunk) = replicas.get(id) else { return false };
+        let max_ms = max_reboot_ms(&context.settings);
+        let silent_ms = replicas.holders_of(chunk).filter_map(|cell| context.absent_for_ms(&cell));
+        silent_ms.filter(|ms| *ms <= max_ms).count() == 1 && self.copies_left.saturating_add(1) >= chunk.copies
+    }
+
+    /// When to heal it: earlier with fewer copies left unless one holder may be rebooting, and later with more holders
+    /// that rank before this cell.
     pub(super) fn due(&self, context: &Context, replicas: &ReplicaMap, id: &ChunkId) -> Time {
         // Ranks are not computed for stuck shortages: there can be many.
         if context.draining || (self.stuck && context.now < self.not_before) {
             return self.not_before;
         }
-        let due = self.since.iter().zip(context.settings.heal_delay_ms);
-        let due = due.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms))).min().unwrap_or(context.now);
+        let delays = self.since.iter().zip(context.settings.heal_delay_ms);
+        let mut due = delays.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms)));
+        let due = if self.awaits_one_holder(context, replicas, id) { due.next_back() } else { due.min() };
+        let due = due.unwrap_or(context.now);
         let mine = rank::draw(id, &context.id);
         let is_before = |cell: &_| context.counts_copies_on(cell) && rank::draw(id, cell) > mine;
         let before = replicas.holders(id).filter(is_before).count() as u64;
         let ready = if self.stuck { self.not_before } else { due.max(self.ready) };
         ready.plus_ms(before.saturating_mul(context.settings.heal_step_ms)).max(self.not_before)
     }
+}
+
+/// When a holder is no longer awaited, in milliseconds after its last beacon. Its silence is noticed within twice
+/// `silent_after_ms`.
+fn max_reboot_ms(settings: &Settings) -> u64 {
+    let [.., longest_ms] = settings.heal_delay_ms;
+    longest_ms + 2 * settings.silent_after_ms
 }
 
 /// The times for this number of copies. They stay until there are more copies.

@@ -18,6 +18,8 @@ pub struct Member {
     pub status: Status,
     /// When its last beacon arrived, or its last answer to a probe that counts as one.
     pub last_heard: Time,
+    /// When its first beacon arrived.
+    first_heard: Time,
     free_bytes: OptionalU64,
     chunks: OptionalU64,
     boot: OptionalU64,
@@ -73,6 +75,7 @@ impl Member {
             role: beacon.role,
             status: beacon.status,
             last_heard: now,
+            first_heard: now,
             free_bytes: beacon.free.into(),
             chunks: beacon.chunks.into(),
             boot: beacon.boot.map(|boot| boot.0).into(),
@@ -108,6 +111,11 @@ impl Member {
         self.boot == beacon.boot.map(|boot| boot.0).into()
     }
 
+    /// Had its beacons arrived for this time when the last one did?
+    pub(in crate::cell) fn was_heard_for(&self, ms: u64) -> bool {
+        self.last_heard.since_ms(self.first_heard) >= ms
+    }
+
     /// Was it active when its record was last updated?
     pub(in crate::cell) fn is_active(&self) -> bool {
         self.liveness == Liveness::Active
@@ -119,7 +127,7 @@ impl Member {
     }
 
     /// Is it dead, or has it left?
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::cell) fn is_gone(&self) -> bool {
         matches!(self.liveness, Liveness::Dead | Liveness::Left)
     }
 
@@ -171,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_takes_80_bytes() {
-        assert_eq!(size_of::<Member>(), 80);
+    fn a_member_takes_88_bytes() {
+        assert_eq!(size_of::<Member>(), 88);
     }
 }

@@ -93,8 +93,13 @@ impl TestColony {
 
     /// A put has stored a chunk, with these holders. Five copies must be kept.
     pub(super) fn put(&mut self, chunk: ChunkId, holders: &[u8]) {
+        self.put_copies(chunk, 5, holders);
+    }
+
+    /// A put has stored a chunk, with these holders. This many copies must be kept.
+    pub(super) fn put_copies(&mut self, chunk: ChunkId, copies: u8, holders: &[u8]) {
         let holders = holders.iter().map(|cell| id(*cell)).collect();
-        self.input(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies: 5, holders }]));
+        self.input(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies, holders }]));
     }
 
     /// An alert of cell 9 arrives.

@@ -81,6 +81,68 @@ fn a_reboot_moves_no_byte() {
     assert!(colony.sends().is_empty());
 }
 
+/// Goal: a board that reboots moves no byte, at any number of copies. Method: it dies, or announces that it leaves, and
+/// returns just before the longest delay has passed.
+#[test]
+fn a_reboot_of_two_minutes_moves_no_byte_at_any_number_of_copies() {
+    for copies in 2..=8 {
+        for leaves in [false, true] {
+            let others: Vec<u8> = (2..=copies).collect();
+            let mut colony = TestColony::new(&[2, 3, 4, 5, 6, 7, 8, 9]);
+            colony.put_copies(chunk_with_rank(0, &others), copies, &[&[1], &others[..]].concat());
+            colony.pass(60);
+            if leaves {
+                colony.alive.remove(&2);
+                colony.beacon(2, Status::Leaving);
+                colony.pass(5);
+                assert_eq!(colony.activity().short, 1, "{copies}");
+            } else {
+                colony.kill(&[2]);
+            }
+            colony.out.clear();
+            colony.pass(114);
+            assert!(colony.is_quiet(), "{copies} {leaves}: {:?}", colony.queries());
+            colony.alive.insert(2);
+            colony.pass(200);
+            colony.answer_all(&others);
+            assert!(colony.sends().is_empty(), "{copies} {leaves}");
+            assert_eq!(colony.activity().short, 0);
+        }
+    }
+}
+
+#[test]
+fn a_holder_that_does_not_return_within_the_delay_is_replaced() {
+    for copies in 2..=5 {
+        let others: Vec<u8> = (2..=copies).collect();
+        let mut colony = TestColony::new(&[2, 3, 4, 5, 6, 7, 8, 9]);
+        colony.put_copies(chunk_with_rank(0, &others), copies, &[&[1], &others[..]].concat());
+        colony.pass(60);
+        colony.kill(&[2]);
+        colony.out.clear();
+        colony.pass(122);
+        colony.answer_all(&others[1..]);
+        assert_eq!(colony.sends().len(), 1, "{copies}");
+    }
+}
+
+/// Goal: what is certainly lost does not wait for a reboot. Method: a holder of three is silent, and another reports that
+/// it has no copy.
+#[test]
+fn a_bad_copy_does_not_wait_for_a_silent_holder() {
+    let settings = Settings { belief_audit_ms: 5_000, ..Settings::default() };
+    let mut colony = TestColony::with_settings(&[2, 3, 6, 7, 8], settings);
+    colony.put_copies(chunk_with_rank(0, &[2, 3]), 3, &[1, 2, 3]);
+    colony.pass(60);
+    colony.answer_all(&[2, 3]);
+    colony.kill(&[3]);
+    for _ in 0..20 {
+        colony.answer_all(&[]);
+        colony.pass(1);
+    }
+    assert_eq!(colony.targets().len(), 2, "one copy is left");
+}
+
 #[test]
 fn unknown_copies_are_found_before_new_ones_are_made() {
     let mut colony = TestColony::new(&[2, 3, 4, 5, 6, 7]);

@@ -2,6 +2,7 @@
 //!
 //! The cell under test has the number 1; the test plays all others.
 
+mod brake;
 mod co_holders;
 mod colony;
 mod draining;

@@ -78,8 +78,8 @@ pub enum CopyInput {
     QueryDone {
         /// Which task.
         task_id: TaskId,
-        /// Those of the chunks that the other cell has; `None` if it did not answer.
-        has: Option<Vec<ChunkId>>,
+        /// Its outcome.
+        outcome: QueryOutcome,
     },
     /// A [`Task::Send`](crate::cell::Task::Send) has ended.
     SendDone {
@@ -169,6 +169,17 @@ pub enum ProbeOutcome {
     Responding,
     /// A cell: its address and its status.
     Cell(SocketAddr, Beacon),
+}
+
+/// The outcome of a [`Task::QueryHave`](crate::cell::Task::QueryHave).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryOutcome {
+    /// The other cell has these of the chunks.
+    Answered(Vec<ChunkId>),
+    /// It did not answer, or not in time.
+    Unanswered,
+    /// It was not asked: the query waited too long for its turn on this cell.
+    NotAsked,
 }
 
 /// The outcome of a [`Task::Send`](crate::cell::Task::Send).

@@ -63,8 +63,8 @@ mod token_bucket;
 
 pub use crate::cell::core::Cell;
 pub use crate::cell::input::{
-    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, SendOutcome,
-    StoreStats, TaskId, VerifyOutcome,
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, QueryOutcome,
+    SendOutcome, StoreStats, TaskId, VerifyOutcome,
 };
 pub use crate::cell::membership::MAX_MEMBERS;
 pub use crate::cell::membership::member::Member;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use cellsync::cell::{
-    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, SendOutcome,
-    TaskId,
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, QueryOutcome,
+    SendOutcome, TaskId,
 };
 use cellsync::id::ChunkId;
 use cellsync::wire::beacon::Beacon;
@@ -141,8 +141,11 @@ impl Pending {
                 Input::Member(MemberInput::ProbeDone { task_id, outcome })
             }
             Self::QueryHave(task_id) => {
-                let has = if let Response::Have(ids) = response { Some(ids) } else { None };
-                Input::Copy(CopyInput::QueryDone { task_id, has })
+                let outcome = match response {
+                    Response::Have(ids) => QueryOutcome::Answered(ids),
+                    _ => QueryOutcome::Unanswered,
+                };
+                Input::Copy(CopyInput::QueryDone { task_id, outcome })
             }
             Self::Send(task_id) => {
                 let outcome = if let Response::Put(outcome) = response { outcome } else { SendOutcome::Failed };

@@ -14,7 +14,7 @@ mod findings;
 
 use crate::cell::context::{Context, Unseen};
 use crate::cell::heal::Healer;
-use crate::cell::input::{CopyInput, LocalCopy, SendOutcome, TaskId};
+use crate::cell::input::{CopyInput, LocalCopy, QueryOutcome, SendOutcome, TaskId};
 use crate::cell::integrity::audits::Audits;
 use crate::cell::integrity::scrub::Scrub;
 use crate::cell::output::{Event, Output, Persist, Task};
@@ -105,7 +105,7 @@ impl CopyManager {
                 }
             }
             CopyInput::Gone(id) => self.copy_lost(context, id),
-            CopyInput::QueryDone { task_id, has } => self.query_done(context, *task_id, has.as_deref(), out),
+            CopyInput::QueryDone { task_id, outcome } => self.query_done(context, *task_id, outcome, out),
             CopyInput::SendDone { task_id, outcome } => self.send_done(context, *task_id, *outcome, out),
             CopyInput::FetchDone { task_id, outcome } => match self.refetches.fetch_done(*task_id, *outcome) {
                 Some(RefetchResult::Restored(copy)) => self.copy_restored(context, &copy, out),
@@ -234,11 +234,11 @@ impl CopyManager {
         }
     }
 
-    fn query_done(&mut self, context: &mut Context, task_id: TaskId, has: Option<&[ChunkId]>, out: &mut Vec<Output>) {
-        let Some(mut result) = self.queries.query_done(&mut self.replicas, task_id, has) else { return };
+    fn query_done(&mut self, context: &mut Context, task_id: TaskId, outcome: &QueryOutcome, out: &mut Vec<Output>) {
+        let Some(mut result) = self.queries.query_done(&mut self.replicas, task_id, outcome) else { return };
         self.check_claims(context, &mut result);
         let QueryResult { cell, changed, present, absent, heal_round, answered } = result;
-        if context.responsiveness.record(context.now, cell, answered) {
+        if answered.is_some_and(|answered| context.responsiveness.record(context.now, cell, answered)) {
             self.recount_shared(context, &cell);
         }
         self.healer.chunks_absent(context.now, cell, &absent);

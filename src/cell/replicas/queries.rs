@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cell::context::Context;
-use crate::cell::input::TaskId;
+use crate::cell::input::{QueryOutcome, TaskId};
 use crate::cell::output::{Output, Task};
 use crate::cell::replicas::map::ReplicaMap;
 use crate::cell::task_ids::TaskIds;
@@ -58,8 +58,8 @@ pub(in crate::cell) struct QueryResult {
     pub(in crate::cell) absent: Vec<ChunkId>,
     /// The healing round for which it was queried.
     pub(in crate::cell) heal_round: Option<u64>,
-    /// Did the cell answer?
-    pub(in crate::cell) answered: bool,
+    /// Did the cell answer? `None` if it was not asked.
+    pub(in crate::cell) answered: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -193,13 +193,12 @@ impl HolderQueries {
         }
     }
 
-    /// Handles the end of a query: `has` are the chunks that the cell has, `None` if it did not answer. Returns `None`
-    /// if there is no such query.
+    /// Handles the end of a query. Returns `None` if there is no such query.
     pub(in crate::cell) fn query_done(
         &mut self,
         replicas: &mut ReplicaMap,
         task_id: TaskId,
-        has: Option<&[ChunkId]>,
+        outcome: &QueryOutcome,
     ) -> Option<QueryResult> {
         let Query { cell, chunks, reason } = self.under_way.remove(&task_id)?;
         let heal_round = match reason {
@@ -207,8 +206,12 @@ impl HolderQueries {
             Reason::Check | Reason::Hint => None,
         };
         let (changed, present, absent) = (Vec::new(), Vec::new(), Vec::new());
-        let mut result = QueryResult { cell, changed, present, absent, heal_round, answered: has.is_some() };
-        let Some(has) = has else { return Some(result) };
+        let mut result = QueryResult { cell, changed, present, absent, heal_round, answered: Some(true) };
+        let has = match outcome {
+            QueryOutcome::Answered(has) => has,
+            QueryOutcome::Unanswered => return Some(QueryResult { answered: Some(false), ..result }),
+            QueryOutcome::NotAsked => return Some(QueryResult { answered: None, ..result }),
+        };
         let has: BTreeSet<&ChunkId> = has.iter().collect();
         for id in chunks {
             let holds = has.contains(&id);

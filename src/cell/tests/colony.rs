@@ -135,7 +135,8 @@ impl TestColony {
     }
 
     pub(super) fn answer(&mut self, task_id: TaskId, has: Option<Vec<ChunkId>>) {
-        self.input(CopyInput::QueryDone { task_id, has });
+        let outcome = has.map_or(QueryOutcome::Unanswered, QueryOutcome::Answered);
+        self.input(CopyInput::QueryDone { task_id, outcome });
         self.drop_queries(|other| other == task_id);
     }
 

@@ -63,6 +63,28 @@ fn a_cell_that_comes_and_goes_is_queried_once_per_minute() {
     assert!((1..=4).contains(&count), "{count}");
 }
 
+/// Goal: a cell that is slow counts, and so does one that this cell was too busy to ask. Method: one cell answers no query
+/// for fifty minutes, and another is not asked for three hours.
+#[test]
+fn copies_of_slow_cells_count() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5, 6, 7]);
+    colony.put(chunk_with_rank(0, &[2, 3]), &[1, 2, 3, 4, 5]);
+    for second in 0..3 * 3600 {
+        colony.pass(1);
+        for (task_id, cell, chunks) in colony.queries() {
+            let outcome = match cell {
+                4 if second % 3600 < 3000 => QueryOutcome::Unanswered,
+                5 => QueryOutcome::NotAsked,
+                6 | 7 => QueryOutcome::Answered(Vec::new()),
+                _ => QueryOutcome::Answered(chunks),
+            };
+            colony.input(CopyInput::QueryDone { task_id, outcome });
+            colony.drop_queries(|other| other == task_id);
+        }
+        assert!(colony.sends().is_empty(), "after {second} s");
+    }
+}
+
 /// They send beacons and answer no query: their SD cards hang.
 #[test]
 fn copies_of_unresponsive_cells_do_not_count() {

@@ -16,10 +16,12 @@ mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cell::{
-    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, MemberInput, SendOutcome, Task, TaskId, VerifyOutcome,
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, MemberInput, QueryOutcome, SendOutcome, Task, TaskId,
+    VerifyOutcome,
 };
 use crate::id::{CellId, ChunkId};
 use crate::net::client::{Http, Timeouts};
@@ -130,8 +132,21 @@ impl TaskRunner {
 
     async fn query_have(&self, task_id: TaskId, to: SocketAddr, chunks: Vec<ChunkId>) {
         let http = self.query_http.clone();
-        let has = self.queries.run(move || query::query_have(&http, to, chunks), drop).await.flatten();
-        self.report(CopyInput::QueryDone { task_id, has }).await;
+        // A cell that was not asked, because the queries before this one took too long, has not failed to answer.
+        let is_asked = Arc::new(AtomicBool::new(false));
+        let query = {
+            let is_asked = Arc::clone(&is_asked);
+            move || {
+                is_asked.store(true, Ordering::Relaxed);
+                query::query_have(&http, to, chunks)
+            }
+        };
+        let outcome = match self.queries.run(query, drop).await.flatten() {
+            Some(has) => QueryOutcome::Answered(has),
+            None if is_asked.load(Ordering::Relaxed) => QueryOutcome::Unanswered,
+            None => QueryOutcome::NotAsked,
+        };
+        self.report(CopyInput::QueryDone { task_id, outcome }).await;
     }
 
     fn transfer(&self, chunk: ChunkId, peer: SocketAddr, copies: u8, holders: Vec<CellId>) -> Transfer {

@@ -40,6 +40,19 @@ fn run(store: &Arc<dyn Store>, task: Task) -> Vec<Input> {
     inputs
 }
 
+/// A cell was taken for one that does not answer while the queries waited in this cell's own queue.
+#[test]
+fn a_query_that_never_had_its_turn_says_nothing_about_the_cell() {
+    let store = store_with(&[]);
+    let (mailbox, inputs) = Mailbox::stub(ColonySnapshot::of_lone_cell());
+    let mut runner = TaskRunner::new(Arc::clone(&store), mailbox, unreachable_address());
+    runner.queries = Slots::new(0, Duration::from_millis(10));
+    let query = Task::QueryHave { task_id: TaskId(3), to: unreachable_address(), chunks: vec![ChunkId::of(b"x")] };
+    smol::block_on(Arc::new(runner).run(query));
+    let outcome = next_input(&inputs);
+    assert!(matches!(outcome, Some(Input::Copy(CopyInput::QueryDone { outcome: QueryOutcome::NotAsked, .. }))));
+}
+
 #[test]
 fn every_failed_task_is_reported_once() {
     let (store, chunk, to) = (store_with(&[b"here"]), ChunkId::of(b"here"), unreachable_address());
@@ -53,7 +66,9 @@ fn every_failed_task_is_reported_once() {
         panic!("no probe")
     };
     let query = Task::QueryHave { task_id, to, chunks: vec![chunk] };
-    let [Input::Copy(CopyInput::QueryDone { task_id: TaskId(3), has: None })] = run(&store, query)[..] else {
+    let [Input::Copy(CopyInput::QueryDone { task_id: TaskId(3), outcome: QueryOutcome::Unanswered })] =
+        run(&store, query)[..]
+    else {
         panic!("no query")
     };
     let send = Task::Send { task_id, chunk, to, copies, holders: holders.clone() };

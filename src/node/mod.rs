@@ -26,7 +26,10 @@ mod service_manager;
 mod tasks;
 mod udp;
 
+use std::env;
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +95,8 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &state, fastrand::u64(..));
     let driver = Driver::new(cell, sockets, Arc::clone(&store), address, (mailbox.clone(), messages));
     let api = Arc::new(Api::new(Arc::clone(&store) as _, mailbox.clone()));
-    let backend = Backend::start(&config.data.join("run"), Arc::clone(&api) as _, gateway_limits.max_connections)
+    remove_earlier_socket(&config.data);
+    let backend = Backend::start(&socket_folders(&config.data), Arc::clone(&api) as _, gateway_limits.max_connections)
         .map_err(NodeError::Backend)?;
 
     let gateway = GatewayThread::start(listener, backend.upstream(), gateway_limits, STOP_TIMEOUT)?;
@@ -121,6 +125,24 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     }
     log::info!("stopped");
     Ok(())
+}
+
+/// Where the backend's private socket can be, in order of preference. The data folder comes last: not every file system
+/// has sockets, and a disk can be full or read-only.
+fn socket_folders(data: &Path) -> Vec<PathBuf> {
+    // systemd separates several folders by colons.
+    let of_service = env::var_os("RUNTIME_DIRECTORY").and_then(|folders| env::split_paths(&folders).next());
+    let of_user = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let folders = [of_service, of_user].into_iter().flatten().filter(|folder| folder.is_absolute());
+    folders.chain([env::temp_dir(), data.to_owned()]).collect()
+}
+
+/// Removes the socket that an earlier release had in the data folder. It does no harm where that fails.
+fn remove_earlier_socket(data: &Path) {
+    let folder = data.join("run");
+    if fs::remove_file(folder.join("door.sock")).is_ok() {
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 /// Announces the stop to the colony and stops the gateway.

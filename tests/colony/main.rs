@@ -40,6 +40,8 @@ mod parts;
 #[cfg(test)]
 mod patience;
 #[cfg(test)]
+mod poor_disks;
+#[cfg(test)]
 mod poor_targets;
 #[cfg(test)]
 mod put_failures;

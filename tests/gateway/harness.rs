@@ -110,7 +110,7 @@ impl TestGateway {
         let folder = tempfile::tempdir().unwrap();
         let latch = Arc::new(Latch::default());
         let echo = Echo { latch: Arc::clone(&latch) };
-        let backend = Backend::start(&folder.path().join("private"), Arc::new(echo), limits.max_connections).unwrap();
+        let backend = Backend::start(&[folder.path().to_owned()], Arc::new(echo), limits.max_connections).unwrap();
         let listener = smol::block_on(async_net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let gateway = Gateway::new(listener, backend.upstream(), limits);
         let (address, stats) = (gateway.local_addr().unwrap(), gateway.stats());

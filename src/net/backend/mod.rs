@@ -8,6 +8,7 @@
 //! the gateway, in the same process, connects to it.
 
 pub(super) mod exchange;
+mod private_socket;
 pub(super) mod server;
 pub(super) mod upstream;
 

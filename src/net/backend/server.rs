@@ -4,13 +4,14 @@
 //! listens, and a worker that takes a request starts the next listener if there is none.
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use crate::net::backend::exchange::{Exchange, Handler};
+use crate::net::backend::private_socket;
 use crate::net::backend::upstream::{HANDSHAKE_METHOD, Upstream};
 use crate::sync::lock;
 
@@ -44,11 +45,12 @@ struct WorkerCounts {
 }
 
 impl Backend {
-    /// Listens on a socket in `dir`, a folder that only this user may enter; creates it if it is missing. `max_workers`
-    /// must be at least the gateway's number of connections, or requests can wait for one another.
-    pub fn start(dir: &Path, handler: Arc<dyn Handler>, max_workers: usize) -> io::Result<Self> {
-        let upstream = Arc::new(Upstream::new(dir)?);
-        let http = tiny_http::Server::from_listener(upstream.listen()?, None).map_err(io::Error::other)?;
+    /// Listens on a private socket, made below the first of these folders where that is possible; it leaves nothing
+    /// there. `max_workers` must be at least the gateway's number of connections, or requests can wait for one another.
+    pub fn start(folders: &[PathBuf], handler: Arc<dyn Handler>, max_workers: usize) -> io::Result<Self> {
+        let (listener, socket) = private_socket::bind(folders)?;
+        let upstream = Arc::new(Upstream::new(socket));
+        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             http,
             upstream,

@@ -1,5 +1,5 @@
-//! The upstream: a pool of connections from the gateway to `tiny_http`, over a Unix socket that only this user can
-//! reach.
+//! The upstream: a pool of connections from the gateway to `tiny_http`, over a private Unix socket
+//! ([`private_socket`](crate::net::backend::private_socket)).
 //!
 //! A connection serves one exchange at a time and is then reused for any client. So an idle client occupies no upstream
 //! connection, no thread and no descriptor of `tiny_http`. A connection is reused only if its exchange ended
@@ -16,18 +16,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Mode, OFlags};
 use smol::Async;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::backend::CONNECTION_FIELD;
+use crate::net::backend::private_socket::PrivateSocket;
 use crate::sync::lock;
 
 /// The method of the handshake. The gateway admits only the methods of the API, so no client can send it.
@@ -36,22 +33,14 @@ pub(super) const HANDSHAKE_METHOD: &str = "HANDSHAKE";
 /// Largest response to the handshake, in bytes. It has no body.
 const MAX_HANDSHAKE_BYTES: usize = 1024;
 
-/// Name of the socket inside its folder.
-const SOCKET: &str = "door.sock";
-
-/// Longest path that fits into `sockaddr_un` with its final zero, in bytes (unix(7)).
-const MAX_PATH_BYTES: usize = 107;
-
 /// Idle connections that the pool keeps. As many as one client uses for a put, and few enough that their threads cost
 /// little.
 const MAX_IDLE: usize = 8;
 
-/// The path of the backend's socket, and the pool of connections to it.
+/// The backend's socket, and the pool of connections to it.
 #[derive(Debug)]
 pub struct Upstream {
-    path: PathBuf,
-    /// Keeps `path` valid if it leads through `/proc/self/fd`.
-    _dir: OwnedFd,
+    socket: PrivateSocket,
     idle: Mutex<Vec<UpstreamConnection>>,
     open: Arc<OpenConnections>,
     next_id: AtomicU64,
@@ -79,33 +68,14 @@ impl Drop for UpstreamConnection {
 }
 
 impl Upstream {
-    /// Creates an empty pool for a socket in `dir`, a folder that only this user may enter; creates it if it is
-    /// missing.
-    pub(super) fn new(dir: &Path) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
-        let opened = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let plain = dir.join(SOCKET);
-        let path = if plain.as_os_str().len() <= MAX_PATH_BYTES {
-            plain
-        } else {
-            PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
-        };
-        Ok(Self {
-            path,
-            _dir: opened,
+    /// Creates an empty pool.
+    pub(super) fn new(socket: PrivateSocket) -> Self {
+        Self {
+            socket,
             idle: Mutex::default(),
             open: Arc::default(),
             next_id: AtomicU64::new(0),
             opening: smol::lock::Mutex::new(()),
-        })
-    }
-
-    /// Binds the socket. Replaces one that an earlier process left.
-    pub(super) fn listen(&self) -> io::Result<UnixListener> {
-        match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => UnixListener::bind(&self.path),
         }
     }
 
@@ -148,7 +118,7 @@ impl Upstream {
 
     async fn open(&self) -> io::Result<UpstreamConnection> {
         let _one_at_a_time = self.opening.lock().await;
-        let stream = Arc::new(Async::<UnixStream>::connect(&self.path).await?);
+        let stream = Arc::new(Async::<UnixStream>::connect(&self.socket.path).await?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         lock(&self.open).insert(id, Arc::clone(&stream));
         let connection = UpstreamConnection { id, stream, open: Arc::clone(&self.open) };
@@ -178,23 +148,4 @@ async fn handshake(connection: &UpstreamConnection) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_folder_paths_work_and_stale_sockets_are_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["short".to_owned(), "long".repeat(60)] {
-            let dir = folder.path().join(name);
-            let upstream = Upstream::new(&dir).unwrap();
-            drop(upstream.listen().unwrap());
-            assert!(dir.join(SOCKET).exists());
-            let _listener = upstream.listen().unwrap();
-            UnixStream::connect(&upstream.path).unwrap();
-            assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-        }
-    }
 }

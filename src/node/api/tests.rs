@@ -32,7 +32,7 @@ fn with_cell(test: impl FnOnce(&TestCell)) {
     let (mailbox, inputs) = Mailbox::stub(ColonySnapshot::of_lone_cell());
     let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), mailbox));
     let folder = tempfile::tempdir().unwrap();
-    let backend = Backend::start(folder.path(), Arc::clone(&api) as _, 16).unwrap();
+    let backend = Backend::start(&[folder.path().to_owned()], Arc::clone(&api) as _, 16).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let gateway = GatewayThread::start(listener, backend.upstream(), GatewayLimits::default(), Duration::ZERO).unwrap();

@@ -16,8 +16,7 @@
 //! ├── catalogue.bad/       the last catalogue that was set aside
 //! ├── facts                the cell's saved state, up to 64 KiB
 //! ├── clean                clean-stop note: what each shard held; removed before the first change
-//! ├── ballast              4 MiB that are released when the disk is full
-//! └── run/                 not the store's: the daemon's sockets (`net`), valid while it runs
+//! └── ballast              4 MiB that are released when the disk is full
 //! ```
 //!
 //! `<id>` is a chunk's id, 64 lower-case hexadecimal digits: the SHA-256 of the file. The owner of the folder must also

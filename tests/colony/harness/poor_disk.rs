@@ -1,5 +1,5 @@
 //! A mounted file system in memory that lacks what those of memory cards lack: it ignores case, has no links, modes,
-//! owners and attributes, keeps even seconds, and cannot rename without replacing.
+//! owners, sockets and attributes, keeps even seconds, and cannot rename without replacing.
 //!
 //! It needs root and FUSE. Without them, the tests print that they are skipped and pass; with
 //! `CELLSYNC_REQUIRE_ROOT_TESTS` set they fail instead, if there is `/dev/fuse`.
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyEntry, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use tempfile::TempDir;
 
@@ -20,6 +20,9 @@ use tempfile::TempDir;
 const NOT_CACHED: Duration = Duration::ZERO;
 /// The mode of everything.
 const MODE: u16 = 0o755;
+
+/// The parent of a file that was removed.
+const UNLINKED: usize = usize::MAX;
 
 /// A mounted file system, unmounted when dropped.
 pub(crate) struct PoorDisk {
@@ -119,7 +122,9 @@ fn remove(nodes: &mut Nodes, parent: INodeNo, name: &OsStr) -> Result<(), Errno>
     if nodes.iter().flatten().any(|node| node.parent == number) {
         return Err(Errno::ENOTEMPTY);
     }
-    nodes[number] = None;
+    // An open file stays readable.
+    let node = nodes[number].as_mut().ok_or(Errno::ENOENT)?;
+    (node.parent, node.name) = (UNLINKED, String::new());
     Ok(())
 }
 
@@ -294,6 +299,20 @@ impl Filesystem for Files {
         node.bytes[start..end].copy_from_slice(data);
         node.mtime = even_seconds(TimeOrNow::Now);
         reply.written(u32::try_from(data.len()).unwrap());
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    /// Like FAT, it has no number of inodes.
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let (free_blocks, block_bytes, name_bytes) = (1 << 20, 512, 255);
+        reply.statfs(free_blocks, free_blocks, free_blocks, 0, 0, block_bytes, name_bytes, block_bytes);
     }
 
     fn readdir(&self, _: &Request, inode: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -5,9 +5,26 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+#[cfg(test)]
+use crate::store::files::faults::{self, Operation};
+
 /// Makes every earlier creation, renaming and removal in a folder durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    faults::meet(Operation::SyncFolder, path)?;
     File::open(path)?.sync_all()
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    faults::meet(Operation::Rename, to)?;
+    fs::rename(from, to)
+}
+
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    faults::meet(Operation::Remove, path)?;
+    fs::remove_file(path)
 }
 
 /// Replaces `root/name` durably. A power cut leaves the old file or the new one, whole. `temporary` is the name, also

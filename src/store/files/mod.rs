@@ -45,8 +45,9 @@
 //! | during `quarantine` | the copy in `chunks/`, in `quarantine/` or in both, never in neither |
 //!
 //! A failed fsync of a shard folder leaves unknown which renames are durable, so all files that waited for it are
-//! deleted and their puts fail. A put of a stored chunk verifies the stored copy before it counts as present: a bad
-//! copy goes into quarantine and the body takes its place.
+//! deleted and their puts fail; so does every other put in the folder until an fsync succeeds (`shard`). A put of a
+//! stored chunk verifies the stored copy before it counts as present: a bad copy goes into quarantine and the body takes
+//! its place.
 //!
 //! A copy is bad if its bytes do not hash to its id, or if it is larger than a chunk may be. A copy that the disk
 //! cannot read (EIO, EUCLEAN, EBADMSG …) is not: a loose cable or an aborted journal makes good files unreadable for a
@@ -154,6 +155,8 @@ mod change_queue;
 mod clean_stop;
 mod data_folder;
 mod errors;
+#[cfg(test)]
+mod faults;
 mod file_store;
 mod fs;
 mod hash;

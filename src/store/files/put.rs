@@ -22,6 +22,7 @@ impl Inner {
             return Err(StoreError::TooLarge { len_bytes: len, limit_bytes: MAX_CHUNK_BYTES as u64 });
         }
         let present = match expected {
+            Some(id) if self.shard(id).is_unproven(id) => None,
             Some(id) => (self.stored_copy(id)? == CopyState::Good).then_some(id),
             None => None,
         };

@@ -71,6 +71,23 @@ impl Lan {
         self.set_link(host, "up");
     }
 
+    /// Connects the hosts from this one on to a switch of their own, with no link to the first.
+    pub(crate) fn split(&self, from: usize) {
+        let bridge = "link add br1 type bridge\nlink set br1 type bridge stp_state 0\nlink set br1 up\n";
+        assert!(ip(&["-n", &self.switch], bridge));
+        (from..self.hosts.len()).for_each(|host| self.connect(host, "br1"));
+    }
+
+    /// Connects all hosts to the first switch again.
+    pub(crate) fn join(&self) {
+        (0..self.hosts.len()).for_each(|host| self.connect(host, "br0"));
+        assert!(ip(&["-n", &self.switch], "link del br1\n"));
+    }
+
+    fn connect(&self, host: usize, bridge: &str) {
+        assert!(ip(&["-n", &self.switch], &format!("link set p{host} master {bridge}\n")));
+    }
+
     fn set_link(&self, host: usize, state: &str) {
         assert!(ip(&["-n", &self.switch], &format!("link set p{host} {state}\n")));
     }

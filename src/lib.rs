@@ -55,6 +55,7 @@
 //! | What is stored of a directory, and how? | `client/put/tree/mod.rs`; the entries of the stream in `archive/encode.rs` |
 //! | What happens to a file that changes while it is stored? | `client/put/tree/data.rs`, `client/put/omission.rs` |
 //! | What is on a cell's disk? | `store/files/mod.rs` |
+//! | What can be lost, and what prevents it? | [`hazards`] |
 //!
 //! # What lives where
 //!
@@ -159,3 +160,6 @@ pub mod client;
 mod demo;
 
 pub mod cli;
+
+// What can be lost, and what prevents it: documentation.
+pub mod hazards;

@@ -266,16 +266,21 @@ impl<R: BufRead> Decoder<R> {
         if self.read_block()?.iter().any(|&byte| byte != 0) {
             return Err(DecodeError::Trailing { at });
         }
-        self.read_zeros()
+        self.read_padding(at)
     }
 
-    /// Reads what follows the end of an archive: only zeros may be there.
+    /// Reads the rest of a stream of which the end of the archive was read before: only zeros may be there.
     pub fn read_zeros(&mut self) -> Result<(), DecodeError> {
+        self.read_padding(self.at)
+    }
+
+    /// Reads zeros to the end of the stream. The archive ended at `at`.
+    fn read_padding(&mut self, at: u64) -> Result<(), DecodeError> {
         loop {
             let bytes = self.reader.fill_buf().map_err(DecodeError::Read)?;
             match bytes.len() {
                 0 => return Ok(()),
-                _ if bytes.iter().any(|&byte| byte != 0) => return Err(DecodeError::Trailing { at: self.at }),
+                _ if bytes.iter().any(|&byte| byte != 0) => return Err(DecodeError::Trailing { at }),
                 length => self.reader.consume(length),
             }
         }

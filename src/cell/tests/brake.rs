@@ -92,16 +92,30 @@ fn new_cells_and_deaths_one_by_one_brake_nothing() {
     assert_eq!(few.activity().split_wait_s, None);
 }
 
-/// Goal: boards count, not cells. Method: four cells fall silent at once, on one host or on four.
+#[test]
+fn fewer_than_three_hosts_or_than_a_third_brake_nothing() {
+    for (count, silent, brakes) in [(12, 3, false), (12, 4, true), (4, 2, false), (4, 3, true)] {
+        let others: Vec<u8> = (2..).take(count).collect();
+        let mut colony = TestColony::new(&others);
+        colony.pass(3700);
+        colony.kill(&others[..silent]);
+        assert_eq!(colony.activity().split_wait_s.is_some(), brakes, "{silent} of {count}");
+    }
+}
+
+/// Goal: boards count, not cells. Method: four cells fall silent at once: on one host, on four hosts, and on four hosts with
+/// another cell each.
 #[test]
 fn cells_on_one_host_count_as_one() {
-    for (hosts, brakes) in [(1, false), (4, true)] {
+    let together = [5, 5, 5, 5, 6, 7, 8, 9];
+    let alone = [2, 3, 4, 5, 6, 7, 8, 9];
+    let in_pairs = [6, 7, 8, 9, 6, 7, 8, 9];
+    for (hosts, brakes) in [(together, false), (alone, true), (in_pairs, false)] {
         let settings = Settings::default();
         let mut members = Membership::new(settings);
         let mut out = Vec::new();
         for second in 0..3700 {
-            for cell in 2..=9 {
-                let host = if cell <= 5 { cell % hosts } else { cell };
+            for (cell, host) in (2..).zip(hosts) {
                 let address = SocketAddr::new(ip(100 + host), 8000 + u16::from(cell));
                 if cell > 5 || second < 3650 {
                     members.status_received(Time(second * 1000), address, &beacon(cell, 1), Source::Beacon, &mut out);
@@ -112,6 +126,6 @@ fn cells_on_one_host_count_as_one() {
         members.advance(now, &mut Probes::default(), &mut out);
         let mut brake = Brake::default();
         brake.update(&settings, &members);
-        assert_eq!(brake.until(now).is_some(), brakes, "{hosts}");
+        assert_eq!(brake.until(now).is_some(), brakes, "{hosts:?}");
     }
 }

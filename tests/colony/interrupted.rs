@@ -148,7 +148,10 @@ fn a_changed_file_resumes_with_the_blocks_that_are_the_same() {
     bytes.splice(0..0, random_bytes(2, 1 << 20));
     fs::write(&file, &bytes).unwrap();
     let before = colony.count_copies();
-    let report = run(&mut put).expect_success().json();
+    let again = run(&mut put).expect_success();
+    let again = again.expect_line(&["another file, or of this one before it changed", "not sent again"]);
+    assert!(!again.stderr.contains("resuming"), "nothing is certain to be of use:\n{}", again.stderr);
+    let report = again.json();
     assert_eq!(report["resumed_chunks"], same);
     assert_eq!(report["sent_copies"].as_u64(), Some(colony.count_copies() - before));
     let stored = StoredFile::read(&colony.path("file.manifest"));
@@ -220,7 +223,8 @@ fn a_changed_directory_resumes_with_the_blocks_that_are_the_same() {
     assert!(moved > 0, "the put was interrupted too early");
 
     let before = colony.count_copies();
-    let report = run(&mut put).expect_success().json();
+    let again = run(&mut put).expect_success().expect_line(&["put of this manifest left", "not sent again"]);
+    let report = again.json();
     assert_eq!(report["resumed_chunks"], same);
     assert_eq!(report["sent_copies"].as_u64(), Some(colony.count_copies() - before), "no copy was sent twice");
     let restored = colony.path("restored");

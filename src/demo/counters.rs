@@ -100,7 +100,16 @@ mod tests {
             clean_s: None,
         };
         let activity = Activity { healed_copies, alerts, ..Activity::default() };
-        CellStatus { beacon, version: String::new(), bytes: 0, counted: true, uptime_s: 0, connections: 0, activity }
+        CellStatus {
+            beacon,
+            version: String::new(),
+            bytes: 0,
+            counted: true,
+            read_only: false,
+            uptime_s: 0,
+            connections: 0,
+            activity,
+        }
     }
 
     #[test]

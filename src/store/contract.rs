@@ -66,6 +66,8 @@ pub struct Usage {
     pub free_bytes: u64,
     /// False while the store counts its chunks after an unclean stop; `chunks` and `bytes` are too low until then.
     pub counted: bool,
+    /// Whether the disk can only be read: every put fails with [`StoreError::ReadOnly`] until it can be written to.
+    pub read_only: bool,
 }
 
 /// What a store knows about a chunk.
@@ -124,6 +126,12 @@ pub enum StoreError {
     /// A quota is set, and the store does not know yet how much of it is used.
     #[error("still counting chunks after an unclean stop, so the quota cannot be checked; retry later")]
     Counting,
+    /// The disk can be read but not written to. Nothing was stored.
+    #[error("{} is on a disk that cannot be written to; check the disk, or use another cell", path.display())]
+    ReadOnly {
+        /// The data folder.
+        path: PathBuf,
+    },
     /// The disk failed, see [`StoreError::is_unreadable`].
     #[error("cannot {operation} {}: {source}", path.display())]
     Disk {

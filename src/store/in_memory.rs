@@ -136,7 +136,13 @@ impl Store for MemoryStore {
     fn usage(&self) -> Usage {
         let chunks = lock(&self.chunks);
         let bytes = used_bytes(&chunks);
-        Usage { chunks: chunks.len() as u64, bytes, free_bytes: self.free_bytes(&chunks), counted: true }
+        Usage {
+            chunks: chunks.len() as u64,
+            bytes,
+            free_bytes: self.free_bytes(&chunks),
+            counted: true,
+            read_only: false,
+        }
     }
 
     fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {

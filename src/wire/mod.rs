@@ -67,7 +67,7 @@
 //! | `cells` | no | active cells that the sender knows, itself included, below 2³² |
 //! | `clean_s` | no | seconds since a scrub found all copies of the sender good; absent if none did since its start |
 //!
-//! An `active` cell accepts chunks. A `full` one has no space for a chunk of 2 MiB; a `draining` one hands its chunks
+//! An `active` cell accepts chunks. A `full` one has no space for a chunk of 2 MiB, or a read-only disk; a `draining` one hands its chunks
 //! to others; a `leaving` one is about to stop. Any other string is a cell of a newer version: it is alive; send it no
 //! chunks.
 //!
@@ -173,7 +173,7 @@
 //! | 422 | the SHA-256 of the body is not the id; nothing was stored |
 //! | 429 | this address sent 5 such bodies within 60 s and is refused for 10 minutes; see `Retry-After` |
 //! | 503 | the cell is stopping or draining, or counts its chunks after an unclean stop; use another cell |
-//! | 507 | no space: the disk's reserve or the cell's quota is reached; use another cell |
+//! | 507 | no space within the disk's reserve and the cell's quota, or the disk is read-only; use another cell |
 //!
 //! ## `POST /chunk`
 //!
@@ -280,7 +280,7 @@
 //! ```json
 //! {"node_id":"6f3c1b52-7a0e-4a53-9a39-2f1f7d0f4c11","port":8080,"status":"active","v":1,"boot":"692837e0c5d2f1a4",
 //!  "role":"storage","chunks":1234,"free":5678901234,"cells":6,"clean_s":86400,
-//!  "version":"0.1.0","bytes":1288490188,"counted":true,"uptime_s":86400,"connections":3,
+//!  "version":"0.1.0","bytes":1288490188,"counted":true,"read_only":false,"uptime_s":86400,"connections":3,
 //!  "life":{"short":2,"stuck":0,"healed_copies":10,"healed_bytes":5242880,"mended_copies":1,"bad_copies":1,
 //!          "removed_copies":0,"audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
 //!          "isolated":["0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02"],
@@ -288,7 +288,8 @@
 //! ```
 //!
 //! Every key that is not of the beacon may be absent. `counted` is false while the cell counts its chunks after an
-//! unclean stop; until then `chunks` and `bytes` are too small. `life` ([`Activity`]) has counters since the start:
+//! unclean stop; until then `chunks` and `bytes` are too small. `read_only` is true while the cell can only read its
+//! disk. `life` ([`Activity`]) has counters since the start:
 //!
 //! | key of `life` | value |
 //! |---|---|

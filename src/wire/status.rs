@@ -21,6 +21,9 @@ pub struct CellStatus {
     /// Whether `chunks` and `bytes` are exact; false while the cell counts its chunks after an unclean stop.
     #[serde(default)]
     pub counted: bool,
+    /// Whether the cell's disk can only be read: it serves its chunks and accepts none.
+    #[serde(default)]
+    pub read_only: bool,
     /// Seconds since the cell started.
     #[serde(default)]
     pub uptime_s: u64,
@@ -144,13 +147,14 @@ mod tests {
             version: "1".to_owned(),
             bytes: 0,
             counted: true,
+            read_only: false,
             uptime_s: 0,
             connections: 0,
             activity,
         };
         let value = serde_json::to_value(&status).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&value), "bytes connections counted life node_id port role status uptime_s version");
+        assert_eq!(keys(&value), "bytes connections counted life node_id port read_only role status uptime_s version");
         assert_eq!(
             keys(&value["life"]),
             "alerts alerts_false audits audits_bad bad_copies drain healed_bytes healed_copies isolated mended_copies \

@@ -127,6 +127,7 @@ impl Api {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             bytes: usage.bytes,
             counted: usage.counted,
+            read_only: usage.read_only,
             uptime_s: self.started.elapsed().as_secs(),
             connections: self.gateway_stats.get().map_or(0, |stats| stats.open()),
             activity,

@@ -113,7 +113,7 @@ impl From<StoreError> for ErrorResponse {
             StoreError::WrongHash { .. } => 422,
             StoreError::Truncated { .. } | StoreError::Body(_) => 400,
             StoreError::TooLarge { .. } => 413,
-            StoreError::NoRoom { .. } => 507,
+            StoreError::NoRoom { .. } | StoreError::ReadOnly { .. } => 507,
             StoreError::Counting => 503,
             StoreError::Disk { .. } => {
                 // Paths and system errors are for the operator only.

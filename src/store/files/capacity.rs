@@ -7,11 +7,17 @@
 //! ├─ in flight    puts in progress
 //! └─ free_bytes   what a further chunk may take, also bounded by quota − bytes stored − in flight
 //! ```
+//!
+//! It is 0 on a disk without free inodes, and on one that cannot be written to.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{StatVfs, StatVfsMountFlags};
 
 use crate::store::contract::{StoreError, Usage};
 use crate::sync::lock;
@@ -35,6 +41,10 @@ const RESERVE_SHARE: u64 = 20;
 /// Files occupy whole blocks. Nearly every file system uses this size.
 const BLOCK_BYTES: u64 = 4096;
 
+/// With fewer free inodes the disk is full: a put needs one, as do the store's own files. File systems without a fixed
+/// number of them report none in total.
+const MIN_INODES: u64 = 64;
+
 /// What one shard folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ShardUsage {
@@ -48,6 +58,8 @@ pub(super) struct Capacity {
     reserve_bytes: Option<u64>,
     quota_bytes: Option<u64>,
     counters: Mutex<Counters>,
+    /// A disk that cannot be written to is only read, until a trial succeeds (`DataFolder::try_writing`).
+    is_read_only: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,7 +87,50 @@ impl Drop for Allocation<'_> {
 
 impl Capacity {
     pub(super) fn new(root: &Path, reserve_bytes: Option<u64>, quota_bytes: Option<u64>) -> Self {
-        Self { root: root.to_owned(), reserve_bytes, quota_bytes, counters: Mutex::default() }
+        Self {
+            root: root.to_owned(),
+            reserve_bytes,
+            quota_bytes,
+            counters: Mutex::default(),
+            is_read_only: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the disk is only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_read_only(&self, why: &dyn fmt::Display) {
+        if !self.is_read_only.swap(true, Ordering::SeqCst) {
+            let root = self.root.display();
+            log::error!("{root} cannot be written to, so this cell only serves what it has: {why}; check the disk");
+        }
+    }
+
+    pub(super) fn set_writable(&self) {
+        if self.is_read_only.swap(false, Ordering::SeqCst) {
+            log::info!("{} can be written to again", self.root.display());
+        }
+    }
+
+    /// Fails if the disk is only read.
+    pub(super) fn ensure_writable(&self) -> Result<(), StoreError> {
+        self.statvfs();
+        if self.is_read_only() { Err(self.read_only()) } else { Ok(()) }
+    }
+
+    pub(super) fn read_only(&self) -> StoreError {
+        StoreError::ReadOnly { path: self.root.clone() }
+    }
+
+    /// Asks the disk how full it is, and whether it is mounted read-only.
+    fn statvfs(&self) -> Option<StatVfs> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            self.set_read_only(&"it is mounted read-only");
+        }
+        Some(disk)
     }
 
     /// Sets `len` bytes aside, if they fit within the reserve and the quota beside all other puts in progress.
@@ -96,7 +151,8 @@ impl Capacity {
     pub(super) fn usage(&self) -> Usage {
         let counters = lock(&self.counters);
         let free_bytes = self.disk_free_bytes(&counters).min(self.quota_free_bytes(&counters));
-        Usage { chunks: counters.chunks, bytes: counters.bytes, free_bytes, counted: counters.counted }
+        let (chunks, bytes, counted) = (counters.chunks, counters.bytes, counters.counted);
+        Usage { chunks, bytes, free_bytes, counted, read_only: self.is_read_only() }
     }
 
     /// Corrects the totals: a shard that was accounted with `before` holds `after`.
@@ -116,11 +172,14 @@ impl Capacity {
 
     /// Bytes that the file system would still give to an unprivileged user.
     fn available_bytes(&self) -> u64 {
-        rustix::fs::statvfs(&self.root).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+        self.statvfs().map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn disk_free_bytes(&self, counters: &Counters) -> u64 {
-        let Ok(fs) = rustix::fs::statvfs(&self.root) else { return 0 };
+        let Some(fs) = self.statvfs() else { return 0 };
+        if self.is_read_only() || (fs.f_files > 0 && fs.f_favail < MIN_INODES) {
+            return 0;
+        }
         let disk_bytes = fs.f_blocks.saturating_mul(fs.f_frsize);
         let reserve = self.reserve_bytes.unwrap_or_else(|| RESERVE_MAX_BYTES.min(disk_bytes / RESERVE_SHARE));
         // Released, the ballast's space belongs to the catalogue and not to chunks.
@@ -164,19 +223,24 @@ impl Capacity {
         lock(&self.counters).has_ballast = false;
     }
 
-    /// Before the catalogue opens: fails with `StorageFull` if the disk is too full for it even without the ballast.
+    /// Before the catalogue opens: fails with `StorageFull` if the disk is too full for it even without the ballast, and
+    /// with `ReadOnlyFilesystem` if it is only read.
     pub(super) fn ensure_catalogue_can_open(&self) -> io::Result<()> {
         self.ensure_catalogue_space(CATALOGUE_OPEN_BYTES)
     }
 
-    /// Before the catalogue writes: fails with `StorageFull` if the disk is too full for it even without the ballast.
+    /// Before the catalogue writes: fails as [`Self::ensure_catalogue_can_open`] does.
     pub(super) fn ensure_catalogue_can_write(&self) -> io::Result<()> {
         self.ensure_catalogue_space(CATALOGUE_MIN_BYTES)
     }
 
     /// Releases the ballast if less than `wanted_bytes` are available.
     fn ensure_catalogue_space(&self, wanted_bytes: u64) -> io::Result<()> {
-        if self.available_bytes() < wanted_bytes {
+        let available_bytes = self.available_bytes();
+        if self.is_read_only() {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
+        if available_bytes < wanted_bytes {
             self.release_ballast();
         }
         if self.available_bytes() < CATALOGUE_MIN_BYTES {

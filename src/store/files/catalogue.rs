@@ -99,8 +99,9 @@ impl Catalogue {
 
     /// Opens the catalogue. One that does not open, or `is_damaged`, is set aside in favour of an empty one.
     pub(super) fn start(&self, capacity: &Capacity, is_damaged: bool) -> Result<(), CatalogueError> {
-        self.close();
+        // First: a catalogue that is open can still be read on a disk that cannot be written to.
         capacity.ensure_catalogue_can_open()?;
+        self.close();
         let path = self.root.join(FOLDER);
         let opened = if is_damaged { Err(CatalogueError::Damaged) } else { self.try_open(&path) };
         let open = match opened {

@@ -7,11 +7,12 @@
 //! job                         while the catalogue is closed
 //! 1 stop                      too
 //! 2 recover from a failure    too; see `store::files` for when it replaces and when it closes the catalogue
-//! 3 reopen the catalogue      after a minute
-//! 4 write a batch of changes  no
-//! 5 flush, if requested       it fails
-//! 6 reconcile the next shard  it only counts the files
-//! 7 make durable, if due      no
+//! 3 try a read-only disk      too
+//! 4 reopen the catalogue      after a minute
+//! 5 write a batch of changes  no
+//! 6 flush, if requested       it fails
+//! 7 reconcile the next shard  it only counts the files
+//! 8 make durable, if due      no
 //! - else sleep
 //! ```
 //!
@@ -22,6 +23,8 @@
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+use log::Level;
 
 use crate::id::ChunkId;
 use crate::store::files::catalogue::CatalogueError;
@@ -39,8 +42,13 @@ const SCRUBS_DURABLE_WITHIN: Duration = Duration::from_hours(1);
 /// How long a catalogue that cannot be used, most likely because the disk is full, stays closed.
 const RETRY_EVERY: Duration = Duration::from_mins(1);
 
+/// How often a disk that could not be written to is tried again.
+const DISK_TRIED_EVERY: Duration = Duration::from_secs(5);
+
 struct CatalogueWriter<'a> {
     inner: &'a Inner,
+    /// When a disk that cannot be written to is tried again.
+    disk_try_due: Instant,
     /// The next shard to reconcile with its files, until all are.
     next_shard: Option<u8>,
     /// Whether every shard so far of this pass could be read.
@@ -58,6 +66,7 @@ enum Job {
     Reconcile(u8),
     MakeDurable,
     Recover(CatalogueError),
+    TryDisk,
     Reopen,
 }
 
@@ -67,6 +76,7 @@ pub(super) fn run(inner: &Inner, is_open: bool) {
     let closed_until = (!is_open).then(|| Instant::now() + RETRY_EVERY);
     let mut writer = CatalogueWriter {
         inner,
+        disk_try_due: Instant::now(),
         next_shard: Some(0),
         all_read: true,
         durable_due: None,
@@ -81,6 +91,10 @@ pub(super) fn run(inner: &Inner, is_open: bool) {
             Job::Reconcile(shard) => writer.reconcile(shard),
             Job::MakeDurable => writer.make_durable(),
             Job::Recover(failure) => Err(failure),
+            Job::TryDisk => {
+                writer.try_disk();
+                Ok(())
+            }
             Job::Reopen => writer.restart(false),
         };
         if let Err(e) = result {
@@ -103,6 +117,10 @@ impl CatalogueWriter<'_> {
             if let Some(failure) = state.take_failure() {
                 return Job::Recover(failure);
             }
+            let is_read_only = self.inner.capacity.is_read_only();
+            if is_read_only && self.disk_try_due <= now {
+                return Job::TryDisk;
+            }
             if self.closed_until.is_some() && !is_closed {
                 return Job::Reopen;
             }
@@ -121,7 +139,8 @@ impl CatalogueWriter<'_> {
             if !is_closed && self.durable_due.is_some_and(|due| due <= now) {
                 return Job::MakeDurable;
             }
-            let wake_at = self.closed_until.or(self.durable_due);
+            let disk_try_due = is_read_only.then_some(self.disk_try_due);
+            let wake_at = [self.closed_until.or(self.durable_due), disk_try_due].into_iter().flatten().min();
             state = queue.wait(state, wake_at.map(|at| at.saturating_duration_since(now)));
         }
     }
@@ -205,6 +224,20 @@ impl CatalogueWriter<'_> {
         Ok(())
     }
 
+    /// Tries a disk that could not be written to. Once it can be, the catalogue is opened again.
+    fn try_disk(&mut self) {
+        let (folder, capacity) = (&self.inner.folder, &self.inner.capacity);
+        match folder.try_writing() {
+            Ok(()) => {
+                capacity.set_writable();
+                capacity.create_ballast();
+                self.closed_until = self.closed_until.map(|_| Instant::now());
+            }
+            Err(e) => log::debug!("{e}"),
+        }
+        self.disk_try_due = Instant::now() + DISK_TRIED_EVERY;
+    }
+
     fn restart(&mut self, is_damaged: bool) -> Result<(), CatalogueError> {
         self.restarted_at = Some(Instant::now());
         self.inner.catalogue.start(&self.inner.capacity, is_damaged)?;
@@ -221,7 +254,9 @@ impl CatalogueWriter<'_> {
         let is_replaced = error.blames_files() && !just_restarted && self.restart(true).is_ok();
         if !is_replaced {
             let (root, seconds) = (self.inner.folder.root().display(), RETRY_EVERY.as_secs());
-            log::warn!("the catalogue of {root} stays closed for {seconds} s: {error}");
+            // That a disk is read-only was logged, and lasts.
+            let level = if self.inner.capacity.is_read_only() { Level::Debug } else { Level::Warn };
+            log::log!(level, "the catalogue of {root} is not written for {seconds} s: {error}");
             self.closed_until = Some(Instant::now() + RETRY_EVERY);
         }
     }

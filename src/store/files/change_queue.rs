@@ -89,6 +89,11 @@ impl ChangeQueue {
         self.work.notify_one();
     }
 
+    /// Lets the writer examine the disk.
+    pub(super) fn wake_writer(&self) {
+        self.work.notify_one();
+    }
+
     /// Waits until everything queued so far is written and durable.
     pub(super) fn flush(&self) -> Result<(), FlushError> {
         let mut state = lock(&self.state);

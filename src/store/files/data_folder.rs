@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::id::{CellId, ChunkId};
 use crate::store::contract::StoreError;
+use crate::store::damage::is_damage;
 use crate::store::files::errors::OpenError;
 use crate::store::files::fs::sync_folder;
 use crate::store::files::marker;
@@ -32,6 +33,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct DataFolder {
     root: PathBuf,
     cell: Mutex<CellId>,
+    /// Why the disk could not be written to when the folder was opened.
+    write_error: Option<io::Error>,
     /// Closing the file releases the lock.
     _lock: File,
 }
@@ -55,7 +58,8 @@ impl DataFolder {
         Ok((cell, true))
     }
 
-    /// Locks a cell's folder, creates missing folders in it and deletes half-written files.
+    /// Locks a cell's folder, creates missing folders in it and deletes half-written files. On a disk that cannot be
+    /// written to it only locks the folder.
     pub(super) fn open(root: &Path) -> Result<Self, OpenError> {
         // Before anything is written: without a marker this can be the mount point of a disk that is not mounted.
         if marker::read(root)?.is_none() {
@@ -66,12 +70,33 @@ impl DataFolder {
         // Once more: the process that held the lock can have changed it.
         let Some(cell) = marker::read(root)? else { return Err(OpenError::NoMarker { dir: root.to_owned() }) };
         create_folders(root)?;
+        let mut write_error = None;
         for name in [CHUNKS, TMP, QUARANTINE] {
-            check_owner(&root.join(name))?;
+            write_error = check_owner(&root.join(name))?.or(write_error);
         }
-        let folder = Self { root: root.to_owned(), cell: Mutex::new(cell), _lock: lock };
-        empty(&folder.tmp()).map_err(OpenError::disk("empty", &folder.tmp()))?;
-        Ok(folder)
+        let folder = Self { root: root.to_owned(), cell: Mutex::new(cell), write_error, _lock: lock };
+        match empty(&folder.tmp()) {
+            Err(e) if folder.write_error.is_none() => Err(OpenError::disk("empty", &folder.tmp())(e)),
+            _ => Ok(folder),
+        }
+    }
+
+    /// Why the disk could not be written to when the folder was opened, if it could not.
+    pub(super) fn write_error(&self) -> Option<&io::Error> {
+        self.write_error.as_ref()
+    }
+
+    /// Whether files can be created and made durable again, with the folder's owner.
+    pub(super) fn try_writing(&self) -> Result<(), OpenError> {
+        let tmp = self.tmp();
+        if let Some(e) = check_owner(&tmp)? {
+            return Err(OpenError::disk("create a file in", &tmp)(e));
+        }
+        let trial = tempfile::tempfile_in(&tmp).and_then(|mut trial| {
+            trial.write_all(b"trial")?;
+            trial.sync_all()
+        });
+        trial.map_err(OpenError::disk("write to", &tmp))
     }
 
     pub(super) fn cell_id(&self) -> CellId {
@@ -120,18 +145,21 @@ impl DataFolder {
 /// A cell that cannot store must not open its gateway, and one that is started as root by mistake must not leave files
 /// that the cell's own user cannot change. A trial file shows both. Where all files have one owner, as on FAT, every
 /// user with write access passes.
-fn check_owner(folder: &Path) -> Result<(), OpenError> {
+///
+/// Returns why the disk cannot be written to, if it cannot: its chunks can be read.
+fn check_owner(folder: &Path) -> Result<Option<io::Error>, OpenError> {
     let trial = match tempfile::tempfile_in(folder) {
         Ok(trial) => trial,
-        // A full cell still serves its chunks.
-        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Ok(()),
+        // A full cell still serves its chunks, and so does one on a read-only disk.
+        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem || is_damage(&e) => return Ok(Some(e)),
         Err(e) => return Err(OpenError::disk("create a file in", folder)(e)),
     };
     let uid =
         |meta: io::Result<fs::Metadata>| meta.map_err(OpenError::disk("read the owner of", folder)).map(|m| m.uid());
     let (owner_uid, process_uid) = (uid(fs::metadata(folder))?, uid(trial.metadata())?);
     if owner_uid == process_uid {
-        return Ok(());
+        return Ok(None);
     }
     Err(OpenError::Owner { dir: folder.to_owned(), owner_uid, process_uid })
 }
@@ -200,8 +228,12 @@ fn holds_only_empty_folders(path: &Path) -> io::Result<bool> {
 
 fn take_lock(root: &Path) -> Result<File, OpenError> {
     let path = root.join(LOCK);
-    let file =
-        File::options().create(true).write(true).truncate(false).open(&path).map_err(OpenError::disk("open", &path))?;
+    let file = match File::options().create(true).write(true).truncate(false).open(&path) {
+        // A file that is open for reading can be locked as well.
+        Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem || is_damage(&e) => File::open(&path),
+        opened => opened,
+    };
+    let file = file.map_err(OpenError::disk("open", &path))?;
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),

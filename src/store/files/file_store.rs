@@ -62,12 +62,17 @@ impl FileStore {
     pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
         let folder = DataFolder::open(dir)?;
         let (clean_stop, usages) = CleanStop::read(dir);
-        if usages.is_none() {
-            folder.sync_all().map_err(OpenError::disk("fsync", dir))?;
-        }
         let capacity = Arc::new(Capacity::new(dir, options.reserve_bytes, options.quota_bytes));
-        capacity.create_ballast();
+        if let Some(e) = folder.write_error() {
+            capacity.set_read_only(e);
+        }
         let shards = shard::all(&folder, &capacity);
+        if usages.is_none() && !make_names_durable(&folder, &capacity) {
+            shards.iter().for_each(Shard::set_all_unproven);
+        }
+        if !capacity.is_read_only() {
+            capacity.create_ballast();
+        }
         if let Some(usages) = usages {
             for (shard, usage) in shards.iter().zip(usages) {
                 shard.set_usage(usage);
@@ -118,7 +123,11 @@ impl Store for FileStore {
         body: &mut dyn Read,
         metadata: &PutMetadata,
     ) -> Result<(ChunkId, PutOutcome), StoreError> {
-        self.inner.put(expected, len, body, metadata)
+        let put = self.inner.put(expected, len, body, metadata);
+        if matches!(put, Err(StoreError::ReadOnly { .. })) {
+            self.inner.queue.wake_writer();
+        }
+        put
     }
 
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
@@ -187,7 +196,11 @@ impl Store for FileStore {
     }
 
     fn usage(&self) -> Usage {
-        self.inner.capacity.usage()
+        let usage = self.inner.capacity.usage();
+        if usage.read_only {
+            self.inner.queue.wake_writer();
+        }
+        usage
     }
 
     fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
@@ -229,6 +242,15 @@ impl Store for FileStore {
         }
         flushed.map_err(|e| StoreError::disk("flush", &root.join(catalogue::FOLDER))(io::Error::other(e)))
     }
+}
+
+/// After an unclean stop. Returns false if that fails, or if the disk cannot be written to.
+fn make_names_durable(folder: &DataFolder, capacity: &Capacity) -> bool {
+    let synced = folder.sync_all();
+    if let Err(e) = &synced {
+        log::error!("cannot fsync {}: {e}; check the disk", folder.root().display());
+    }
+    synced.is_ok() && !capacity.is_read_only()
 }
 
 /// Reads a file of known length, or fails.

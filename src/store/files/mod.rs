@@ -133,8 +133,17 @@
 //! A put is admitted if the chunk, rounded up to blocks of 4096 bytes, fits into `f_bavail × f_frsize − reserve − puts
 //! in progress`, minus the ballast's size while that does not exist, and if its length fits into `quota − bytes stored
 //! − puts in progress`. The reserve defaults to 1 GiB or 5 % of the disk, whichever is smaller; there is no default
-//! quota. Neither is stored in the data folder. Error `NoRoom` also covers what only the system knows, such as a lack
-//! of inodes.
+//! quota. Neither is stored in the data folder. With fewer than 64 free inodes the disk is full. Error `NoRoom` also
+//! covers what only the system knows.
+//!
+//! # A disk that cannot be written to
+//!
+//! A disk that is mounted read-only, or that the kernel has made read-only after an error, is read: the store opens
+//! (`lock` is locked through a descriptor for reading), and `tmp/`, the ballast, the clean-stop note and the catalogue
+//! stay as they are. An open catalogue is still read; one that is not open stays closed. Every put fails with error
+//! `ReadOnly`, also that of a stored chunk. Every 5 s the catalogue writer tries to create a file; once it can, the
+//! store continues as after a start. If the last stop was unclean, no name was made durable at the start, and a put
+//! writes and renames each stored chunk again.
 //!
 //! # The modules
 //!

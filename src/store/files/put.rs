@@ -1,6 +1,6 @@
 //! Storing a chunk.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 
 use crate::id::{ChunkId, MAX_CHUNK_BYTES, MAX_HOLDERS};
 use crate::store::contract::{CopyState, PutMetadata, PutOutcome, Record, StoreError};
@@ -21,6 +21,25 @@ impl Inner {
         if len > MAX_CHUNK_BYTES as u64 {
             return Err(StoreError::TooLarge { len_bytes: len, limit_bytes: MAX_CHUNK_BYTES as u64 });
         }
+        // Also for a chunk that is stored: a disk that the kernel has made read-only may never have had its name.
+        let put = self.capacity.ensure_writable();
+        let put = put.and_then(|()| self.try_put(expected, len, body, metadata));
+        match put {
+            Err(StoreError::Disk { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                self.capacity.set_read_only(&source);
+                Err(self.capacity.read_only())
+            }
+            put => put,
+        }
+    }
+
+    fn try_put(
+        &self,
+        expected: Option<&ChunkId>,
+        len: u64,
+        body: &mut dyn Read,
+        metadata: &PutMetadata,
+    ) -> Result<(ChunkId, PutOutcome), StoreError> {
         let present = match expected {
             Some(id) if self.shard(id).is_unproven(id) => None,
             Some(id) => (self.stored_copy(id)? == CopyState::Good).then_some(id),

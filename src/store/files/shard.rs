@@ -271,6 +271,13 @@ impl Shard {
         chunk_ids(&self.path, after)
     }
 
+    /// After a start that could not make the visible names durable: a put writes and renames each of them again.
+    pub(super) fn set_all_unproven(&self) {
+        let mut state = lock(&self.state);
+        state.is_poisoned = true;
+        state.unproven = Unproven { all: true, ids: BTreeSet::new() };
+    }
+
     /// Sets the usage that the clean-stop note states.
     pub(super) fn set_usage(&self, usage: ShardUsage) {
         lock(&self.state).set_usage(&self.capacity, usage);

@@ -33,7 +33,8 @@ impl Drop for StagedChunk {
 impl StagedChunk {
     pub(super) fn create(tmp: &Path, len: u64) -> Result<Self, StoreError> {
         let path = tmp.join(format!("{:x}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        let file = File::create_new(&path).map_err(StoreError::disk_or_full("create", &path, len))?;
+        // A file with this name is one that an earlier process left when the disk became read-only.
+        let file = File::create(&path).map_err(StoreError::disk_or_full("create", &path, len))?;
         Ok(Self { path, file, len, is_published: false })
     }
 

@@ -102,13 +102,16 @@ pub enum CopyInput {
         /// Its outcome.
         outcome: AuditOutcome,
     },
-    /// A local copy was hashed: by a [`Task::Verify`](crate::cell::Task::Verify), or at the request of another program.
+    /// A local copy was hashed: by a [`Task::Verify`](crate::cell::Task::Verify) or
+    /// [`Task::VerifyFinally`](crate::cell::Task::VerifyFinally), or at the request of another program.
     VerifyDone {
         /// The chunk.
         chunk: ChunkId,
         /// The result.
         outcome: VerifyOutcome,
     },
+    /// The disk could not read a local copy that was needed: for a request, or to send it to another cell.
+    ReadFailed(ChunkId),
     /// Another cell reports where copies are (`POST /chunks/holders`). The cells that it names are queried before this
     /// is believed.
     Hints(Vec<HolderHint>),
@@ -195,7 +198,8 @@ pub enum SendOutcome {
     OwnCopyBad,
     /// The local copy does not exist any more.
     OwnCopyGone,
-    /// The local copy could not be read now. The other cell is not at fault.
+    /// The local copy could not be read now. The other cell is not at fault. If the disk is, that is reported apart, as
+    /// [`CopyInput::ReadFailed`].
     OwnCopyUnreadable,
 }
 
@@ -251,6 +255,8 @@ pub enum VerifyOutcome {
     Bad,
     /// There is no copy.
     Missing,
-    /// The copy could not be read now.
+    /// The disk cannot read the copy now. It stays where it is.
     Unreadable,
+    /// The copy was not examined: a lack of file descriptors, or a timeout.
+    Failed,
 }

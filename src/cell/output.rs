@@ -112,6 +112,8 @@ pub enum Task {
     },
     /// Hash a local copy and put a bad one into quarantine. Ends as [`CopyInput::VerifyDone`](crate::cell::CopyInput).
     Verify(ChunkId),
+    /// The same for the last of several attempts to read a copy: one that the disk still cannot read is bad.
+    VerifyFinally(ChunkId),
     /// Remove a local copy: there are more than the colony must keep. Returns nothing if it succeeds.
     Remove(ChunkId),
     /// Report to the cell at this address where copies are (`POST /chunks/holders`). Returns nothing.
@@ -163,6 +165,7 @@ impl Output {
                 | Task::Fetch { .. }
                 | Task::Audit { .. }
                 | Task::Verify(_)
+                | Task::VerifyFinally(_)
                 | Task::Remove(_)
                 | Task::SendHints { .. }
                 | Task::SendAlert { .. },
@@ -219,6 +222,10 @@ pub enum Event {
     },
     /// A local copy was bad and is in quarantine.
     OwnCopyBad(ChunkId),
+    /// The disk could not read a local copy, which is suspect now.
+    OwnCopyUnreadable(ChunkId),
+    /// The disk can read a suspect copy again, and it is good.
+    OwnCopyReadable(ChunkId),
     /// A good copy has replaced a local one that was lost.
     Refetched(ChunkId),
     /// An alert was checked and is wrong.

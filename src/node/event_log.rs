@@ -65,7 +65,8 @@ struct Class {
 
 fn class(event: &Event) -> Class {
     let (is_observed, is_warning) = match event {
-        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::Isolated(_) => (true, true),
+        Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::OwnCopyUnreadable(_) | Event::Isolated(_) => (true, true),
+        Event::OwnCopyReadable(_) => (true, false),
         Event::ScrubDone { bad } => (true, *bad > 0),
         // With one copy left, the next failure loses data.
         Event::HealStarted { fewest_copies, .. } => (*fewest_copies <= 1, *fewest_copies <= 1),
@@ -115,6 +116,11 @@ fn sentence(event: &Event) -> String {
             "this cell's copy of chunk {} is bad and was moved to quarantine; fetching a good copy",
             chunk.short()
         ),
+        Event::OwnCopyUnreadable(chunk) => format!(
+            "the disk cannot read the copy of chunk {}; reading it again later, check the disk and its cable",
+            chunk.short()
+        ),
+        Event::OwnCopyReadable(chunk) => format!("the disk can read the copy of chunk {} again", chunk.short()),
         Event::Refetched(chunk) => format!("a good copy of chunk {} has replaced the bad one", chunk.short()),
         Event::FalseAlert { culprit, chunk } => format!(
             "an alert was wrong: the copy of chunk {} on cell {} was checked and is good",
@@ -154,6 +160,7 @@ mod tests {
             Event::HealStarted { chunks: 9, fewest_copies: 1 },
             Event::BadCopy { culprit: cell, chunk },
             Event::OwnCopyBad(chunk),
+            Event::OwnCopyUnreadable(chunk),
             Event::Isolated(cell),
             Event::ScrubDone { bad: 2 },
         ] {
@@ -163,6 +170,7 @@ mod tests {
             Event::Role(Role::Guard),
             Event::HealStarted { chunks: 9, fewest_copies: 2 },
             Event::HealDone { copies: 3, bytes: 3 << 20 },
+            Event::OwnCopyReadable(chunk),
             Event::Refetched(chunk),
             Event::FalseAlert { culprit: cell, chunk },
             Event::IsolationEnded(cell),

@@ -1,11 +1,13 @@
-//! The copies on this cell's disk. Every change to them is reported to the core.
+//! The copies on this cell's disk. Every change to them is reported to the core, and every copy that the disk cannot
+//! read.
 //!
 //! Puts, verifications and removals of one chunk can overlap, and their reports can reach the core in another order than
 //! the changes reached the disk. Therefore every report that a copy is gone is followed by a check whether it is present
 //! again: the last report about a chunk is always true.
 
-use std::io::Read;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, Read};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smol::Timer;
@@ -13,17 +15,23 @@ use smol::Timer;
 use crate::cell::{CopyInput, Input, LocalCopy, VerifyOutcome};
 use crate::id::ChunkId;
 use crate::node::mailbox::Mailbox;
-use crate::store::{CopyState, PutMetadata, PutOutcome, Record, Store, StoreError};
+use crate::store::{CopyState, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, is_damage};
+use crate::sync::lock;
 
 /// Copies in one report of the listing after the start.
 const PAGE: usize = 500;
 /// Pause before a failing disk is read again.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Maximum number of unreadable copies that are remembered: 32 bytes each. Further ones are reported to the core only.
+const MAX_UNREADABLE: usize = 1 << 16;
 
+/// Clones share everything.
 #[derive(Clone)]
 pub(super) struct LocalCopies {
     pub(super) store: Arc<dyn Store>,
     mailbox: Mailbox,
+    /// The copies that the disk could not read the last time. No other cell may rely on them.
+    unreadable: Arc<Mutex<BTreeSet<ChunkId>>>,
 }
 
 fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
@@ -33,7 +41,47 @@ fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
 
 impl LocalCopies {
     pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
-        Self { store, mailbox }
+        Self { store, mailbox, unreadable: Arc::default() }
+    }
+
+    /// Opens a chunk ([`Store::open`]). A read error is reported, now or when it occurs. Blocks.
+    pub(super) fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
+        let opened = self.store.open(id);
+        if opened.as_ref().is_err_and(StoreError::is_unreadable) {
+            self.report_read_error(id);
+        }
+        Ok(opened?.map(|OpenChunk { len, reader }| {
+            let reader = Box::new(ReportingReader { reader, id: *id, copies: self.clone() });
+            OpenChunk { len, reader }
+        }))
+    }
+
+    /// Whether other cells and clients may rely on a copy of this chunk: it is stored, and the disk could read it the
+    /// last time. Blocks.
+    pub(super) fn has(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        if lock(&self.unreadable).contains(id) {
+            return Ok(false);
+        }
+        match self.store.contains(id) {
+            Err(error) if error.is_unreadable() => {
+                log::warn!("{error}");
+                self.report_read_error(id);
+                Ok(false)
+            }
+            has => has,
+        }
+    }
+
+    /// Reports that the disk cannot read a copy.
+    pub(super) fn report_read_error(&self, id: &ChunkId) {
+        self.set_readable(id, false);
+        self.mailbox.send(Input::Copy(CopyInput::ReadFailed(*id)));
+    }
+
+    /// True if that is new.
+    fn set_readable(&self, id: &ChunkId, is_readable: bool) -> bool {
+        let mut unreadable = lock(&self.unreadable);
+        if is_readable { unreadable.remove(id) } else { unreadable.len() < MAX_UNREADABLE && unreadable.insert(*id) }
     }
 
     /// Stores a chunk ([`Store::put`]) and reports it. Blocks.
@@ -47,7 +95,10 @@ impl LocalCopies {
         let before = expected.filter(|id| self.store.contains(id).unwrap_or(false));
         let put = self.store.put(expected, len, body, &metadata);
         match (&put, before) {
-            (Ok((id, PutOutcome::Stored)), _) => self.report_present(vec![local_copy(*id, len, metadata)]),
+            (Ok((id, PutOutcome::Stored)), _) => {
+                self.set_readable(id, true);
+                self.report_present(vec![local_copy(*id, len, metadata)]);
+            }
             // The store found the existing copy to be bad and moved it to quarantine; then the put failed.
             (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|present| !present) => self.report_bad(id),
             _ => {}
@@ -55,13 +106,41 @@ impl LocalCopies {
         put
     }
 
-    /// Re-hashes a copy ([`Store::verify`]) at the request of another program, and reports a bad one. Blocks.
+    /// Re-hashes a copy ([`Store::verify`]) at the request of another program, and reports one that is bad or cannot be
+    /// read, or can be read again. Blocks.
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         let state = self.store.verify(id)?;
-        if state == CopyState::Bad {
-            self.report_bad(id);
+        let was_unreadable = self.set_readable(id, state != CopyState::Unreadable);
+        match state {
+            CopyState::Bad => self.report_bad(id),
+            CopyState::Unreadable => self.report_read_error(id),
+            CopyState::Good if was_unreadable => {
+                let outcome = VerifyOutcome::Good;
+                self.mailbox.send(Input::Copy(CopyInput::VerifyDone { chunk: *id, outcome }));
+            }
+            CopyState::Good | CopyState::Missing => {}
         }
         Ok(state)
+    }
+
+    /// Re-hashes a copy for the core, which gets the result from the caller. `finally`: see [`Store::verify_finally`].
+    /// Blocks.
+    pub(super) fn verify_for_core(&self, id: &ChunkId, finally: bool) -> VerifyOutcome {
+        let state = if finally { self.store.verify_finally(id) } else { self.store.verify(id) };
+        let outcome = match state {
+            Ok(CopyState::Good) => VerifyOutcome::Good,
+            Ok(CopyState::Bad) => VerifyOutcome::Bad,
+            Ok(CopyState::Missing) => VerifyOutcome::Missing,
+            Ok(CopyState::Unreadable) => VerifyOutcome::Unreadable,
+            Err(error) => {
+                log::warn!("cannot verify the copy of chunk {}: {error}", id.short());
+                if error.is_unreadable() { VerifyOutcome::Unreadable } else { VerifyOutcome::Failed }
+            }
+        };
+        if outcome != VerifyOutcome::Failed {
+            self.set_readable(id, outcome != VerifyOutcome::Unreadable);
+        }
+        outcome
     }
 
     fn report_bad(&self, id: &ChunkId) {
@@ -120,6 +199,24 @@ impl LocalCopies {
             }
         }
         Ok(ids.last().copied())
+    }
+}
+
+/// Reads a copy, and reports it if the disk cannot.
+struct ReportingReader {
+    reader: Box<dyn Read + Send>,
+    id: ChunkId,
+    copies: LocalCopies,
+}
+
+impl Read for ReportingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer);
+        // A file that has become shorter is bad. The next read by the core finds out.
+        if read.as_ref().is_err_and(|error| is_damage(error) || error.kind() == ErrorKind::UnexpectedEof) {
+            self.copies.report_read_error(&self.id);
+        }
+        read
     }
 }
 

@@ -94,7 +94,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
     let (mailbox, messages) = Mailbox::new(state.draining);
     let cell = Cell::new(id, new_boot(), address.port(), &config.peers, config.settings, &state, fastrand::u64(..));
     let driver = Driver::new(cell, sockets, Arc::clone(&store), address, (mailbox.clone(), messages));
-    let api = Arc::new(Api::new(Arc::clone(&store) as _, mailbox.clone()));
+    let api = Arc::new(Api::new(driver.copies().clone(), mailbox.clone()));
     remove_earlier_socket(&config.data);
     let backend = Backend::start(&socket_folders(&config.data), Arc::clone(&api) as _, gateway_limits.max_connections)
         .map_err(NodeError::Backend)?;

@@ -11,14 +11,14 @@ use rustix::io::Errno;
 ///
 /// Other errors (no descriptor, no memory, no permission) mean nothing about the disk.
 #[cfg(target_os = "linux")]
-pub(super) fn is_damage(error: &io::Error) -> bool {
+pub(crate) fn is_damage(error: &io::Error) -> bool {
     let damage = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::ILSEQ, Errno::REMOTEIO];
     error.raw_os_error().is_some_and(|number| damage.iter().any(|errno| errno.raw_os_error() == number))
 }
 
 /// Elsewhere no store has a disk.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn is_damage(_: &io::Error) -> bool {
+pub(crate) fn is_damage(_: &io::Error) -> bool {
     false
 }
 

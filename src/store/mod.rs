@@ -16,6 +16,7 @@ mod in_memory;
 pub use crate::store::contract::{
     CopyState, MAX_STATE_BYTES, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage,
 };
+pub(crate) use crate::store::damage::is_damage;
 #[cfg(target_os = "linux")]
 pub use crate::store::files::{FileStore, OpenError, StoreOptions, panic_is_caught};
 pub use crate::store::in_memory::MemoryStore;

@@ -226,7 +226,8 @@
 //!
 //! Reports which of the listed chunks the cell has. The body is a list of chunk ids, as many as fit in 2 MiB (32,263,
 //! [`MAX_HAVE_IDS`]). The response is the list of those that are present, in the order of the request. Copies are not
-//! read. Status 400: a line is not an id; 413: too many.
+//! read; one that the disk could not read the last time is left out until it can. Status 400: a line is not an id; 413:
+//! too many.
 //!
 //! ## `POST /chunks/have?verify=1`
 //!
@@ -282,7 +283,7 @@
 //!  "role":"storage","chunks":1234,"free":5678901234,"cells":6,"clean_s":86400,
 //!  "version":"0.1.0","bytes":1288490188,"counted":true,"read_only":false,"uptime_s":86400,"connections":3,
 //!  "life":{"short":2,"stuck":0,"healed_copies":10,"healed_bytes":5242880,"mended_copies":1,"bad_copies":1,
-//!          "removed_copies":0,"audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
+//!          "suspect_copies":0,"removed_copies":0,"audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
 //!          "isolated":["0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02"],
 //!          "scrub":{"done":10,"total":1234,"bad":0,"unread":0,"finished":false},"drain":null}}
 //! ```
@@ -298,6 +299,7 @@
 //! | `split_wait_s` | seconds for which healing still waits, since many cells fell silent at once; absent if it does not |
 //! | `healed_copies`, `healed_bytes` | copies sent to other cells to heal |
 //! | `bad_copies`, `mended_copies` | own copies found bad; of those, the ones replaced from another cell |
+//! | `suspect_copies` | own copies that the disk could not read the last time |
 //! | `removed_copies` | own copies removed because there were too many and space was short |
 //! | `audits`, `audits_bad` | copies of other cells that were fetched and hashed; the bad ones |
 //! | `alerts`, `alerts_false` | alerts received; those that a check refuted |

@@ -63,6 +63,8 @@ pub struct Activity {
     pub refetched_copies: u64,
     /// Own copies found bad and quarantined.
     pub bad_copies: u64,
+    /// Own copies that the disk could not read the last time.
+    pub suspect_copies: u64,
     /// Own copies removed because the chunk was over-replicated and space was short.
     pub removed_copies: u64,
     /// Copies of other cells that were fetched and hashed.
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(
             keys(&value["life"]),
             "alerts alerts_false audits audits_bad bad_copies drain healed_bytes healed_copies isolated mended_copies \
-             removed_copies scrub short stuck"
+             removed_copies scrub short stuck suspect_copies"
         );
         assert_eq!(keys(&value["life"]["scrub"]), "bad done finished total unread");
         assert_eq!(keys(&value["life"]["drain"]), "left safe stuck total");

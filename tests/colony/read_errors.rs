@@ -19,6 +19,18 @@ fn scrub(http: &Http, cell: &Cell) -> ScrubProgress {
     progress()
 }
 
+/// The number of these chunks that a cell reports to have.
+fn has(http: &Http, cell: &Cell, ids: &[ChunkId]) -> usize {
+    let mut count = 0;
+    http.have(&cell.url, ids, &mut |_| count += 1).unwrap();
+    count
+}
+
+/// The number of copies that a cell could not read the last time.
+fn suspects(http: &Http, cell: &Cell) -> u64 {
+    http.status(&cell.url).unwrap().activity.suspect_copies
+}
+
 /// Goal: a loose cable loses nothing. Method: reads fail with EIO while a full scrub runs. Each read error moved a good
 /// copy into quarantine, which deleted its oldest files: half of them were lost.
 #[test]
@@ -40,14 +52,42 @@ fn a_scrub_of_an_unreadable_disk_loses_no_copy() {
     let during = scrub(&http, &cell);
     assert_eq!((during.done, during.unread, during.bad), (CHUNKS as u64, CHUNKS as u64, 0));
     http.get_local_copy(&cell.url, &ids[0]).unwrap_err();
+    // Nobody may rely on a copy that cannot be read.
+    assert_eq!((has(&http, &cell, &ids), suspects(&http, &cell)), (0, CHUNKS as u64));
+    assert!(!http.has_chunk(&cell.url, &ids[0]).unwrap());
     reads.end();
     assert_eq!(ids.iter().filter(is_good).count(), CHUNKS, "copies were lost");
     assert_eq!(cell.quarantined(), 0);
 
     let after = scrub(&http, &cell);
     assert_eq!((after.done, after.unread, after.bad), (CHUNKS as u64, 0, 0));
+    assert_eq!((has(&http, &cell, &ids), suspects(&http, &cell)), (CHUNKS, 0));
     let served = |id: &&ChunkId| {
         http.get_local_copy(&cell.url, id).unwrap().is_some_and(|copy| ChunkId::of(&copy.bytes) == **id)
     };
     assert_eq!(ids.iter().filter(served).count(), CHUNKS);
+}
+
+/// Goal: a copy that cannot be read when a client asks for it no longer counts, and a put of the chunk replaces it.
+/// Method: reads fail while the chunk is requested, and put again.
+#[test]
+fn a_read_error_of_a_get_makes_the_copy_suspect() {
+    let Some(reads) = FailingReads::new() else { return };
+    let (udp_port, folder) = (UdpPort::free(), tempfile::tempdir().unwrap());
+    let http = Http::new(Timeouts::TRANSFER, 1, 4);
+    let cell = Cell::start_with_reads(&folder.path().join("cell"), udp_port.number, &reads, &NO_AUDITS);
+    let bytes = random_bytes(1, CHUNK_BYTES);
+    let id = ChunkId::of(&bytes);
+    let hints = PutHints { copies: 1, holders: Vec::new(), owner: None };
+    http.put_chunk(&cell.url, &id, &bytes, &hints).unwrap();
+    reads.begin();
+    http.get_local_copy(&cell.url, &id).unwrap_err();
+    assert_eq!(has(&http, &cell, &[id]), 0);
+    wait_until("the copy is suspect", || suspects(&http, &cell) == 1);
+    // A put replaces it, although it is there.
+    http.put_chunk(&cell.url, &id, &bytes, &hints).unwrap();
+    assert_eq!(has(&http, &cell, &[id]), 1);
+    wait_until("the new copy counts", || suspects(&http, &cell) == 0);
+    reads.end();
+    assert!(cell.has_good_copy(&id.to_string()) && cell.quarantined() == 0);
 }

@@ -326,7 +326,7 @@ impl Board {
                 let request = Request::Get { target, purpose: Purpose::Audit };
                 self.request(now, from, request, Some(Pending::Audit(task_id)));
             }
-            Task::Verify(chunk) => {
+            Task::Verify(chunk) | Task::VerifyFinally(chunk) => {
                 let outcome = self.verify(&chunk);
                 let input = Input::Copy(CopyInput::VerifyDone { chunk, outcome });
                 self.deliver(now.plus_ms(VERIFY_MS), Message::Input(input));
@@ -362,7 +362,7 @@ impl Board {
                 return self.request(now, to, request, Some(pending));
             }
             VerifyOutcome::Bad => SendOutcome::OwnCopyBad,
-            VerifyOutcome::Missing | VerifyOutcome::Unreadable => SendOutcome::OwnCopyGone,
+            VerifyOutcome::Missing | VerifyOutcome::Unreadable | VerifyOutcome::Failed => SendOutcome::OwnCopyGone,
         };
         self.last_request += 1;
         self.pending.insert(self.last_request, pending);

@@ -155,6 +155,10 @@ pub(crate) trait Sink {
                 self.tag(11);
                 self.chunk(chunk);
             }
+            Output::Task(Task::VerifyFinally(chunk)) => {
+                self.tag(17);
+                self.chunk(chunk);
+            }
             Output::Task(Task::Remove(chunk)) => {
                 self.tag(12);
                 self.chunk(chunk);
@@ -263,6 +267,14 @@ pub(crate) trait Sink {
             }
             Event::ExtraCopyRemoved(chunk) => {
                 self.tag(120);
+                self.chunk(chunk);
+            }
+            Event::OwnCopyUnreadable(chunk) => {
+                self.tag(121);
+                self.chunk(chunk);
+            }
+            Event::OwnCopyReadable(chunk) => {
+                self.tag(122);
                 self.chunk(chunk);
             }
         }

@@ -10,6 +10,27 @@ use crate::id::{CellId, ChunkId};
 use crate::wire::datagram::Alert;
 
 impl CopyManager {
+    /// The disk could not read a local copy.
+    pub(super) fn read_failed(&mut self, context: &Context, id: ChunkId, out: &mut Vec<Output>) {
+        if !self.replicas.contains(&id) || !self.suspects.read_failed(context.now, id) {
+            return;
+        }
+        self.replicas.set_suspect(&id, true);
+        // Most faults of this kind pass before copies are moved because of them.
+        let [.., wait_ms] = context.settings.heal_delay_ms;
+        self.healer.recount(context, &self.replicas, &id, wait_ms);
+        out.push(Output::Event(Event::OwnCopyUnreadable(id)));
+    }
+
+    /// A local copy was read and is good.
+    fn read_well(&mut self, context: &Context, id: ChunkId, out: &mut Vec<Output>) {
+        if self.suspects.clear(&id) {
+            self.replicas.set_suspect(&id, false);
+            self.recount(context, &id);
+            out.push(Output::Event(Event::OwnCopyReadable(id)));
+        }
+    }
+
     /// A local copy was hashed.
     pub(super) fn verify_done(
         &mut self,
@@ -18,9 +39,10 @@ impl CopyManager {
         outcome: VerifyOutcome,
         out: &mut Vec<Output>,
     ) {
-        self.scrub.verify_done(&id, outcome);
+        self.scrub.verify_done(&id, outcome, self.suspects.contains(&id));
         match outcome {
             VerifyOutcome::Good => {
+                self.read_well(context, id, out);
                 if self.audits.own_copy_good(context.id, id) {
                     out.push(Output::Event(Event::FalseAlert { culprit: context.id, chunk: id }));
                 }
@@ -30,7 +52,8 @@ impl CopyManager {
                 self.copy_lost(context, &id);
             }
             VerifyOutcome::Missing => self.copy_lost(context, &id),
-            VerifyOutcome::Unreadable => {}
+            VerifyOutcome::Unreadable => self.read_failed(context, id, out),
+            VerifyOutcome::Failed => self.suspects.read_undecided(context.now, id),
         }
     }
 
@@ -61,7 +84,8 @@ impl CopyManager {
                 }
             }
             Finding::ExtraCopy(chunk) => {
-                if self.replicas.remove(&chunk).is_some() {
+                // The copies that precede it may be as unreadable, behind a switch or a cable that fails.
+                if !self.suspects.contains(&chunk) && self.replicas.remove(&chunk).is_some() {
                     self.recount(context, &chunk);
                     self.removed += 1;
                     out.push(Output::Task(Task::Remove(chunk)));

@@ -4,6 +4,7 @@
 //! ```text
 //!  member changes ────▶ recount ─▶ heal ◀───────────── replica map ◀── queries, hints
 //!  local copy bad ────▶ refetch  ◀── scrub, alerts        │
+//!  read error ────────▶ suspects ──▶ recount ─▶ heal      │
 //!  other copy bad ────▶ strikes ──▶ recount ─▶ heal       └─▶ Persist::Holders
 //! ```
 //!
@@ -17,6 +18,7 @@ use crate::cell::heal::Healer;
 use crate::cell::input::{CopyInput, LocalCopy, QueryOutcome, SendOutcome, TaskId};
 use crate::cell::integrity::audits::Audits;
 use crate::cell::integrity::scrub::Scrub;
+use crate::cell::integrity::suspects::Suspects;
 use crate::cell::output::{Event, Output, Persist, Task};
 use crate::cell::replicas::map::ReplicaMap;
 use crate::cell::replicas::queries::{HolderQueries, QueryResult};
@@ -35,6 +37,7 @@ pub(super) struct CopyManager {
     queries: HolderQueries,
     refetches: Refetches,
     scrub: Scrub,
+    suspects: Suspects,
     audits: Audits,
     task_ids: TaskIds,
     /// Are all copies known that were in the store at the start? Before that, only the replica map is filled.
@@ -55,6 +58,7 @@ impl CopyManager {
             queries: HolderQueries::default(),
             refetches: Refetches::new(settings.heal_rate),
             scrub: Scrub::new(state.scrub_position),
+            suspects: Suspects::default(),
             audits: Audits::new(settings.audit_rate),
             task_ids: TaskIds::default(),
             listed: false,
@@ -78,6 +82,7 @@ impl CopyManager {
             healed_bytes: self.healer.bytes_sent,
             refetched_copies: self.refetches.fetched,
             bad_copies: self.scrub.bad,
+            suspect_copies: self.suspects.len() as u64,
             removed_copies: self.removed,
             audits: self.audits.done,
             audits_bad: self.audits.bad,
@@ -118,6 +123,7 @@ impl CopyManager {
                 }
             }
             CopyInput::VerifyDone { chunk, outcome } => self.verify_done(context, *chunk, *outcome, out),
+            CopyInput::ReadFailed(chunk) => self.read_failed(context, *chunk, out),
             CopyInput::Hints(hints) => {
                 self.queries.start_for_hints(context, &self.replicas, hints, &mut self.task_ids, out);
             }
@@ -179,6 +185,7 @@ impl CopyManager {
         self.healer.advance(context, &self.replicas, task_ids, out);
         self.refetches.advance(context, task_ids, out);
         self.audits.advance(context, &self.replicas, task_ids, rng, out);
+        self.suspects.advance(context.now, out);
         if self.scrub.advance(context.now, &self.replicas, &context.settings, rng, out) {
             self.save_state(context, out);
         }
@@ -206,6 +213,7 @@ impl CopyManager {
             };
             let holders = copy.holders.iter().copied().filter(may_exist).collect();
             self.replicas.add(context.id, &LocalCopy { holders, ..copy.clone() });
+            self.suspects.clear(&copy.id);
             self.refetches.cancel(&copy.id);
             // The put that brought this copy may still be sending the others, so a shortage must settle first.
             if context.draining && self.listed {
@@ -218,6 +226,7 @@ impl CopyManager {
 
     /// A local copy is lost. It will be fetched again.
     fn copy_lost(&mut self, context: &Context, id: &ChunkId) {
+        self.suspects.clear(id);
         if let Some(copy) = self.replicas.remove(id) {
             self.recount(context, id);
             self.refetches.add(context.now, copy);

@@ -23,6 +23,7 @@
 //! | else by copies left: 1, 2, 3, 4 or more (`heal_delay_ms`) | 0, 10, 30, 120 s | [`shortage`] |
 //! | for each holder that ranks before this cell (`heal_step_ms`) | 20 s | [`shortage`] |
 //! | after a copy has arrived, since its put may still be under way | third value of `heal_delay_ms` | `copies` |
+//! | after the own copy has become suspect: most can be read again | last value of `heal_delay_ms` | `copies` |
 //! | after a holder has returned | second value of `heal_delay_ms` | [`shortage`] |
 //! | after a round that did not complete a chunk | 5 s, doubled up to 640 s | [`shortage`] |
 //! | while no cell can store a copy | 600 s, or until the colony changes | [`shortage`] |

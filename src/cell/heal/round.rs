@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cell::context::Context;
 use crate::cell::heal::backoff::Backoff;
-use crate::cell::heal::shortage::copies_left;
+use crate::cell::heal::shortage::{copies_left, own_copy_counts};
 use crate::cell::input::{SendOutcome, TaskId};
 use crate::cell::output::{Event, Output, Persist, Task};
 use crate::cell::placement::{Candidate, order_for_chunk};
@@ -140,7 +140,7 @@ impl Round {
         for (id, plan) in &mut self.chunks {
             let Some(chunk) = replicas.get(id) else { continue };
             let recorded = usize::from(copies_left(context, replicas, chunk));
-            let reported = plan.present + usize::from(!context.draining);
+            let reported = plan.present + usize::from(own_copy_counts(context, chunk));
             let missing = usize::from(chunk.copies).saturating_sub(recorded.max(reported));
             let candidates: Vec<(CellId, Candidate)> = std::mem::take(&mut plan.absent)
                 .into_iter()

@@ -174,8 +174,13 @@ fn update_since(before: Since, copies_left: u8, now: Time) -> Since {
     times
 }
 
-/// Copies of a chunk that count, this cell's among them unless it is draining; at most 255.
+/// Does this cell's own copy count? Not if the cell is draining, or the disk could not read the copy the last time.
+pub(super) fn own_copy_counts(context: &Context, chunk: &LocalChunk) -> bool {
+    !context.draining && !chunk.is_suspect
+}
+
+/// Copies of a chunk that count, on this cell and on others; at most 255.
 pub(super) fn copies_left(context: &Context, replicas: &ReplicaMap, chunk: &LocalChunk) -> u8 {
     let others = replicas.holders_of(chunk).filter(|cell| context.counts_copies_on(cell)).count();
-    u8::try_from(others + usize::from(!context.draining)).unwrap_or(u8::MAX)
+    u8::try_from(others + usize::from(own_copy_counts(context, chunk))).unwrap_or(u8::MAX)
 }

@@ -154,9 +154,12 @@ impl Scrub {
         out.push(Output::Task(Task::Verify(id)));
     }
 
-    /// Records the result of hashing a local copy, for the scrub or otherwise.
-    pub(in crate::cell) fn verify_done(&mut self, id: &ChunkId, outcome: VerifyOutcome) {
-        self.bad += u64::from(outcome == VerifyOutcome::Bad);
+    /// Records the result of hashing a local copy, for the scrub or otherwise. `suspect`: it is bad because the disk
+    /// could not read it several times. Such copies start no full scrub, which would only meet the same errors.
+    pub(in crate::cell) fn verify_done(&mut self, id: &ChunkId, outcome: VerifyOutcome, suspect: bool) {
+        let bad = u64::from(outcome == VerifyOutcome::Bad);
+        self.bad += bad;
+        self.bad_at_full += if suspect { bad } else { 0 };
         if self.under_way.is_none_or(|(under_way, _)| under_way != *id) {
             return;
         }
@@ -165,8 +168,8 @@ impl Scrub {
             let progress = &mut full.progress;
             progress.done += 1;
             progress.total = progress.total.max(progress.done);
-            progress.bad += u64::from(outcome == VerifyOutcome::Bad);
-            progress.unread += u64::from(outcome == VerifyOutcome::Unreadable);
+            progress.bad += bad;
+            progress.unread += u64::from(matches!(outcome, VerifyOutcome::Unreadable | VerifyOutcome::Failed));
         }
     }
 }

@@ -27,6 +27,8 @@ pub(in crate::cell) struct LocalChunk {
     pub(in crate::cell) len: u32,
     /// Number of copies that the colony must keep.
     pub(in crate::cell) copies: u8,
+    /// Could the disk not read the local copy the last time? Then it does not count.
+    pub(in crate::cell) is_suspect: bool,
     /// The other holders, by number.
     holders: Vec<u16>,
 }
@@ -87,7 +89,14 @@ impl ReplicaMap {
         self.chunks.keys()
     }
 
-    /// Adds a local copy. Its holders are added to those known before. `own` is this cell, which is not stored.
+    /// Sets whether the local copy is suspect.
+    pub(in crate::cell) fn set_suspect(&mut self, id: &ChunkId, is_suspect: bool) {
+        if let Some(chunk) = self.chunks.get_mut(id) {
+            chunk.is_suspect = is_suspect;
+        }
+    }
+
+    /// Adds a local copy, which is not suspect. Its holders are added to those known before. `own` is this cell, which is not stored.
     pub(in crate::cell) fn add(&mut self, own: CellId, copy: &LocalCopy) {
         if self.numbers.cells.len() + copy.holders.len() > MAX_NUMBERED_CELLS {
             self.drop_unused_numbers();
@@ -108,7 +117,7 @@ impl ReplicaMap {
             holders.truncate(MAX_KNOWN_HOLDERS);
         }
         holders.shrink_to_fit();
-        self.chunks.insert(copy.id, LocalChunk { len, copies, holders });
+        self.chunks.insert(copy.id, LocalChunk { len, copies, is_suspect: false, holders });
     }
 
     /// Removes a local copy.

@@ -208,6 +208,93 @@ fn a_full_scrub_hashes_all_copies_and_a_clean_one_is_in_the_beacon() {
     }
 }
 
+/// Passes this time, in which all cells answer that they have their copies, and returns the copies that are verified.
+fn verified_within(colony: &mut TestColony, seconds: u64) -> Vec<Task> {
+    let mut verified = Vec::new();
+    for _ in 0..seconds {
+        colony.pass(1);
+        colony.answer_all(&[2, 3, 4, 5]);
+        colony.end_audits(&[]);
+        verified.extend(std::mem::take(&mut colony.out).into_iter().filter_map(|output| match output {
+            Output::Task(task @ (Task::Verify(_) | Task::VerifyFinally(_))) => Some(task),
+            Output::Task(Task::Send { .. } | Task::Fetch { .. } | Task::Remove(_)) => panic!("{output:?}"),
+            _ => None,
+        }));
+    }
+    verified
+}
+
+#[test]
+fn a_suspect_copy_that_reads_well_moves_no_byte() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5, 6]);
+    let chunk = chunk(1);
+    colony.put(chunk, &[1, 2, 3, 4, 5]);
+    colony.input(CopyInput::ReadFailed(chunk));
+    assert!(colony.events().contains(&&Event::OwnCopyUnreadable(chunk)));
+    let counts = |colony: &TestColony| (colony.activity().suspect_copies, colony.activity().short);
+    assert_eq!(counts(&colony), (1, 1), "it does not count");
+    assert_eq!(verified_within(&mut colony, 59), []);
+    assert_eq!(verified_within(&mut colony, 2), [Task::Verify(chunk)]);
+    colony.input(CopyInput::VerifyDone { chunk, outcome: VerifyOutcome::Good });
+    assert!(colony.events().contains(&&Event::OwnCopyReadable(chunk)));
+    assert_eq!(counts(&colony), (0, 0));
+    assert_eq!(verified_within(&mut colony, 700), []);
+}
+
+#[test]
+fn a_copy_that_stays_suspect_is_replaced_on_another_cell() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5, 6]);
+    let chunk = chunk_with_rank(0, &[2, 3, 4, 5]);
+    colony.put(chunk, &[1, 2, 3, 4, 5]);
+    colony.input(CopyInput::ReadFailed(chunk));
+    for second in 0..130 {
+        colony.pass(1);
+        colony.answer_all(&[2, 3, 4, 5]);
+        if let Some((_, to, sent)) = colony.sends().first().copied() {
+            assert!(second >= 119, "{second}");
+            assert_eq!((to, sent), (6, chunk));
+            return;
+        }
+    }
+    panic!("no copy was sent");
+}
+
+#[test]
+fn a_suspect_copy_is_fetched_again_after_three_failed_reads() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5]);
+    let chunk = chunk(1);
+    colony.put(chunk, &[1, 2, 3, 4, 5]);
+    colony.input(CopyInput::VerifyDone { chunk, outcome: VerifyOutcome::Unreadable });
+    for (seconds, task) in [(61, Task::Verify(chunk)), (601, Task::Verify(chunk)), (3601, Task::VerifyFinally(chunk))] {
+        assert_eq!(verified_within(&mut colony, seconds), std::slice::from_ref(&task));
+        let last = task == Task::VerifyFinally(chunk);
+        let outcome = if last { VerifyOutcome::Bad } else { VerifyOutcome::Unreadable };
+        colony.input(CopyInput::VerifyDone { chunk, outcome });
+    }
+    assert!(colony.fetch().is_some());
+    assert_eq!((colony.activity().suspect_copies, colony.activity().bad_copies), (0, 1));
+}
+
+/// A loose cable made every copy unreadable, and the full scrub that followed moved all of them into quarantine.
+#[test]
+fn copies_that_cannot_be_read_start_no_full_scrub() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5]);
+    (0..9).for_each(|n| colony.put(chunk(n), &[1, 2, 3, 4, 5]));
+    for (n, first) in (0..9).zip([VerifyOutcome::Unreadable, VerifyOutcome::Bad, VerifyOutcome::Bad].iter().cycle()) {
+        // The first read fails, and the last of the reads after it finds the copy bad.
+        colony.input(CopyInput::ReadFailed(chunk(n)));
+        colony.input(CopyInput::VerifyDone { chunk: chunk(n), outcome: *first });
+    }
+    colony.pass(5);
+    assert_eq!((colony.activity().bad_copies, colony.activity().scrub), (6, None));
+    for n in 10..13 {
+        colony.put(chunk(n), &[1, 2, 3, 4, 5]);
+        colony.input(CopyInput::VerifyDone { chunk: chunk(n), outcome: VerifyOutcome::Bad });
+    }
+    colony.pass(5);
+    assert!(colony.activity().scrub.is_some(), "bad bytes do");
+}
+
 #[test]
 fn the_periodic_scrub_hashes_each_copy_once_per_period() {
     let mut colony = TestColony::new(&[2]);

@@ -63,10 +63,10 @@ impl Handler for Api {
 }
 
 impl Api {
-    pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
+    pub(super) fn new(copies: LocalCopies, mailbox: Mailbox) -> Self {
         Self {
-            copies: LocalCopies::new(Arc::clone(&store), mailbox.clone()),
-            store,
+            store: Arc::clone(&copies.store),
+            copies,
             searches: Searches::new(mailbox.clone()),
             mailbox,
             long_lists: Arc::new(Semaphore::new(MAX_LONG_LISTS)),

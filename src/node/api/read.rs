@@ -8,15 +8,22 @@ use crate::node::search::SearchOutcome;
 use crate::wire::id_lists::{MAX_HAVE_IDS, parse_ids, write_ids};
 use crate::wire::routes::{DEFAULT_HOPS, HOPS_HEADER, REQUEST_ID_HEADER};
 
+const NOT_HERE: &str = "the chunk is not on this cell";
+
 impl Api {
     /// `GET /chunk/{id}`: sends the chunk, from this cell or from another one.
     pub(super) fn get(&self, id: &ChunkId, exchange: &Exchange) -> Result<Response, ErrorResponse> {
-        if let Some(chunk) = self.store.open(id)? {
-            if exchange.field("If-None-Match") == Some(etag(id).as_str()) {
+        let read_error = match self.copies.open(id) {
+            Ok(Some(_)) if exchange.field("If-None-Match") == Some(etag(id).as_str()) => {
                 return Ok(Response::NotModified(*id));
             }
-            return Ok(Response::Chunk { id: *id, len: chunk.len, bytes: chunk.reader });
-        }
+            Ok(Some(chunk)) => return Ok(Response::Chunk { id: *id, len: chunk.len, bytes: chunk.reader }),
+            Ok(None) => None,
+            // Another cell may be able to read its copy.
+            Err(error) if error.is_unreadable() => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        let not_found = |detail| read_error.map_or_else(|| ErrorResponse::new(404, detail), ErrorResponse::from);
         let hops = match exchange.field(HOPS_HEADER) {
             None => DEFAULT_HOPS,
             Some(text) => text.parse().map_err(|_| {
@@ -24,12 +31,12 @@ impl Api {
             })?,
         };
         if hops == 0 {
-            return Err(not_here());
+            return Err(not_found(NOT_HERE));
         }
         match self.searches.search(id, hops, exchange.field(REQUEST_ID_HEADER)) {
             SearchOutcome::Found(chunk) => Ok(Response::Chunk { id: *id, len: chunk.len(), bytes: Box::new(chunk) }),
             SearchOutcome::NotFound => {
-                Err(ErrorResponse::new(404, "the chunk is not on this cell or any of the cells that it asked"))
+                Err(not_found("the chunk is not on this cell or any of the cells that it asked"))
             }
             SearchOutcome::Busy => {
                 Err(ErrorResponse::new(503, "too many searches are in progress; try again in a few seconds"))
@@ -39,7 +46,11 @@ impl Api {
 
     /// `HEAD /chunk/{id}`: reports whether this cell has the chunk.
     pub(super) fn head(&self, id: ChunkId) -> Result<Response, ErrorResponse> {
-        let chunk = self.store.open(&id)?.ok_or_else(not_here)?;
+        let not_here = || ErrorResponse::new(404, NOT_HERE);
+        if !self.copies.has(&id)? {
+            return Err(not_here());
+        }
+        let chunk = self.copies.open(&id)?.ok_or_else(not_here)?;
         Ok(Response::Chunk { id, len: chunk.len, bytes: Box::new(std::io::empty()) })
     }
 
@@ -53,12 +64,8 @@ impl Api {
         }
         let mut present = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.store.contains(&id) {
-                Ok(true) => present.push(id),
-                Ok(false) => {}
-                // One damaged file must not hide the others.
-                Err(error) if error.is_unreadable() => log::warn!("{error}"),
-                Err(error) => return Err(error.into()),
+            if self.copies.has(&id)? {
+                present.push(id);
             }
         }
         Ok(Response::Lines(write_ids(&present), permit))
@@ -75,8 +82,4 @@ impl Api {
         parse_ids(&body)
             .map_err(|error| ErrorResponse::new(400, format!("the body must have one chunk id per line: {error}")))
     }
-}
-
-fn not_here() -> ErrorResponse {
-    ErrorResponse::new(404, "the chunk is not on this cell")
 }

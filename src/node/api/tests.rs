@@ -30,7 +30,8 @@ struct TestCell {
 /// Runs `test` with a cell, and stops the cell afterwards.
 fn with_cell(test: impl FnOnce(&TestCell)) {
     let (mailbox, inputs) = Mailbox::stub(ColonySnapshot::of_lone_cell());
-    let api = Arc::new(Api::new(Arc::new(MemoryStore::new(1 << 20)), mailbox));
+    let copies = LocalCopies::new(Arc::new(MemoryStore::new(1 << 20)), mailbox.clone());
+    let api = Arc::new(Api::new(copies, mailbox));
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::start(&[folder.path().to_owned()], Arc::clone(&api) as _, 16).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

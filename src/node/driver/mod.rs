@@ -22,6 +22,7 @@ use crate::cell::{Cell, CopyInput, Input, Member, Output, Persist, StoreStats, T
 use crate::id::{CellId, MAX_CHUNK_BYTES};
 use crate::node::driver::output_queue::{OutputQueue, Step};
 use crate::node::event_log::EventLog;
+use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::{ColonySnapshot, Mailbox, Message};
 use crate::node::tasks::TaskRunner;
 use crate::node::udp::BeaconSockets;
@@ -75,6 +76,11 @@ impl Driver {
             wake_at: Time::default(),
             log: EventLog::new(),
         }
+    }
+
+    /// The local copies. All of the node must use these: they share what is known about the disk.
+    pub(super) fn copies(&self) -> &LocalCopies {
+        self.runner.copies()
     }
 
     /// Runs until it is dropped.

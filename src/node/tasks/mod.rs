@@ -30,7 +30,7 @@ use crate::node::mailbox::Mailbox;
 use crate::node::tasks::probe::Probe;
 use crate::node::tasks::slots::Slots;
 use crate::node::tasks::transfer::Transfer;
-use crate::store::{CopyState, Store};
+use crate::store::Store;
 use crate::wire::datagram::Alert;
 use crate::wire::holder_hints::{HolderHint, write_holder_hints};
 
@@ -112,7 +112,8 @@ impl TaskRunner {
                 self.fetch(task_id, self.transfer(chunk, from, copies, holders)).await;
             }
             Task::Audit { task_id, from, target } => self.audit(task_id, from, target).await,
-            Task::Verify(id) => self.verify(id).await,
+            Task::Verify(id) => self.verify(id, false).await,
+            Task::VerifyFinally(id) => self.verify(id, true).await,
             Task::Remove(id) => self.remove(id).await,
             Task::SendHints { to, hints } => self.send_hints(to, hints).await,
             Task::SendAlert { alert, to } => self.send_alert(alert, to).await,
@@ -150,8 +151,8 @@ impl TaskRunner {
     }
 
     fn transfer(&self, chunk: ChunkId, peer: SocketAddr, copies: u8, holders: Vec<CellId>) -> Transfer {
-        let (store, http) = (Arc::clone(&self.copies.store), self.transfer_http.clone());
-        Transfer { store, http, chunk, peer, copies, holders }
+        let (local_copies, http) = (self.copies.clone(), self.transfer_http.clone());
+        Transfer { local_copies, http, chunk, peer, copies, holders }
     }
 
     async fn send(&self, task_id: TaskId, transfer: Transfer) {
@@ -188,25 +189,18 @@ impl TaskRunner {
         self.report(CopyInput::AuditDone { task_id, outcome: outcome.unwrap_or(AuditOutcome::Failed) }).await;
     }
 
-    async fn verify(&self, id: ChunkId) {
+    async fn verify(&self, id: ChunkId, finally: bool) {
         let is_lost = |outcome| matches!(outcome, VerifyOutcome::Bad | VerifyOutcome::Missing);
-        let (store, late_copies) = (Arc::clone(&self.copies.store), self.copies.clone());
-        let verify = move || match store.verify(&id) {
-            Ok(CopyState::Good) => VerifyOutcome::Good,
-            Ok(CopyState::Bad) => VerifyOutcome::Bad,
-            Ok(CopyState::Missing) => VerifyOutcome::Missing,
-            Ok(CopyState::Unreadable) => VerifyOutcome::Unreadable,
-            Err(error) => {
-                log::warn!("cannot verify the copy of chunk {}: {error}", id.short());
-                VerifyOutcome::Unreadable
-            }
-        };
+        let (copies, late_copies) = (self.copies.clone(), self.copies.clone());
+        let verify = move || copies.verify_for_core(&id, finally);
         let too_late = move |outcome| {
             if is_lost(outcome) {
                 late_copies.report_gone(&id);
+            } else if outcome == VerifyOutcome::Unreadable {
+                late_copies.report_read_error(&id);
             }
         };
-        let outcome = self.checks.run(verify, too_late).await.unwrap_or(VerifyOutcome::Unreadable);
+        let outcome = self.checks.run(verify, too_late).await.unwrap_or(VerifyOutcome::Failed);
         self.report(CopyInput::VerifyDone { chunk: id, outcome }).await;
         if is_lost(outcome) {
             self.report_if_present(id).await;

@@ -5,17 +5,17 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::cell::{FetchOutcome, SendOutcome};
 use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, UnverifiedCopy};
-use crate::store::{CopyState, PutMetadata, Store, StoreError};
+use crate::node::local_copies::LocalCopies;
+use crate::store::{CopyState, PutMetadata, StoreError, is_damage};
 use crate::unix_time;
 
 /// A chunk and the other cell. The whole chunk is in memory during the transfer.
 pub(super) struct Transfer {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) local_copies: LocalCopies,
     pub(super) http: Http,
     pub(super) chunk: ChunkId,
     /// The address of the other cell.
@@ -33,7 +33,7 @@ impl Transfer {
             Err(outcome) => return outcome,
         };
         // The record has the owner. A copy without a record is sent too.
-        let owner = self.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
+        let owner = self.local_copies.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
         let hints = PutHints { copies: self.copies, holders: self.holders, owner };
         match self.http.put_chunk(&format!("http://{}", self.peer), &self.chunk, &bytes, &hints) {
             Ok(()) => SendOutcome::Stored,
@@ -54,19 +54,24 @@ impl Transfer {
             log::warn!("cannot read the copy of chunk {}: {error}", self.chunk.short());
             SendOutcome::OwnCopyUnreadable
         };
-        let copy = self.store.open(&self.chunk).map_err(unreadable)?.ok_or(SendOutcome::OwnCopyGone)?;
+        let copy = self.local_copies.open(&self.chunk).map_err(unreadable)?.ok_or(SendOutcome::OwnCopyGone)?;
         let mut bytes = Vec::new();
         // A longer file is not a chunk, and must not fill the memory.
-        let is_read = copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes).is_ok();
-        if is_read && ChunkId::of(&bytes) == self.chunk {
-            return Ok(bytes);
+        match copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes) {
+            Ok(_) if ChunkId::of(&bytes) == self.chunk => return Ok(bytes),
+            // It was reported. Another read would only wait for the disk again.
+            Err(error) if is_damage(&error) => return Err(SendOutcome::OwnCopyUnreadable),
+            Ok(_) | Err(_) => drop(bytes),
         }
-        drop(bytes);
-        match self.store.verify(&self.chunk).map_err(unreadable)? {
+        match self.local_copies.store.verify(&self.chunk).map_err(unreadable)? {
             CopyState::Bad => Err(SendOutcome::OwnCopyBad),
             CopyState::Missing => Err(SendOutcome::OwnCopyGone),
-            // It was replaced meanwhile, or only the first read failed.
-            CopyState::Good | CopyState::Unreadable => Err(SendOutcome::OwnCopyUnreadable),
+            // It was replaced meanwhile, or the first read failed.
+            CopyState::Good => Err(SendOutcome::OwnCopyUnreadable),
+            CopyState::Unreadable => {
+                self.local_copies.report_read_error(&self.chunk);
+                Err(SendOutcome::OwnCopyUnreadable)
+            }
         }
     }
 
@@ -82,7 +87,7 @@ impl Transfer {
         let Some(UnverifiedCopy { bytes, length_declared }) = copy else { return FetchOutcome::Missing };
         let stored_at_s = unix_time::now_s();
         let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
-        match self.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
+        match self.local_copies.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => FetchOutcome::Stored,
             Err(StoreError::WrongHash { found, .. }) if length_declared => FetchOutcome::Bad { found },
             // The end of the response may be missing.
@@ -97,12 +102,15 @@ impl Transfer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::net::client::Timeouts;
     use crate::net::test_server::{
         TestServer, response, response_without_length, truncated_response, unreachable_address,
     };
-    use crate::store::{FileStore, MemoryStore, StoreOptions};
+    use crate::node::mailbox::{ColonySnapshot, Mailbox};
+    use crate::store::{FileStore, MemoryStore, Store, StoreOptions};
 
     const CHUNK: &[u8] = b"a chunk that is transferred";
 
@@ -112,7 +120,8 @@ mod tests {
 
     fn transfer(store: Arc<dyn Store>, peer: SocketAddr) -> Transfer {
         let http = Http::new(Timeouts::PROBE, 1, 1);
-        Transfer { store, http, chunk: ChunkId::of(CHUNK), peer, copies: 3, holders: vec![cell(1), cell(2)] }
+        let local_copies = LocalCopies::new(store, Mailbox::stub(ColonySnapshot::of_lone_cell()).0);
+        Transfer { local_copies, http, chunk: ChunkId::of(CHUNK), peer, copies: 3, holders: vec![cell(1), cell(2)] }
     }
 
     fn store_with_chunk(owner: Option<[u8; 32]>) -> Arc<dyn Store> {

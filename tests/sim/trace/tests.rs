@@ -155,6 +155,7 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
         Output::Task(Task::SendAlert { alert: v.alert(), to: v.list(Values::socket) }),
         Output::Persist(Persist::Holders { chunk: v.chunk(), holders: v.list(Values::cell) }),
         Output::Persist(Persist::State(v.saved_state())),
+        Output::Task(Task::VerifyFinally(v.chunk())),
     ];
     let events = [
         Event::Active(v.cell(), v.socket()),
@@ -177,6 +178,8 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
         Event::Drained,
         Event::ScrubDone { bad: v.number() },
         Event::ExtraCopyRemoved(v.chunk()),
+        Event::OwnCopyUnreadable(v.chunk()),
+        Event::OwnCopyReadable(v.chunk()),
     ];
     outputs.extend(events.map(Output::Event));
     outputs
@@ -245,5 +248,5 @@ fn no_two_variants_share_a_tag() {
 fn traces_stay_the_same() {
     let outputs = [one_of_each(&mut Values::default()), one_of_each_inner()].concat();
     let trace = trace(&outputs);
-    assert_eq!(trace, 0xd513_c7a4_10db_c682, "{trace:#018x}");
+    assert_eq!(trace, 0x0e5b_d17b_1dad_40e0, "{trace:#018x}");
 }

@@ -22,6 +22,12 @@ use crate::sync::lock;
 const PAGE: usize = 500;
 /// Pause before a failing disk is read again.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// When the quarantine is examined for the first time after the start, so that boards that are off at night do it too.
+const FIRST_EXAMINATION: Duration = Duration::from_hours(1);
+/// Pause between two examinations of the quarantine. Files that were only unreadable return after a day at most.
+const EXAMINATION_PERIOD: Duration = Duration::from_hours(24);
+/// Pause between two files in quarantine: 8 MiB/s at most, so that clients are not disturbed.
+const EXAMINATION_PAUSE: Duration = Duration::from_millis(250);
 /// Maximum number of unreadable copies that are remembered: 32 bytes each. Further ones are reported to the core only.
 const MAX_UNREADABLE: usize = 1 << 16;
 
@@ -183,6 +189,43 @@ impl LocalCopies {
         }
     }
 
+    /// Hashes the files in quarantine from time to time, and reports the copies that were stored again. Runs until it is
+    /// dropped.
+    pub(super) async fn examine_quarantine(self) {
+        Timer::after(FIRST_EXAMINATION).await;
+        loop {
+            let mut after = None;
+            loop {
+                let copies = self.clone();
+                let quarantined = smol::unblock(move || copies.store.quarantined(after.as_ref(), PAGE)).await;
+                let ids = quarantined.unwrap_or_else(|error| {
+                    log::warn!("cannot examine the quarantine: {error}");
+                    Vec::new()
+                });
+                let Some(last) = ids.last().copied() else { break };
+                after = Some(last);
+                for id in ids {
+                    let copies = self.clone();
+                    smol::unblock(move || copies.restore(&id)).await;
+                    Timer::after(EXAMINATION_PAUSE).await;
+                }
+            }
+            Timer::after(EXAMINATION_PERIOD).await;
+        }
+    }
+
+    /// Stores a quarantined copy again if it is good ([`Store::restore`]), and reports it. Blocks.
+    fn restore(&self, id: &ChunkId) {
+        match self.store.restore(id) {
+            Ok(true) => {
+                self.set_readable(id, true);
+                self.report_if_present(id);
+            }
+            Ok(false) => {}
+            Err(error) => log::warn!("cannot store the quarantined copy of chunk {} again: {error}", id.short()),
+        }
+    }
+
     /// Reports the page of copies after this id. Returns the last id of the page; `None` if there are no more copies.
     fn report_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
         let page = self.store.records(after.as_ref(), PAGE)?;
@@ -331,6 +374,27 @@ mod tests {
             matches!(reports[..], [CopyInput::VerifyDone { chunk: bad, outcome: VerifyOutcome::Bad }, CopyInput::Present(_)] if bad == id),
             "{reports:?}"
         );
+    }
+
+    #[test]
+    fn a_quarantined_copy_that_is_good_is_stored_and_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, file) = damaged(&folder);
+        let (copies, inputs) = copies(Arc::clone(&store));
+        let id = ChunkId::of(CHUNK);
+        // The bad copy stays in quarantine, and so does the good one until its chunk is not stored any more.
+        assert_eq!(copies.verify(&id).unwrap(), CopyState::Bad);
+        copies.restore(&id);
+        put(&copies, CHUNK).unwrap();
+        copies.restore(&id);
+        assert!(store.quarantine(&id).unwrap() && !file.exists());
+        copies.restore(&id);
+        assert_eq!(std::fs::read(file).unwrap(), CHUNK);
+        let reports = reports((copies, inputs));
+        let [CopyInput::VerifyDone { .. }, CopyInput::Present(_), CopyInput::Present(restored)] = &reports[..] else {
+            panic!("{reports:?}")
+        };
+        assert_eq!((restored[0].id, restored[0].len), (id, 27));
     }
 
     /// A put stored the copy again before the report that it is gone: the last report must be true.

@@ -224,6 +224,15 @@ pub trait Store: Send + Sync {
     /// it is not stored.
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
+    /// Lists up to `limit` chunks greater than `after` that have bytes in quarantine, in ascending order. A store need
+    /// not keep such bytes; one that does deletes them only when a good copy of the chunk is stored and their room is
+    /// needed, and counts them as used.
+    fn quarantined(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
+
+    /// Hashes the quarantined bytes of a chunk, and stores them again, durably, if they are good and the chunk is not
+    /// stored. Returns whether it did. The record of the chunk may be lost.
+    fn restore(&self, id: &ChunkId) -> Result<bool, StoreError>;
+
     /// Removes a copy, durably: the chunk is neither stored nor in quarantine. Returns false if it is not stored. After
     /// an error the chunk can be stored or not, and a power cut can bring it back.
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError>;

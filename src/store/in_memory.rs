@@ -164,6 +164,14 @@ impl Store for MemoryStore {
         Ok(lock(&self.chunks).remove(id).is_some())
     }
 
+    fn quarantined(&self, _: Option<&ChunkId>, _: usize) -> Result<Vec<ChunkId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&self, _: &ChunkId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {
         Ok(lock(&self.chunks).remove(id).is_some())
     }

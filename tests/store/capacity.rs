@@ -2,10 +2,12 @@
 
 use std::fs;
 
-use cellsync::store::{FileStore, OpenError, Store, StoreError, StoreOptions};
+use cellsync::store::{FileStore, OpenError, PutOutcome, Store, StoreError, StoreOptions};
 
 use crate::disk::free_bytes;
-use crate::harness::{bytes, count, counted, filled, new_cell, open, put, quarantined, wait_until};
+use crate::harness::{
+    assert_all_good, bytes, count, counted, damage, file_of, filled, new_cell, open, put, quarantined, wait_until,
+};
 
 #[test]
 fn a_put_does_not_touch_the_reserve() {
@@ -45,19 +47,79 @@ fn a_quota_admits_no_put_until_the_chunks_are_counted() {
     assert_eq!(counted(&store), (2, 1001));
 }
 
+/// Past its limit the quarantine deletes only files whose chunks are stored again. It deleted the oldest, by the clock
+/// of a board that may have started in 1970, and with them the only copies.
 #[test]
-fn the_quarantine_deletes_the_oldest_past_its_limit() {
+fn the_quarantine_deletes_no_only_copy() {
     let dir = new_cell();
     let store = open(dir.path());
     let quarantine = dir.path().join("quarantine");
     let mib = 1 << 20;
-    let ids: Vec<_> = (0..36).map(|n| put(&store, &bytes(n, 2 * mib)).unwrap().0).collect();
+    let content = |n| bytes(n, 2 * mib);
+    let ids: Vec<_> = (0..36).map(|n| put(&store, &content(n)).unwrap().0).collect();
     for id in &ids {
         assert!(store.quarantine(id).unwrap());
+    }
+    assert_eq!(count(&quarantine), 36, "64 MiB and four");
+    assert_eq!(store.usage().chunks, 0);
+    for n in 0..6 {
+        put(&store, &content(n)).unwrap();
     }
     assert_eq!(count(&quarantine), 32);
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(quarantined(dir.path(), id).exists(), n >= 4, "{n}");
     }
-    assert_eq!(store.usage().chunks, 0);
+    // A good copy is stored of two of them only.
+    let another = put(&store, &content(100)).unwrap().0;
+    for _ in 0..2 {
+        assert!(store.quarantine(&another).unwrap());
+        put(&store, &content(100)).unwrap();
+    }
+    assert_eq!(ids.iter().filter(|id| quarantined(dir.path(), id).exists()).count(), 30);
+}
+
+/// A full cell could not replace its bad copy: the quarantine occupied the room.
+#[test]
+fn a_full_store_replaces_its_quarantined_copy() {
+    let dir = new_cell();
+    let mib = 1_u64 << 20;
+    let options = StoreOptions { reserve_bytes: Some(0), quota_bytes: Some(4 * mib), ..StoreOptions::default() };
+    let store = FileStore::open(dir.path(), &options).unwrap();
+    counted(&store);
+    let content = |n| bytes(n, 1 << 20);
+    let ids: Vec<_> = (0..4).map(|n| put(&store, &content(n)).unwrap().0).collect();
+    for id in &ids[..2] {
+        assert!(store.quarantine(id).unwrap());
+    }
+    assert_eq!(store.usage().free_bytes, 0, "unproved files use up room");
+    assert!(matches!(put(&store, &content(9)), Err(StoreError::NoRoom { .. })));
+    assert_eq!(put(&store, &content(0)).unwrap().1, PutOutcome::Stored);
+    assert!(!quarantined(dir.path(), &ids[0]).exists() && quarantined(dir.path(), &ids[1]).exists());
+    assert_eq!(store.usage().free_bytes, 0);
+    drop(store);
+    assert_eq!(FileStore::open(dir.path(), &options).unwrap().usage().free_bytes, 0, "counted at the next start too");
+}
+
+#[test]
+fn a_quarantined_file_that_is_good_returns() {
+    let dir = new_cell();
+    let store = open(dir.path());
+    let (good, _) = put(&store, &bytes(1, 100_000)).unwrap();
+    let (bad, _) = put(&store, &bytes(2, 100_000)).unwrap();
+    let (replaced, _) = put(&store, &bytes(3, 100_000)).unwrap();
+    damage(&file_of(dir.path(), &bad), 5);
+    for id in [good, bad, replaced] {
+        assert!(store.quarantine(&id).unwrap());
+    }
+    put(&store, &bytes(3, 100_000)).unwrap();
+    let mut ids = vec![good, bad, replaced];
+    ids.sort_unstable();
+    assert_eq!(store.quarantined(None, 9).unwrap(), ids);
+    assert_eq!(store.quarantined(Some(&ids[0]), 1).unwrap(), ids[1..2]);
+    let restored: Vec<_> = ids.iter().filter(|id| store.restore(id).unwrap()).collect();
+    assert_eq!(restored, [&good]);
+    assert_all_good(&store, &[good, replaced]);
+    assert_eq!(counted(&store), (2, 200_000));
+    assert!(store.record(&good).unwrap().is_some() && !store.contains(&bad).unwrap());
+    assert!(!store.restore(&good).unwrap(), "it is stored");
 }

@@ -91,6 +91,7 @@ impl Driver {
             Err(error) => return log::error!("cannot receive datagrams: {error}"),
         }
         tasks.spawn(self.runner.copies().clone().report_all()).detach();
+        tasks.spawn(self.runner.copies().clone().examine_quarantine()).detach();
         tasks.run(self.run_loop(&tasks)).await;
     }
 

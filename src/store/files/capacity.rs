@@ -5,7 +5,7 @@
 //! ├─ reserve      kept free for others
 //! ├─ ballast      4 MiB, while its file does not exist
 //! ├─ in flight    puts in progress
-//! └─ free_bytes   what a further chunk may take, also bounded by quota − bytes stored − in flight
+//! └─ free_bytes   what a further chunk may take, also bounded by quota − bytes stored − in flight − quarantine
 //! ```
 //!
 //! It is 0 on a disk without free inodes, and on one that cannot be written to.
@@ -68,6 +68,8 @@ struct Counters {
     bytes: u64,
     /// Bytes of puts in progress.
     in_flight_bytes: u64,
+    /// Bytes in quarantine.
+    quarantined_bytes: u64,
     counted: bool,
     has_ballast: bool,
 }
@@ -133,14 +135,15 @@ impl Capacity {
         Some(disk)
     }
 
-    /// Sets `len` bytes aside, if they fit within the reserve and the quota beside all other puts in progress.
-    pub(super) fn allocate(&self, len: u64) -> Result<Allocation<'_>, StoreError> {
+    /// Sets `len` bytes aside, if they fit within the reserve and the quota beside all other puts in progress. `released`
+    /// bytes count as free: their room is released when the put has succeeded.
+    pub(super) fn allocate(&self, len: u64, released: u64) -> Result<Allocation<'_>, StoreError> {
         let mut counters = lock(&self.counters);
         if self.quota_bytes.is_some() && !counters.counted {
             return Err(StoreError::Counting);
         }
-        let disk_free = self.disk_free_bytes(&counters);
-        let quota_free = self.quota_free_bytes(&counters);
+        let disk_free = self.disk_free_bytes(&counters).saturating_add(released);
+        let quota_free = self.quota_free_bytes(&counters).saturating_add(released);
         if len.next_multiple_of(BLOCK_BYTES) > disk_free || len > quota_free {
             return Err(StoreError::NoRoom { needed_bytes: len, free_bytes: disk_free.min(quota_free) });
         }
@@ -160,6 +163,10 @@ impl Capacity {
         let mut counters = lock(&self.counters);
         counters.chunks = (counters.chunks + after.chunks).saturating_sub(before.chunks);
         counters.bytes = (counters.bytes + after.bytes).saturating_sub(before.bytes);
+    }
+
+    pub(super) fn set_quarantined(&self, bytes: u64) {
+        lock(&self.counters).quarantined_bytes = bytes;
     }
 
     pub(super) fn set_counted(&self) {
@@ -189,7 +196,7 @@ impl Capacity {
     }
 
     fn quota_free_bytes(&self, counters: &Counters) -> u64 {
-        let used_bytes = counters.bytes + counters.in_flight_bytes;
+        let used_bytes = counters.bytes + counters.in_flight_bytes + counters.quarantined_bytes;
         self.quota_bytes.map_or(u64::MAX, |quota_bytes| quota_bytes.saturating_sub(used_bytes))
     }
 

@@ -19,6 +19,7 @@ use crate::store::files::data_folder::DataFolder;
 use crate::store::files::errors::OpenError;
 use crate::store::files::fs::{file_len, open_without_atime};
 use crate::store::files::inner::Inner;
+use crate::store::files::quarantine::Quarantine;
 use crate::store::files::shard::{self, Shard};
 use crate::store::files::state_file::StateFile;
 
@@ -85,7 +86,9 @@ impl FileStore {
             log::warn!("the catalogue of {} stays closed for now: {e}", dir.display());
         }
         let (queue, state_file) = (ChangeQueue::default(), StateFile::new(dir));
-        let inner = Arc::new(Inner { catalogue, queue, shards, clean_stop, state_file, capacity, folder });
+        let quarantine = Quarantine::new(folder.quarantine(), &capacity);
+        let inner = Inner { catalogue, queue, shards, clean_stop, state_file, capacity, quarantine, folder };
+        let inner = Arc::new(inner);
         let writer = thread::Builder::new().name("catalogue".to_owned()).spawn({
             let inner = Arc::clone(&inner);
             move || catalogue_writer::run(&inner, started.is_ok())
@@ -213,6 +216,15 @@ impl Store for FileStore {
 
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
         self.inner.quarantine_if(id, |_| true)
+    }
+
+    fn quarantined(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError> {
+        let path = self.inner.folder.quarantine();
+        self.inner.quarantine.ids(after, limit).map_err(StoreError::disk("list", &path))
+    }
+
+    fn restore(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        self.inner.restore(id)
     }
 
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {

@@ -13,6 +13,7 @@ use crate::store::files::change::Change;
 use crate::store::files::change_queue::ChangeQueue;
 use crate::store::files::clean_stop::{ChangeGuard, CleanStop};
 use crate::store::files::data_folder::DataFolder;
+use crate::store::files::quarantine::Quarantine;
 use crate::store::files::record::CatalogueEntry;
 use crate::store::files::shard::Shard;
 use crate::store::files::state_file::StateFile;
@@ -26,6 +27,7 @@ pub(super) struct Inner {
     pub(super) clean_stop: CleanStop,
     pub(super) state_file: StateFile,
     pub(super) capacity: Arc<Capacity>,
+    pub(super) quarantine: Quarantine,
     pub(super) folder: DataFolder,
 }
 

@@ -11,7 +11,7 @@
 //! │   ├── …                256 shard folders, by the first byte of the id
 //! │   └── ff/<id>          one file for each chunk: exactly its bytes
 //! ├── tmp/                 files being written; emptied at every start
-//! ├── quarantine/<id>      bad copies, for people to inspect; at most 64 MiB
+//! ├── quarantine/<id>      bad copies; past 64 MiB those are deleted whose chunk is stored again
 //! ├── catalogue/           index of records (sled), rebuildable from chunks/
 //! ├── catalogue.bad/       the last catalogue that was set aside
 //! ├── facts                the cell's saved state, up to 64 KiB
@@ -78,9 +78,11 @@
 //!
 //! ## `quarantine/`
 //!
-//! Bad copies under their ids, with the time of quarantine as modification time. A later bad copy of the same chunk
-//! replaces the earlier one; past 64 MiB the oldest are deleted. No program reads them, and they do not count towards
-//! the usage or the quota.
+//! Bad copies under their ids; further ones of the same chunk are `<id>.1` to `<id>.3`. They do not count as stored, but
+//! towards the quota. One is deleted only if a good copy of its chunk is stored, and only when all together take more
+//! than 64 MiB or a put finds no room. A put of a chunk may use the room of its own quarantined files, which are deleted
+//! when it has succeeded. `restore` hashes a file again: one that was only unreadable returns to `chunks/`. Earlier
+//! versions delete the files with the oldest modification time past 64 MiB.
 //!
 //! ## `catalogue/`, the index of records
 //!
@@ -132,9 +134,9 @@
 //!
 //! A put is admitted if the chunk, rounded up to blocks of 4096 bytes, fits into `f_bavail × f_frsize − reserve − puts
 //! in progress`, minus the ballast's size while that does not exist, and if its length fits into `quota − bytes stored
-//! − puts in progress`. The reserve defaults to 1 GiB or 5 % of the disk, whichever is smaller; there is no default
-//! quota. Neither is stored in the data folder. With fewer than 64 free inodes the disk is full. Error `NoRoom` also
-//! covers what only the system knows.
+//! − bytes in quarantine − puts in progress`. The reserve defaults to 1 GiB or 5 % of the disk, whichever is smaller;
+//! there is no default quota. Neither is stored in the data folder. With fewer than 64 free inodes the disk is full.
+//! Error `NoRoom` also covers what only the system knows.
 //!
 //! # A disk that cannot be written to
 //!
@@ -153,7 +155,7 @@
 //! inner ─▶ catalogue ─▶ panics      change_queue ─▶ change ─▶ record      shard ─▶ listing
 //!          state_file, clean_stop   data_folder ─▶ marker                 capacity
 //!
-//! put ─▶ staging ─▶ hash            verify ─▶ quarantine, hash            all ─▶ fs, errors
+//! put ─▶ staging ─▶ hash            quarantine ─▶ capacity, hash          all ─▶ fs, errors
 //! ```
 
 mod capacity;

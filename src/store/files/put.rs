@@ -2,13 +2,16 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use crate::id::{ChunkId, MAX_CHUNK_BYTES, MAX_HOLDERS};
+use crate::id::{ChunkId, DEFAULT_COPIES, MAX_CHUNK_BYTES, MAX_HOLDERS};
 use crate::store::contract::{CopyState, PutMetadata, PutOutcome, Record, StoreError};
+use crate::store::files::capacity::Allocation;
 use crate::store::files::change::Change;
+use crate::store::files::fs::{file_len, open_without_atime};
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
 use crate::store::files::shard::PublishedName;
 use crate::store::files::staging::StagedChunk;
+use crate::unix_time;
 
 impl Inner {
     pub(super) fn put(
@@ -60,6 +63,24 @@ impl Inner {
         Ok((id, outcome))
     }
 
+    /// Stores a chunk again that is not stored and of which the quarantine has a good file. The file stays until its
+    /// room is needed. Returns whether there was one.
+    pub(super) fn restore(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        let path = self.folder.chunk(id);
+        if file_len(&path).map_err(StoreError::disk("find", &path))?.is_some() {
+            return Ok(false);
+        }
+        let folder = self.folder.quarantine();
+        let good = self.quarantine.good_file(id).map_err(StoreError::disk("read", &folder))?;
+        let Some((quarantined, len)) = good else { return Ok(false) };
+        let mut file = open_without_atime(&quarantined).map_err(StoreError::disk("open", &quarantined))?;
+        let stored_at_s = file.metadata().and_then(|meta| meta.modified()).map_or(0, unix_time::of_s);
+        let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
+        let (_, outcome) = self.put(Some(id), len, &mut file, &metadata)?;
+        log::info!("the quarantined copy of chunk {} is good, and was stored again", id.short());
+        Ok(outcome == PutOutcome::Stored)
+    }
+
     /// Reads and verifies the body of a chunk that is stored already.
     fn put_present(&self, id: &ChunkId, len: u64, body: &mut dyn Read) -> Result<(), StoreError> {
         check_id(Some(id), hash_body(body, len, |_| Ok(()))?)?;
@@ -76,7 +97,7 @@ impl Inner {
         len: u64,
         body: &mut dyn Read,
     ) -> Result<(ChunkId, PutOutcome), StoreError> {
-        let _allocation = self.capacity.allocate(len)?;
+        let _allocation = self.allocate(expected, len)?;
         let mut staged = StagedChunk::create(&self.folder.tmp(), len)?;
         let id = check_id(expected, staged.fill(body)?)?;
         staged.sync()?;
@@ -91,7 +112,26 @@ impl Inner {
             staged.set_published();
         }
         self.make_durable(&id, len, &name)?;
+        if outcome == PutOutcome::Stored
+            && let Err(e) = self.quarantine.release(&id)
+        {
+            log::warn!("cannot release the quarantined copy of chunk {}: {e}", id.short());
+        }
         Ok((id, outcome))
+    }
+
+    /// Sets room aside. If room is short, quarantined files whose chunks are stored again make way. So do those of this
+    /// chunk once it is stored: without their room a full cell could never replace its bad copy.
+    fn allocate(&self, expected: Option<&ChunkId>, len: u64) -> Result<Allocation<'_>, StoreError> {
+        match self.capacity.allocate(len, 0) {
+            Err(StoreError::NoRoom { .. }) => {
+                if let Err(e) = self.quarantine.make_room(len, |id| self.folder.chunk(id)) {
+                    log::warn!("cannot make room in the quarantine: {e}");
+                }
+                self.capacity.allocate(len, expected.map_or(0, |id| self.quarantine.bytes_of(id)))
+            }
+            allocated => allocated,
+        }
     }
 
     fn make_durable(&self, id: &ChunkId, len: u64, name: &PublishedName) -> Result<(), StoreError> {

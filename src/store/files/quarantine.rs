@@ -1,48 +1,196 @@
-//! The quarantine: bad copies, kept for people to inspect. No program reads them.
+//! The quarantine: files that were bad copies, or that the disk could not read for a long time.
+//!
+//! ```text
+//! chunks/ab/<id> ── bad ──▶ quarantine/<id> ──┬─ hashes to its id again, chunk not stored ──▶ is put again
+//!                                             └─ a good copy is stored, room is short ──────▶ deleted
+//! ```
+//!
+//! A file is deleted only if a good copy of its chunk is stored: it was received again and hashed, or is hashed here
+//! before the deletion. All others stay, and use up the quota. No deletion depends on the wall clock, which many boards
+//! do not have.
 
-// A shell: a file's modification time says when it was quarantined.
-#![allow(clippy::disallowed_methods)]
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
-use std::time::SystemTime;
+use rustix::fs::{Advice, fadvise};
 
 use crate::human;
+use crate::id::{ChunkId, ID_HEX_LEN, MAX_CHUNK_BYTES};
+use crate::store::files::capacity::Capacity;
+use crate::store::files::fs::{file_len, open_without_atime, sync_folder};
+use crate::store::files::hash::hash_body;
+use crate::sync::lock;
 
-/// The most that all files in quarantine take together; the oldest are deleted first.
+/// Files are deleted when all of them together take more than this.
 const MAX_BYTES: u64 = 64 << 20;
+/// Maximum number of files of one chunk: `<id>`, `<id>.1`, `<id>.2` … A further one replaces the last, whose chunk was
+/// received again after it.
+const MAX_FILES_OF_CHUNK: usize = 4;
 
-/// Moves a file into the quarantine. Durable once the caller has fsynced both folders.
-pub(super) fn admit(quarantine: &Path, file: &Path) -> io::Result<()> {
-    let Some(name) = file.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let moved = quarantine.join(name);
-    fs::rename(file, &moved)?;
-    // Only the order of deletion depends on the time.
-    if let Err(e) = File::open(&moved).and_then(|file| file.set_modified(SystemTime::now())) {
-        log::debug!("cannot set the time of {}: {e}", moved.display());
-    }
-    Ok(())
+/// The quarantine of one store.
+pub(super) struct Quarantine {
+    path: PathBuf,
+    capacity: Arc<Capacity>,
+    /// The bytes of all files in it. Locked during every change of the folder, after the lock of a shard if both are.
+    bytes: Mutex<u64>,
 }
 
-/// Deletes the oldest files until the others are within the limit.
-pub(super) fn trim(quarantine: &Path) -> io::Result<()> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(quarantine)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        if meta.is_file() {
-            files.push((meta.modified()?, meta.len(), entry.path()));
+struct QuarantinedFile {
+    id: ChunkId,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Quarantine {
+    pub(super) fn new(path: PathBuf, capacity: &Arc<Capacity>) -> Self {
+        let quarantine = Self { path, capacity: Arc::clone(capacity), bytes: Mutex::default() };
+        match quarantine.files() {
+            Ok(files) => quarantine.set_bytes(&mut lock(&quarantine.bytes), files.iter().map(|file| file.len).sum()),
+            Err(e) => log::warn!("cannot list {}: {e}", quarantine.path.display()),
         }
+        quarantine
     }
-    files.sort_unstable_by(|a, b| b.cmp(a));
-    let mut kept_bytes = 0;
-    for (_, len, path) in files.into_iter().skip_while(|(_, len, _)| {
-        kept_bytes += len;
-        kept_bytes <= MAX_BYTES
-    }) {
-        log::info!("deleting {} ({}) to make room for newer bad copies", path.display(), human::count(len, "byte"));
-        fs::remove_file(path)?;
+
+    /// Moves a chunk's file into the quarantine. Durable once the caller has fsynced both folders.
+    pub(super) fn admit(&self, id: &ChunkId, file: &Path) -> io::Result<()> {
+        let mut bytes = lock(&self.bytes);
+        let len = fs::symlink_metadata(file)?.len();
+        let names = self.names(id);
+        let is_free = |path: &&PathBuf| fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        let Some(name) = names.iter().find(is_free).or_else(|| names.last()) else { return Ok(()) };
+        let replaced = file_len(name).ok().flatten().unwrap_or_default();
+        fs::rename(file, name)?;
+        let now = (*bytes + len).saturating_sub(replaced);
+        self.set_bytes(&mut bytes, now);
+        Ok(())
     }
-    Ok(())
+
+    /// Makes all names in the quarantine durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        sync_folder(&self.path)
+    }
+
+    /// Deletes files until the others are within the limit, as far as good copies of their chunks are stored. `stored`
+    /// is the file of a chunk in its shard folder.
+    pub(super) fn trim(&self, stored: impl Fn(&ChunkId) -> PathBuf) -> io::Result<()> {
+        self.trim_to(MAX_BYTES, stored)
+    }
+
+    /// Makes room for this many bytes, as far as that is possible.
+    pub(super) fn make_room(&self, len: u64, stored: impl Fn(&ChunkId) -> PathBuf) -> io::Result<()> {
+        let bytes = *lock(&self.bytes);
+        self.trim_to(bytes.saturating_sub(len), stored)
+    }
+
+    fn trim_to(&self, max_bytes: u64, stored: impl Fn(&ChunkId) -> PathBuf) -> io::Result<()> {
+        let mut bytes = lock(&self.bytes);
+        if *bytes <= max_bytes {
+            return Ok(());
+        }
+        for file in self.files()? {
+            if *bytes <= max_bytes {
+                break;
+            }
+            if hashes_to(&stored(&file.id), &file.id)?.is_some() {
+                self.delete(&mut bytes, &file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A good copy of this chunk was received and is stored durably: its files are deleted if their room is needed.
+    pub(super) fn release(&self, id: &ChunkId) -> io::Result<()> {
+        let mut bytes = lock(&self.bytes);
+        let room_is_short = || self.capacity.usage().free_bytes < MAX_CHUNK_BYTES as u64;
+        if *bytes == 0 || (*bytes <= MAX_BYTES && !room_is_short()) {
+            return Ok(());
+        }
+        self.files_of(id)?.iter().try_for_each(|file| self.delete(&mut bytes, file))
+    }
+
+    /// The bytes of this chunk's files.
+    pub(super) fn bytes_of(&self, id: &ChunkId) -> u64 {
+        let _bytes = lock(&self.bytes);
+        self.files_of(id).map_or(0, |files| files.iter().map(|file| file.len).sum())
+    }
+
+    /// Up to `limit` chunks greater than `after` that have files in the quarantine, in ascending order.
+    pub(super) fn ids(&self, after: Option<&ChunkId>, limit: usize) -> io::Result<Vec<ChunkId>> {
+        let mut ids: Vec<ChunkId> = self.files()?.into_iter().map(|file| file.id).collect();
+        ids.retain(|id| after.is_none_or(|after| id > after));
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(limit);
+        Ok(ids)
+    }
+
+    /// A file of this chunk whose bytes hash to its id, with its length; `None` if there is none.
+    pub(super) fn good_file(&self, id: &ChunkId) -> io::Result<Option<(PathBuf, u64)>> {
+        for QuarantinedFile { path, .. } in self.files_of(id)? {
+            if let Some(len) = hashes_to(&path, id)? {
+                return Ok(Some((path, len)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn delete(&self, bytes: &mut u64, file: &QuarantinedFile) -> io::Result<()> {
+        let len = human::count(file.len, "byte");
+        log::info!("deleting {} ({len}): its room is needed, and a good copy is stored", file.path.display());
+        fs::remove_file(&file.path)?;
+        let now = bytes.saturating_sub(file.len);
+        self.set_bytes(bytes, now);
+        Ok(())
+    }
+
+    fn set_bytes(&self, bytes: &mut u64, now: u64) {
+        *bytes = now;
+        self.capacity.set_quarantined(now);
+    }
+
+    /// The names that files of this chunk can have.
+    fn names(&self, id: &ChunkId) -> Vec<PathBuf> {
+        let name = |n| if n == 0 { id.to_string() } else { format!("{id}.{n}") };
+        (0..MAX_FILES_OF_CHUNK).map(|n| self.path.join(name(n))).collect()
+    }
+
+    fn files_of(&self, id: &ChunkId) -> io::Result<Vec<QuarantinedFile>> {
+        let file = |path: PathBuf| Ok(file_len(&path)?.map(|len| QuarantinedFile { id: *id, path, len }));
+        self.names(id).into_iter().filter_map(|path| file(path).transpose()).collect()
+    }
+
+    /// All files whose names begin with an id, in order of their names.
+    fn files(&self) -> io::Result<Vec<QuarantinedFile>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.get(..ID_HEX_LEN)).and_then(|id| ChunkId::from_str(id).ok());
+            let Some(id) = id else { continue };
+            let path = entry.path();
+            // One whose length cannot be read stays.
+            if let Ok(Some(len)) = file_len(&path) {
+                files.push(QuarantinedFile { id, path, len });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+}
+
+/// The length of a file that hashes to this id, read from the disk; `None` if it does not, cannot be read, or is missing.
+fn hashes_to(path: &Path, id: &ChunkId) -> io::Result<Option<u64>> {
+    let Some(len) = file_len(path).ok().flatten().filter(|len| *len <= MAX_CHUNK_BYTES as u64) else { return Ok(None) };
+    let mut file = match open_without_atime(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    let found = hash_body(&mut file, len, |_| Ok(()));
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    Ok(found.is_ok_and(|found| found == *id).then_some(len))
 }

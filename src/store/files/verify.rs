@@ -16,10 +16,9 @@ use crate::id::{ChunkId, MAX_CHUNK_BYTES};
 use crate::store::contract::{CopyState, StoreError};
 use crate::store::damage::is_damage;
 use crate::store::files::change::Change;
-use crate::store::files::fs::{file_len, open_without_atime, sync_folder};
+use crate::store::files::fs::{file_len, open_without_atime};
 use crate::store::files::hash::hash_body;
 use crate::store::files::inner::Inner;
-use crate::store::files::quarantine;
 use crate::unix_time;
 
 /// How often a copy is inspected again because another was put in its place meanwhile.
@@ -149,19 +148,19 @@ impl Inner {
         id: &ChunkId,
         is_meant: impl FnOnce(&Metadata) -> bool,
     ) -> Result<bool, StoreError> {
-        let quarantine = self.folder.quarantine();
+        let folder = self.folder.quarantine();
         let _change = self.begin_change()?;
         let moved_from = self.take_out(id, "move into quarantine", |file| {
             let is_meant = is_meant(&fs::symlink_metadata(file)?);
             if is_meant {
-                quarantine::admit(&quarantine, file)?;
+                self.quarantine.admit(id, file)?;
             }
             Ok(is_meant)
         })?;
         if let Some(shard) = moved_from {
             // The new name first: a power cut between the two leaves the copy in at least one of the folders.
-            sync_folder(&quarantine).and_then(|()| shard.sync()).map_err(StoreError::disk("fsync", &quarantine))?;
-            quarantine::trim(&quarantine).map_err(StoreError::disk("trim", &quarantine))?;
+            self.quarantine.sync().and_then(|()| shard.sync()).map_err(StoreError::disk("fsync", &folder))?;
+            self.quarantine.trim(|id| self.folder.chunk(id)).map_err(StoreError::disk("trim", &folder))?;
         }
         Ok(moved_from.is_some())
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use cellsync::store::{CopyState, MAX_STATE_BYTES, PutMetadata, PutOutcome, StoreError};
 
 use crate::contract::{assert_empty, before_and_after_flush, on_each};
-use crate::harness::{bytes, metadata, put};
+use crate::harness::{bytes, counted, metadata, put};
 
 #[test]
 fn a_quarantined_chunk_is_not_stored_and_can_be_put_again() {
@@ -16,7 +16,8 @@ fn a_quarantined_chunk_is_not_stored_and_can_be_put_again() {
         assert!(store.quarantine(&id).unwrap());
         assert!(!store.contains(&id).unwrap());
         assert_eq!(store.record(&id).unwrap(), None);
-        assert_empty(store);
+        // Its room may still be in use.
+        assert_eq!(counted(store), (0, 0));
         assert!(!store.quarantine(&id).unwrap());
         // An open chunk stays readable.
         let mut read = Vec::new();

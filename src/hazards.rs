@@ -14,6 +14,8 @@
 //! | All holders but one die | one copy suffices, and it is copied first | `four_holders_of_a_chunk_may_die`, `the_last_copy_gets_a_second_one_at_once` |
 //! | Bits flip on a disk | scrubs and audits hash all copies; a bad one is replaced | `audits_find_a_bad_copy_and_the_cell_replaces_it`, `a_full_scrub_finds_all_bad_copies_and_they_are_refetched` |
 //! | A loose cable makes reads fail | a copy that cannot be read is not a bad copy; it stays | `a_scrub_of_an_unreadable_disk_loses_no_copy`, `an_unreadable_copy_stays_until_a_put_replaces_it` |
+//! | A disk becomes unreadable bit by bit | its copies do not count, and are copied to other cells | `a_copy_that_stays_suspect_is_replaced_on_another_cell`, `eight_new_suspects_in_ten_minutes_are_a_failing_disk` |
+//! | The quarantine is full | a file goes only if its chunk is stored again; good ones return | `the_quarantine_deletes_no_only_copy`, `a_quarantined_file_that_is_good_returns` |
 //! | The index of a cell is lost or damaged | the files alone make a chunk exist; the index is rebuilt | `a_lost_catalogue_is_rebuilt`, `a_damaged_catalogue_is_rebuilt` |
 //! | The disk is not mounted at the start | a folder without a marker is refused and left as it is | `a_folder_without_a_marker_is_refused_and_unchanged` |
 //! | A card is cloned, and two cells have one id | the newer cell takes another id | `a_cloned_board_takes_a_new_id_and_nothing_is_lost` |

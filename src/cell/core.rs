@@ -64,6 +64,7 @@ impl Cell {
             role: Role::Stem,
             store: StoreStats::default(),
             draining: state.draining,
+            failing: false,
             unseen: Unseen::BeforeStart,
             members: Membership::new(settings),
             strikes: Strikes::new(&state.strikes, &state.isolated, &settings),
@@ -132,6 +133,11 @@ impl Cell {
         self.copies.activity(&self.context)
     }
 
+    /// Does this cell's disk fail to read so often that it must take no new chunks?
+    pub fn is_failing(&self) -> bool {
+        self.context.failing
+    }
+
     /// The other cells, in order of their ids.
     pub fn members(&self) -> impl Iterator<Item = (CellId, &Member)> {
         self.context.members.iter()
@@ -143,7 +149,8 @@ impl Cell {
     }
 
     fn status(&self) -> Status {
-        match (self.stopping, self.context.draining, self.context.store.full) {
+        // Cells and clients of earlier versions send no chunks to a full cell, and do not know another such status.
+        match (self.stopping, self.context.draining, self.context.store.full || self.context.failing) {
             (true, _, _) => Status::Leaving,
             (false, true, _) => Status::Draining,
             (false, false, true) => Status::Full,

@@ -137,6 +137,8 @@ pub struct StoreStats {
     pub free_bytes: u64,
     /// Is there no space for another chunk of the maximum size?
     pub full: bool,
+    /// Number of reads of copies since the start.
+    pub reads: u64,
 }
 
 /// A copy in the local store.

@@ -226,6 +226,8 @@ pub enum Event {
     OwnCopyUnreadable(ChunkId),
     /// The disk can read a suspect copy again, and it is good.
     OwnCopyReadable(ChunkId),
+    /// This cell's disk is failing (`true`), or can be read again (`false`).
+    DiskFailing(bool),
     /// A good copy has replaced a local one that was lost.
     Refetched(ChunkId),
     /// An alert was checked and is wrong.

@@ -139,6 +139,15 @@ fn attention(cells: &[Row]) -> String {
             format!("{name} is draining: {} of {} left\n", drain.left, human::copies(drain.total))
         };
     }
+    for cell in cells {
+        let Some(activity) = cell.activity.as_ref().filter(|activity| activity.suspect_copies > 0 || activity.failing)
+        else {
+            continue;
+        };
+        let (name, unread) = (cell.view.node_id.short(), human::copies(activity.suspect_copies));
+        let failing = if activity.failing { ", which is failing, and takes no new chunks" } else { "" };
+        text += &format!("{name} cannot read {unread} on its disk{failing}; check the disk and its cable\n");
+    }
     let mut isolated: BTreeMap<CellId, usize> = BTreeMap::new();
     for cell in activities().flat_map(|activity| &activity.isolated) {
         *isolated.entry(*cell).or_default() += 1;
@@ -216,11 +225,13 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST SEEN
         let activity = Activity { short: 4, isolated: isolated.clone(), drain: Some(drain), ..Activity::default() };
         cells[1].activity = Some(activity);
         let drain = DrainProgress { left: 0, total: 200, stuck: 0, safe: true };
-        cells[2].activity = Some(Activity { isolated, drain: Some(drain), ..Activity::default() });
+        cells[2].activity =
+            Some(Activity { isolated, drain: Some(drain), suspect_copies: 12, failing: true, ..Activity::default() });
         let expected = "\
 under-replicated chunks: 12 to 16 (3 stuck: no cell can take a copy)
 02020202 is draining: 120 of 200 copies left
 03030303 can be unplugged
+03030303 cannot read 12 copies on its disk, which is failing, and takes no new chunks; check the disk and its cable
 09090909 is isolated by 2 cells: it delivered bad copies
 ";
         assert_eq!(attention(&cells), expected);

@@ -67,6 +67,7 @@ fn class(event: &Event) -> Class {
     let (is_observed, is_warning) = match event {
         Event::BadCopy { .. } | Event::OwnCopyBad(_) | Event::OwnCopyUnreadable(_) | Event::Isolated(_) => (true, true),
         Event::OwnCopyReadable(_) => (true, false),
+        Event::DiskFailing(failing) => (true, *failing),
         Event::ScrubDone { bad } => (true, *bad > 0),
         // With one copy left, the next failure loses data.
         Event::HealStarted { fewest_copies, .. } => (*fewest_copies <= 1, *fewest_copies <= 1),
@@ -121,6 +122,10 @@ fn sentence(event: &Event) -> String {
             chunk.short()
         ),
         Event::OwnCopyReadable(chunk) => format!("the disk can read the copy of chunk {} again", chunk.short()),
+        Event::DiskFailing(true) => "the disk is failing: this cell takes no new chunks, and copies what it can read \
+             to other cells; check the disk and its cable"
+            .into(),
+        Event::DiskFailing(false) => "the disk can be read again: this cell takes chunks again".into(),
         Event::Refetched(chunk) => format!("a good copy of chunk {} has replaced the bad one", chunk.short()),
         Event::FalseAlert { culprit, chunk } => format!(
             "an alert was wrong: the copy of chunk {} on cell {} was checked and is good",
@@ -161,6 +166,7 @@ mod tests {
             Event::BadCopy { culprit: cell, chunk },
             Event::OwnCopyBad(chunk),
             Event::OwnCopyUnreadable(chunk),
+            Event::DiskFailing(true),
             Event::Isolated(cell),
             Event::ScrubDone { bad: 2 },
         ] {
@@ -171,6 +177,7 @@ mod tests {
             Event::HealStarted { chunks: 9, fewest_copies: 2 },
             Event::HealDone { copies: 3, bytes: 3 << 20 },
             Event::OwnCopyReadable(chunk),
+            Event::DiskFailing(false),
             Event::Refetched(chunk),
             Event::FalseAlert { culprit: cell, chunk },
             Event::IsolationEnded(cell),

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,8 +37,18 @@ const MAX_UNREADABLE: usize = 1 << 16;
 pub(super) struct LocalCopies {
     pub(super) store: Arc<dyn Store>,
     mailbox: Mailbox,
-    /// The copies that the disk could not read the last time. No other cell may rely on them.
-    unreadable: Arc<Mutex<BTreeSet<ChunkId>>>,
+    disk: Arc<DiskHealth>,
+}
+
+/// What is known about the disk.
+#[derive(Default)]
+struct DiskHealth {
+    /// The copies that it could not read the last time. No other cell may rely on them.
+    unreadable: Mutex<BTreeSet<ChunkId>>,
+    /// Reads of copies since the start.
+    reads: AtomicU64,
+    /// Whether the core has decided that it is failing.
+    is_failing: AtomicBool,
 }
 
 fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
@@ -47,11 +58,12 @@ fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
 
 impl LocalCopies {
     pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
-        Self { store, mailbox, unreadable: Arc::default() }
+        Self { store, mailbox, disk: Arc::default() }
     }
 
     /// Opens a chunk ([`Store::open`]). A read error is reported, now or when it occurs. Blocks.
     pub(super) fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
+        self.count_read();
         let opened = self.store.open(id);
         if opened.as_ref().is_err_and(StoreError::is_unreadable) {
             self.report_read_error(id);
@@ -65,7 +77,7 @@ impl LocalCopies {
     /// Whether other cells and clients may rely on a copy of this chunk: it is stored, and the disk could read it the
     /// last time. Blocks.
     pub(super) fn has(&self, id: &ChunkId) -> Result<bool, StoreError> {
-        if lock(&self.unreadable).contains(id) {
+        if self.is_unreadable(id) {
             return Ok(false);
         }
         match self.store.contains(id) {
@@ -78,6 +90,30 @@ impl LocalCopies {
         }
     }
 
+    /// Whether the disk could not read a copy the last time.
+    pub(super) fn is_unreadable(&self, id: &ChunkId) -> bool {
+        lock(&self.disk.unreadable).contains(id)
+    }
+
+    /// Whether the disk is failing, so that this cell takes no new chunks.
+    pub(super) fn is_failing(&self) -> bool {
+        self.disk.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Called by the driver with what the core has decided.
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.disk.is_failing.store(is_failing, Ordering::Relaxed);
+    }
+
+    /// Number of reads of copies since the start.
+    pub(super) fn reads(&self) -> u64 {
+        self.disk.reads.load(Ordering::Relaxed)
+    }
+
+    fn count_read(&self) {
+        self.disk.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Reports that the disk cannot read a copy.
     pub(super) fn report_read_error(&self, id: &ChunkId) {
         self.set_readable(id, false);
@@ -86,7 +122,7 @@ impl LocalCopies {
 
     /// True if that is new.
     fn set_readable(&self, id: &ChunkId, is_readable: bool) -> bool {
-        let mut unreadable = lock(&self.unreadable);
+        let mut unreadable = lock(&self.disk.unreadable);
         if is_readable { unreadable.remove(id) } else { unreadable.len() < MAX_UNREADABLE && unreadable.insert(*id) }
     }
 
@@ -115,6 +151,7 @@ impl LocalCopies {
     /// Re-hashes a copy ([`Store::verify`]) at the request of another program, and reports one that is bad or cannot be
     /// read, or can be read again. Blocks.
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
+        self.count_read();
         let state = self.store.verify(id)?;
         let was_unreadable = self.set_readable(id, state != CopyState::Unreadable);
         match state {
@@ -132,6 +169,7 @@ impl LocalCopies {
     /// Re-hashes a copy for the core, which gets the result from the caller. `finally`: see [`Store::verify_finally`].
     /// Blocks.
     pub(super) fn verify_for_core(&self, id: &ChunkId, finally: bool) -> VerifyOutcome {
+        self.count_read();
         let state = if finally { self.store.verify_finally(id) } else { self.store.verify(id) };
         let outcome = match state {
             Ok(CopyState::Good) => VerifyOutcome::Good,

@@ -67,9 +67,9 @@
 //! | `cells` | no | active cells that the sender knows, itself included, below 2³² |
 //! | `clean_s` | no | seconds since a scrub found all copies of the sender good; absent if none did since its start |
 //!
-//! An `active` cell accepts chunks. A `full` one has no space for a chunk of 2 MiB, or a read-only disk; a `draining` one hands its chunks
-//! to others; a `leaving` one is about to stop. Any other string is a cell of a newer version: it is alive; send it no
-//! chunks.
+//! An `active` cell accepts chunks. A `full` one has no space for a chunk of 2 MiB, or its disk is read-only or failing;
+//! a `draining` one hands its chunks to others; a `leaving` one is about to stop. Any other string is a cell of a newer
+//! version: it is alive; send it no chunks.
 //!
 //! A cell sends its beacon to the broadcast address of each of its IPv4 networks every second (`beacon_ms`, ± 5 %), and
 //! to each static peer by unicast. It sends one more with `leaving` when it stops. A cell without a beacon for 5 s
@@ -283,7 +283,8 @@
 //!  "role":"storage","chunks":1234,"free":5678901234,"cells":6,"clean_s":86400,
 //!  "version":"0.1.0","bytes":1288490188,"counted":true,"read_only":false,"uptime_s":86400,"connections":3,
 //!  "life":{"short":2,"stuck":0,"healed_copies":10,"healed_bytes":5242880,"mended_copies":1,"bad_copies":1,
-//!          "suspect_copies":0,"removed_copies":0,"audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
+//!          "suspect_copies":0,"failing":false,"removed_copies":0,
+//!          "audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
 //!          "isolated":["0b9f5d5e-52a7-4c1c-8f43-7a5e1b1c9d02"],
 //!          "scrub":{"done":10,"total":1234,"bad":0,"unread":0,"finished":false},"drain":null}}
 //! ```
@@ -300,6 +301,7 @@
 //! | `healed_copies`, `healed_bytes` | copies sent to other cells to heal |
 //! | `bad_copies`, `mended_copies` | own copies found bad; of those, the ones replaced from another cell |
 //! | `suspect_copies` | own copies that the disk could not read the last time |
+//! | `failing` | whether the disk fails to read so often that the cell takes no new chunks; its `status` is `full` |
 //! | `removed_copies` | own copies removed because there were too many and space was short |
 //! | `audits`, `audits_bad` | copies of other cells that were fetched and hashed; the bad ones |
 //! | `alerts`, `alerts_false` | alerts received; those that a check refuted |

@@ -65,6 +65,8 @@ pub struct Activity {
     pub bad_copies: u64,
     /// Own copies that the disk could not read the last time.
     pub suspect_copies: u64,
+    /// Does the disk fail to read so often that the cell takes no new chunks and its copies do not count?
+    pub failing: bool,
     /// Own copies removed because the chunk was over-replicated and space was short.
     pub removed_copies: u64,
     /// Copies of other cells that were fetched and hashed.
@@ -95,7 +97,7 @@ pub struct ScrubProgress {
     pub bad: u64,
     /// Copies that could not be read.
     pub unread: u64,
-    /// Whether the scrub is complete.
+    /// Whether the scrub is complete, or was ended because the disk is failing.
     pub finished: bool,
 }
 
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(keys(&value), "bytes connections counted life node_id port read_only role status uptime_s version");
         assert_eq!(
             keys(&value["life"]),
-            "alerts alerts_false audits audits_bad bad_copies drain healed_bytes healed_copies isolated mended_copies \
+            "alerts alerts_false audits audits_bad bad_copies drain failing healed_bytes healed_copies isolated mended_copies \
              removed_copies scrub short stuck suspect_copies"
         );
         assert_eq!(keys(&value["life"]["scrub"]), "bad done finished total unread");

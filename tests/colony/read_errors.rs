@@ -1,8 +1,10 @@
 //! A disk that fails to read: nothing is lost when it can be read again.
 
 use cellsync::id::ChunkId;
-use cellsync::net::client::{Http, PutHints, Timeouts};
-use cellsync::wire::status::ScrubProgress;
+use cellsync::net::client::{CallError, Http, PutHints, Timeouts};
+use cellsync::wire::beacon::Status;
+use cellsync::wire::id_lists::MAX_VERIFY_IDS;
+use cellsync::wire::status::Activity;
 
 use crate::harness::{Cell, FailingReads, NO_AUDITS, UdpPort, random_bytes};
 use crate::wait::wait_until;
@@ -10,14 +12,6 @@ use crate::wait::wait_until;
 /// More than the quarantine keeps.
 const CHUNKS: usize = 120;
 const CHUNK_BYTES: usize = 1 << 20;
-
-/// Scrubs all copies of a cell.
-fn scrub(http: &Http, cell: &Cell) -> ScrubProgress {
-    http.scrub(&cell.url).unwrap();
-    let progress = || http.status(&cell.url).unwrap().activity.scrub.unwrap();
-    wait_until("the scrub is complete", || progress().finished);
-    progress()
-}
 
 /// The number of these chunks that a cell reports to have.
 fn has(http: &Http, cell: &Cell, ids: &[ChunkId]) -> usize {
@@ -28,7 +22,11 @@ fn has(http: &Http, cell: &Cell, ids: &[ChunkId]) -> usize {
 
 /// The number of copies that a cell could not read the last time.
 fn suspects(http: &Http, cell: &Cell) -> u64 {
-    http.status(&cell.url).unwrap().activity.suspect_copies
+    activity(http, cell).suspect_copies
+}
+
+fn activity(http: &Http, cell: &Cell) -> Activity {
+    http.status(&cell.url).unwrap().activity
 }
 
 /// Goal: a loose cable loses nothing. Method: reads fail with EIO while a full scrub runs. Each read error moved a good
@@ -42,30 +40,38 @@ fn a_scrub_of_an_unreadable_disk_loses_no_copy() {
     let put = |n: usize| {
         let bytes = random_bytes(n as u64, CHUNK_BYTES);
         let id = ChunkId::of(&bytes);
-        http.put_chunk(&cell.url, &id, &bytes, &PutHints { copies: 1, holders: Vec::new(), owner: None }).unwrap();
-        id
+        let hints = PutHints { copies: 1, holders: Vec::new(), owner: None };
+        http.put_chunk(&cell.url, &id, &bytes, &hints).map(|()| id)
     };
-    let ids: Vec<ChunkId> = (0..CHUNKS).map(put).collect();
+    let ids: Vec<ChunkId> = (0..CHUNKS).map(|n| put(n).unwrap()).collect();
     let is_good = |id: &&ChunkId| cell.has_good_copy(&id.to_string());
 
     reads.begin();
-    let during = scrub(&http, &cell);
-    assert_eq!((during.done, during.unread, during.bad), (CHUNKS as u64, CHUNKS as u64, 0));
-    http.get_local_copy(&cell.url, &ids[0]).unwrap_err();
-    // Nobody may rely on a copy that cannot be read.
+    http.scrub(&cell.url).unwrap();
+    for id in &ids {
+        http.get_local_copy(&cell.url, id).unwrap_err();
+    }
+    wait_until("the disk is failing", || activity(&http, &cell).failing);
+    assert!(activity(&http, &cell).scrub.unwrap().finished);
+    // Nobody may rely on a copy that cannot be read, or send this cell another.
     assert_eq!((has(&http, &cell, &ids), suspects(&http, &cell)), (0, CHUNKS as u64));
     assert!(!http.has_chunk(&cell.url, &ids[0]).unwrap());
+    assert_eq!(http.status(&cell.url).unwrap().beacon.status, Status::Full);
+    assert!(matches!(put(CHUNKS), Err(CallError::Refused { status: 503, .. })));
     reads.end();
     assert_eq!(ids.iter().filter(is_good).count(), CHUNKS, "copies were lost");
-    assert_eq!(cell.quarantined(), 0);
+    assert_eq!((cell.quarantined(), activity(&http, &cell).bad_copies), (0, 0));
 
-    let after = scrub(&http, &cell);
-    assert_eq!((after.done, after.unread, after.bad), (CHUNKS as u64, 0, 0));
-    assert_eq!((has(&http, &cell, &ids), suspects(&http, &cell)), (CHUNKS, 0));
     let served = |id: &&ChunkId| {
         http.get_local_copy(&cell.url, id).unwrap().is_some_and(|copy| ChunkId::of(&copy.bytes) == **id)
     };
     assert_eq!(ids.iter().filter(served).count(), CHUNKS);
+    let mut good = 0;
+    for some in ids.chunks(MAX_VERIFY_IDS) {
+        http.verify(&cell.url, some, &mut |_| good += 1).unwrap();
+    }
+    assert_eq!((good, has(&http, &cell, &ids)), (CHUNKS, CHUNKS));
+    wait_until("no copy is suspect", || suspects(&http, &cell) == 0);
 }
 
 /// Goal: a copy that cannot be read when a client asks for it no longer counts, and a put of the chunk replaces it.

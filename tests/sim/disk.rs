@@ -56,7 +56,7 @@ impl Disk {
 
     pub(crate) fn stats(&self) -> StoreStats {
         let free_bytes = self.capacity_bytes.saturating_sub(self.used_bytes);
-        StoreStats { chunks: self.copies.len() as u64, free_bytes, full: free_bytes < MAX_CHUNK_BYTES as u64 }
+        StoreStats { chunks: self.copies.len() as u64, free_bytes, full: free_bytes < MAX_CHUNK_BYTES as u64, reads: 0 }
     }
 
     pub(crate) fn get(&self, id: &ChunkId) -> Option<&Copy> {

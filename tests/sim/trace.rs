@@ -277,6 +277,10 @@ pub(crate) trait Sink {
                 self.tag(122);
                 self.chunk(chunk);
             }
+            Event::DiskFailing(failing) => {
+                self.tag(123);
+                self.number(u64::from(*failing));
+            }
         }
     }
 

@@ -12,7 +12,9 @@ use crate::wire::datagram::Alert;
 impl CopyManager {
     /// The disk could not read a local copy.
     pub(super) fn read_failed(&mut self, context: &Context, id: ChunkId, out: &mut Vec<Output>) {
-        if !self.replicas.contains(&id) || !self.suspects.read_failed(context.now, id) {
+        let is_new = self.replicas.contains(&id) && self.suspects.read_failed(context.now, id);
+        self.failing_disk.read_failed(context.now, is_new);
+        if !is_new {
             return;
         }
         self.replicas.set_suspect(&id, true);
@@ -20,6 +22,24 @@ impl CopyManager {
         let [.., wait_ms] = context.settings.heal_delay_ms;
         self.healer.recount(context, &self.replicas, &id, wait_ms);
         out.push(Output::Event(Event::OwnCopyUnreadable(id)));
+    }
+
+    /// Checks whether the disk is failing, or has recovered.
+    pub(super) fn update_failing(&mut self, context: &mut Context, rng: &mut fastrand::Rng, out: &mut Vec<Output>) {
+        if !self.failing_disk.advance(context.now, context.store.reads, &self.replicas, rng, out) {
+            return;
+        }
+        context.failing = self.failing_disk.is_failing();
+        if context.failing {
+            self.scrub.abort_full();
+        }
+        out.push(Output::Event(Event::DiskFailing(context.failing)));
+        let [.., wait_ms] = context.settings.heal_delay_ms;
+        for id in self.replicas.ids() {
+            // Only what no other cell has is urgent: most disks that fail can be read again soon.
+            let is_alone = self.replicas.holders(id).next().is_none();
+            self.healer.recount(context, &self.replicas, id, if is_alone { 0 } else { wait_ms });
+        }
     }
 
     /// A local copy was read and is good.
@@ -39,6 +59,7 @@ impl CopyManager {
         outcome: VerifyOutcome,
         out: &mut Vec<Output>,
     ) {
+        self.failing_disk.verify_done(context.now, &id, outcome);
         self.scrub.verify_done(&id, outcome, self.suspects.contains(&id));
         match outcome {
             VerifyOutcome::Good => {

@@ -17,6 +17,7 @@ use crate::cell::context::{Context, Unseen};
 use crate::cell::heal::Healer;
 use crate::cell::input::{CopyInput, LocalCopy, QueryOutcome, SendOutcome, TaskId};
 use crate::cell::integrity::audits::Audits;
+use crate::cell::integrity::failing_disk::FailingDisk;
 use crate::cell::integrity::scrub::Scrub;
 use crate::cell::integrity::suspects::Suspects;
 use crate::cell::output::{Event, Output, Persist, Task};
@@ -38,6 +39,7 @@ pub(super) struct CopyManager {
     refetches: Refetches,
     scrub: Scrub,
     suspects: Suspects,
+    failing_disk: FailingDisk,
     audits: Audits,
     task_ids: TaskIds,
     /// Are all copies known that were in the store at the start? Before that, only the replica map is filled.
@@ -59,6 +61,7 @@ impl CopyManager {
             refetches: Refetches::new(settings.heal_rate),
             scrub: Scrub::new(state.scrub_position),
             suspects: Suspects::default(),
+            failing_disk: FailingDisk::default(),
             audits: Audits::new(settings.audit_rate),
             task_ids: TaskIds::default(),
             listed: false,
@@ -83,6 +86,7 @@ impl CopyManager {
             refetched_copies: self.refetches.fetched,
             bad_copies: self.scrub.bad,
             suspect_copies: self.suspects.len() as u64,
+            failing: context.failing,
             removed_copies: self.removed,
             audits: self.audits.done,
             audits_bad: self.audits.bad,
@@ -129,6 +133,8 @@ impl CopyManager {
             }
             CopyInput::Alert(alert) => self.audits.alert_received(context, &self.replicas, alert, out),
             CopyInput::Drain(on) => self.set_draining(context, *on, out),
+            // On a failing disk it would not end.
+            CopyInput::Scrub if context.failing => {}
             CopyInput::Scrub => self.scrub.start_full(&self.replicas),
         }
         self.advance(context, rng, out);
@@ -145,6 +151,7 @@ impl CopyManager {
             self.isolation_ended(context, cell, out);
         }
         if self.listed {
+            self.update_failing(context, rng, out);
             let unknown = self.queries.start_slice(context, &self.replicas, &mut self.task_ids, rng, out);
             if context.store.full {
                 self.audits.find_extra_copy(context, &self.replicas);
@@ -183,10 +190,13 @@ impl CopyManager {
             self.queries.start_for_round(context, round, queries, task_ids, out);
         }
         self.healer.advance(context, &self.replicas, task_ids, out);
-        self.refetches.advance(context, task_ids, out);
+        if !context.failing {
+            self.refetches.advance(context, task_ids, out);
+        }
         self.audits.advance(context, &self.replicas, task_ids, rng, out);
         self.suspects.advance(context.now, out);
-        if self.scrub.advance(context.now, &self.replicas, &context.settings, rng, out) {
+        // On a failing disk a scrub only delays the reads that others need.
+        if !context.failing && self.scrub.advance(context.now, &self.replicas, &context.settings, rng, out) {
             self.save_state(context, out);
         }
     }

@@ -4,6 +4,7 @@
 pub(super) mod audits;
 mod co_holders;
 mod extra_copies;
+pub(super) mod failing_disk;
 pub(super) mod scrub;
 pub(super) mod strikes;
 pub(super) mod suspects;

@@ -84,6 +84,13 @@ impl Scrub {
         }
     }
 
+    /// Ends the full scrub under way without a clean result: the disk is failing.
+    pub(in crate::cell) fn abort_full(&mut self) {
+        if let Some(full) = &mut self.full {
+            full.progress.finished = true;
+        }
+    }
+
     /// Hashes the next copy if it is due. True if the position must be saved.
     pub(in crate::cell) fn advance(
         &mut self,

@@ -279,20 +279,39 @@ fn a_suspect_copy_is_fetched_again_after_three_failed_reads() {
 #[test]
 fn copies_that_cannot_be_read_start_no_full_scrub() {
     let mut colony = TestColony::new(&[2, 3, 4, 5]);
-    (0..9).for_each(|n| colony.put(chunk(n), &[1, 2, 3, 4, 5]));
-    for (n, first) in (0..9).zip([VerifyOutcome::Unreadable, VerifyOutcome::Bad, VerifyOutcome::Bad].iter().cycle()) {
+    (0..7).for_each(|n| colony.put(chunk(n), &[1, 2, 3, 4, 5]));
+    for (n, first) in (0..7).zip([VerifyOutcome::Unreadable, VerifyOutcome::Bad, VerifyOutcome::Bad].iter().cycle()) {
         // The first read fails, and the last of the reads after it finds the copy bad.
         colony.input(CopyInput::ReadFailed(chunk(n)));
         colony.input(CopyInput::VerifyDone { chunk: chunk(n), outcome: *first });
     }
     colony.pass(5);
-    assert_eq!((colony.activity().bad_copies, colony.activity().scrub), (6, None));
+    assert_eq!((colony.activity().bad_copies, colony.activity().scrub), (4, None));
     for n in 10..13 {
         colony.put(chunk(n), &[1, 2, 3, 4, 5]);
         colony.input(CopyInput::VerifyDone { chunk: chunk(n), outcome: VerifyOutcome::Bad });
     }
     colony.pass(5);
     assert!(colony.activity().scrub.is_some(), "bad bytes do");
+}
+
+#[test]
+fn a_failing_disk_ends_the_scrub_and_takes_no_chunks() {
+    let mut colony = TestColony::new(&[2, 3, 4, 5]);
+    (0..20).for_each(|n| colony.put(chunk(n), &[1, 2, 3, 4, 5]));
+    colony.pass(1);
+    colony.input(CopyInput::Scrub);
+    (0..7).for_each(|n| colony.input(CopyInput::ReadFailed(chunk(n))));
+    colony.pass(1);
+    assert!(!colony.activity().failing && colony.activity().short == 7);
+    colony.input(CopyInput::ReadFailed(chunk(7)));
+    colony.pass(1);
+    assert!(colony.events().contains(&&Event::DiskFailing(true)));
+    assert!(colony.activity().failing && colony.activity().scrub.unwrap().finished);
+    assert_eq!(colony.activity().short, 20, "none of its copies counts");
+    assert_eq!(colony.cell.own_beacon().status, Status::Full);
+    colony.input(CopyInput::Scrub);
+    assert!(colony.activity().scrub.unwrap().finished, "no other begins");
 }
 
 #[test]

@@ -76,7 +76,12 @@ impl TestCell {
     fn with_settings(peers: &[&str], settings: Settings) -> Self {
         let peers: Vec<String> = peers.iter().map(|&peer| peer.to_owned()).collect();
         let cell = Cell::new(id(1), Boot(100), address(1).port(), &peers, settings, &SavedState::default(), 42);
-        Self { cell, now: Time(5), wake_at: Time(5), store: StoreStats { chunks: 3, free_bytes: 7, full: false } }
+        Self {
+            cell,
+            now: Time(5),
+            wake_at: Time(5),
+            store: StoreStats { chunks: 3, free_bytes: 7, full: false, reads: 0 },
+        }
     }
 
     fn input(&mut self, input: impl Into<Input>) -> Vec<Output> {

@@ -19,6 +19,11 @@ impl Api {
         if self.mailbox.is_draining() {
             return Err(ErrorResponse::new(503, "this cell is draining and accepts no chunks; use another cell"));
         }
+        // A copy that the disk cannot read may be replaced: the new one is written elsewhere on it.
+        if self.copies.is_failing() && !expected.is_some_and(|id| self.copies.is_unreadable(id)) {
+            let detail = "the disk of this cell is failing, so it accepts no chunks; use another cell";
+            return Err(ErrorResponse::new(503, detail));
+        }
         let from = exchange.client();
         self.check_not_banned(from)?;
         let metadata = metadata(exchange)?;

@@ -126,6 +126,7 @@ impl Driver {
                 self.mailbox.set_draining(draining);
             }
             self.cell.handle(self.now(), &input, &mut outputs);
+            self.copies().set_failing(self.cell.is_failing());
             for step in outputs.drain(..).map(Step::Perform).chain(reply.map(Step::Reply)) {
                 if let Some(step) = self.output_queue.push(step) {
                     self.perform(step, tasks);
@@ -204,7 +205,7 @@ impl Driver {
     fn store_stats(&self) -> StoreStats {
         let usage = self.store.usage();
         let full = usage.free_bytes < MAX_CHUNK_BYTES as u64;
-        StoreStats { chunks: usage.chunks, free_bytes: usage.free_bytes, full }
+        StoreStats { chunks: usage.chunks, free_bytes: usage.free_bytes, full, reads: self.copies().reads() }
     }
 
     fn snapshot(&self) -> ColonySnapshot {

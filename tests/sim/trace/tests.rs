@@ -180,6 +180,7 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
         Event::ExtraCopyRemoved(v.chunk()),
         Event::OwnCopyUnreadable(v.chunk()),
         Event::OwnCopyReadable(v.chunk()),
+        Event::DiskFailing(v.is_changed()),
     ];
     outputs.extend(events.map(Output::Event));
     outputs
@@ -248,5 +249,5 @@ fn no_two_variants_share_a_tag() {
 fn traces_stay_the_same() {
     let outputs = [one_of_each(&mut Values::default()), one_of_each_inner()].concat();
     let trace = trace(&outputs);
-    assert_eq!(trace, 0x0e5b_d17b_1dad_40e0, "{trace:#018x}");
+    assert_eq!(trace, 0xf451_49bb_e8cd_5d8c, "{trace:#018x}");
 }

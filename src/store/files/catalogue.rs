@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::id::ChunkId;
 use crate::store::contract::Record;
+use crate::store::damage::is_damage;
 use crate::store::files::capacity::Capacity;
 use crate::store::files::change::Change;
 use crate::store::files::panics::catch;
@@ -63,6 +64,14 @@ impl CatalogueError {
     }
 }
 
+impl CatalogueError {
+    /// Whether the disk could not read the catalogue. sled passes such an error on as text only.
+    pub(super) fn is_unreadable(&self) -> bool {
+        let (Self::Sled(sled::Error::Io(e)) | Self::Io(e)) = self else { return false };
+        is_damage(e) || e.to_string().contains("Input/output error")
+    }
+}
+
 /// What the catalogue holds for one shard.
 #[derive(Default)]
 pub(super) struct Listing {
@@ -97,7 +106,8 @@ impl Catalogue {
         Self { root: root.to_owned(), cache_bytes, open: RwLock::default() }
     }
 
-    /// Opens the catalogue. One that does not open, or `is_damaged`, is set aside in favour of an empty one.
+    /// Opens the catalogue. One that does not open, or `is_damaged`, is set aside in favour of an empty one. One that the
+    /// disk cannot read stays: a later attempt can succeed.
     pub(super) fn start(&self, capacity: &Capacity, is_damaged: bool) -> Result<(), CatalogueError> {
         // First: a catalogue that is open can still be read on a disk that cannot be written to.
         capacity.ensure_catalogue_can_open()?;
@@ -106,6 +116,7 @@ impl Catalogue {
         let opened = if is_damaged { Err(CatalogueError::Damaged) } else { self.try_open(&path) };
         let open = match opened {
             Ok(open) => open,
+            Err(e) if e.is_unreadable() => return Err(e),
             Err(e) => {
                 log::warn!("setting {} aside and rebuilding it from the chunk files: {e}", path.display());
                 self.set_aside(&path)?;

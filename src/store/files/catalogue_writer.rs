@@ -45,8 +45,14 @@ const RETRY_EVERY: Duration = Duration::from_mins(1);
 /// How often a disk that could not be written to is tried again.
 const DISK_TRIED_EVERY: Duration = Duration::from_secs(5);
 
+/// A catalogue that the disk could not read so often is set aside, if the disk reads and writes another file: at the
+/// rate of [`RETRY_EVERY`] a loose cable has had five minutes. The catalogue is only an index.
+const MAX_UNREADABLE: u32 = 5;
+
 struct CatalogueWriter<'a> {
     inner: &'a Inner,
+    /// How often the disk could not read the catalogue since all of it was read.
+    unreadable: u32,
     /// When a disk that cannot be written to is tried again.
     disk_try_due: Instant,
     /// The next shard to reconcile with its files, until all are.
@@ -74,15 +80,7 @@ enum Job {
 /// catalogue is open already.
 pub(super) fn run(inner: &Inner, is_open: bool) {
     let closed_until = (!is_open).then(|| Instant::now() + RETRY_EVERY);
-    let mut writer = CatalogueWriter {
-        inner,
-        disk_try_due: Instant::now(),
-        next_shard: Some(0),
-        all_read: true,
-        durable_due: None,
-        closed_until,
-        restarted_at: None,
-    };
+    let mut writer = CatalogueWriter::new(inner, closed_until);
     loop {
         let result = match writer.next_job() {
             Job::Stop => break,
@@ -104,7 +102,20 @@ pub(super) fn run(inner: &Inner, is_open: bool) {
     inner.queue.set_stopped();
 }
 
-impl CatalogueWriter<'_> {
+impl<'a> CatalogueWriter<'a> {
+    fn new(inner: &'a Inner, closed_until: Option<Instant>) -> Self {
+        Self {
+            inner,
+            unreadable: 0,
+            disk_try_due: Instant::now(),
+            next_shard: Some(0),
+            all_read: true,
+            durable_due: None,
+            closed_until,
+            restarted_at: None,
+        }
+    }
+
     fn next_job(&mut self) -> Job {
         let queue = &self.inner.queue;
         let mut state = queue.lock();
@@ -198,6 +209,9 @@ impl CatalogueWriter<'_> {
                 self.inner.capacity.set_counted();
             }
             self.all_read = true;
+            if self.closed_until.is_none() {
+                self.unreadable = 0;
+            }
         }
         Ok(())
     }
@@ -246,12 +260,29 @@ impl CatalogueWriter<'_> {
         Ok(())
     }
 
+    /// Whether the disk has failed to read the catalogue too often, while it reads and writes other files.
+    fn stays_unreadable(&mut self) -> bool {
+        self.unreadable += 1;
+        if self.unreadable < MAX_UNREADABLE {
+            return false;
+        }
+        match self.inner.folder.try_writing() {
+            Ok(()) => true,
+            Err(e) => {
+                log::debug!("keeping a catalogue that cannot be read, because the disk fails as a whole: {e}");
+                false
+            }
+        }
+    }
+
     /// After a failure: replaces a damaged catalogue. If the damage is elsewhere, or replacing fails or did not help
     /// just now, the catalogue stays closed for a while.
     fn recover(&mut self, error: &CatalogueError) {
         self.durable_due = None;
         let just_restarted = self.restarted_at.is_some_and(|at| at.elapsed() < RETRY_EVERY);
-        let is_replaced = error.blames_files() && !just_restarted && self.restart(true).is_ok();
+        let is_bad =
+            if error.is_unreadable() { self.stays_unreadable() } else { error.blames_files() && !just_restarted };
+        let is_replaced = is_bad && self.restart(true).is_ok();
         if !is_replaced {
             let (root, seconds) = (self.inner.folder.root().display(), RETRY_EVERY.as_secs());
             // That a disk is read-only was logged, and lasts.
@@ -259,5 +290,49 @@ impl CatalogueWriter<'_> {
             log::log!(level, "the catalogue of {root} is not written for {seconds} s: {error}");
             self.closed_until = Some(Instant::now() + RETRY_EVERY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::id::CellId;
+    use crate::store::contract::Store;
+    use crate::store::files::faults::{Fault, Operation};
+    use crate::store::files::file_store::{FileStore, StoreOptions};
+
+    /// An unreadable page closed the catalogue every minute, forever. Method: the errors that the disk would cause; once
+    /// enough of them have come, the whole disk fails for a while.
+    #[test]
+    fn an_unreadable_catalogue_is_set_aside_on_a_good_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        FileStore::init(dir.path(), CellId::from_bytes([1; 16])).unwrap();
+        let store = FileStore::open(dir.path(), &StoreOptions::default()).unwrap();
+        store.flush().unwrap();
+        let set_aside = dir.path().join("catalogue.bad");
+        let error = CatalogueError::Io(error_of_disk());
+        // sled copies an error with the text of its `Debug` form.
+        let copied = CatalogueError::Sled(sled::Error::Io(error_of_disk()).clone());
+        assert!(error.is_unreadable() && copied.is_unreadable());
+
+        let mut writer = CatalogueWriter::new(&store.inner, None);
+        for n in 1..MAX_UNREADABLE {
+            writer.recover(if n % 2 == 0 { &error } else { &copied });
+            assert!(writer.closed_until.is_some() && !set_aside.exists());
+        }
+        let fault = Fault::new(Operation::TryWriting, &dir.path().join("tmp"), Errno::IO);
+        writer.recover(&error);
+        assert!(writer.closed_until.is_some() && !set_aside.exists());
+        drop(fault);
+        writer.recover(&error);
+        assert!(writer.closed_until.is_none() && set_aside.exists());
+    }
+
+    fn error_of_disk() -> io::Error {
+        io::Error::from_raw_os_error(Errno::IO.raw_os_error())
     }
 }

@@ -4,17 +4,21 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::id::{CellId, ChunkId};
 use crate::store::contract::StoreError;
 use crate::store::damage::is_damage;
 use crate::store::files::errors::OpenError;
+#[cfg(test)]
+use crate::store::files::faults::{self, Operation};
 use crate::store::files::fs::sync_folder;
 use crate::store::files::marker;
 use crate::sync::lock;
@@ -23,6 +27,9 @@ const LOCK: &str = "lock";
 const CHUNKS: &str = "chunks";
 const TMP: &str = "tmp";
 const QUARANTINE: &str = "quarantine";
+
+/// What is written to try the disk.
+const TRIAL: &[u8; 5] = b"trial";
 
 /// A restarted daemon can meet the lock of the one that is about to end: it retries for two seconds.
 const LOCK_TRIES: u32 = 40;
@@ -86,15 +93,23 @@ impl DataFolder {
         self.write_error.as_ref()
     }
 
-    /// Whether files can be created and made durable again, with the folder's owner.
+    /// Whether files can be created, made durable and read again, with the folder's owner.
     pub(super) fn try_writing(&self) -> Result<(), OpenError> {
         let tmp = self.tmp();
+        #[cfg(test)]
+        faults::meet(Operation::TryWriting, &tmp).map_err(OpenError::disk("write to", &tmp))?;
         if let Some(e) = check_owner(&tmp)? {
             return Err(OpenError::disk("create a file in", &tmp)(e));
         }
         let trial = tempfile::tempfile_in(&tmp).and_then(|mut trial| {
-            trial.write_all(b"trial")?;
-            trial.sync_all()
+            trial.write_all(TRIAL)?;
+            trial.sync_all()?;
+            // From the disk, where the kernel can drop it from the page cache.
+            let _ = fadvise(&trial, 0, None, Advice::DontNeed);
+            let mut read = [0; TRIAL.len()];
+            trial.rewind()?;
+            trial.read_exact(&mut read)?;
+            if read == *TRIAL { Ok(()) } else { Err(io::Error::other("what was written reads differently")) }
         });
         trial.map_err(OpenError::disk("write to", &tmp))
     }

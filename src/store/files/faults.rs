@@ -16,6 +16,8 @@ pub(super) enum Operation {
     /// A rename, by its new name.
     Rename,
     Remove,
+    /// The trial whether the disk works, by its folder.
+    TryWriting,
 }
 
 /// Those of all tests, which have folders of their own.

@@ -42,7 +42,7 @@ impl Default for StoreOptions {
 
 /// A store in a data folder on a disk.
 pub struct FileStore {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     writer: Option<JoinHandle<()>>,
 }
 

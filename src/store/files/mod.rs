@@ -99,6 +99,8 @@
 //! open       damage or panic ─────────────────────▶ set aside (at most once a minute), an empty one opens
 //!            I/O error, disk full ────────────────▶ closed
 //! closed     after 60 s ──────────────────────────▶ as at start
+//! all        read error ──────────────────────────▶ closed; at the fifth, if the disk writes and reads another
+//!                                                   file, set aside, and an empty one opens
 //! ```
 //!
 //! While it is closed, puts, reads and listings continue. `record` then finds nothing, and `records` makes each record

@@ -56,6 +56,8 @@ struct Row {
     view: CellView,
     #[serde(rename = "life", skip_serializing_if = "Option::is_none")]
     activity: Option<Activity>,
+    /// Is its disk read-only, as the cell itself says?
+    read_only: bool,
 }
 
 /// Asks every cell for its own status, and some for the cells that do not respond.
@@ -65,7 +67,8 @@ fn query(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
     let statuses = found.iter().zip(query_cells(&found, |cell| http.status(&cell.url).ok()));
     let mut cells: BTreeMap<CellId, Row> = statuses
         .filter_map(|(cell, status)| {
-            let (own, activity) = status.map(|status| (status.beacon, Some(status.activity)))?;
+            let (own, activity, read_only) =
+                status.map(|status| (status.beacon, Some(status.activity), status.read_only))?;
             let view = CellView {
                 node_id: own.node_id,
                 url: cell.url.clone(),
@@ -76,7 +79,7 @@ fn query(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
                 chunks: own.chunks,
                 seen_ms: 0,
             };
-            Some((own.node_id, Row { view, activity }))
+            Some((own.node_id, Row { view, activity, read_only }))
         })
         .collect();
     if cells.is_empty() {
@@ -86,7 +89,7 @@ fn query(scope: &ColonyScope) -> Result<Vec<Row>, ClientError> {
         for view in http.peers(&cell.url).map(|peers| peers.cells).unwrap_or_default() {
             match cells.get(&view.node_id) {
                 Some(known) if known.view.seen_ms <= view.seen_ms => {}
-                _ => drop(cells.insert(view.node_id, Row { view, activity: None })),
+                _ => drop(cells.insert(view.node_id, Row { view, activity: None, read_only: false })),
             }
         }
     }
@@ -148,6 +151,10 @@ fn attention(cells: &[Row]) -> String {
         let failing = if activity.failing { ", which is failing, and takes no new chunks" } else { "" };
         text += &format!("{name} cannot read {unread} on its disk{failing}; check the disk and its cable\n");
     }
+    for cell in cells.iter().filter(|cell| cell.read_only) {
+        let name = cell.view.node_id.short();
+        text += &format!("{name} accepts nothing: its disk is read-only; check it, and mount it for writing\n");
+    }
     let mut isolated: BTreeMap<CellId, usize> = BTreeMap::new();
     for cell in activities().flat_map(|activity| &activity.isolated) {
         *isolated.entry(*cell).or_default() += 1;
@@ -195,7 +202,7 @@ mod tests {
             chunks: None,
             seen_ms,
         };
-        Row { view, activity: None }
+        Row { view, activity: None, read_only: false }
     }
 
     #[test]
@@ -227,11 +234,13 @@ CELL      ADDRESS          ROLE     STATE  CHUNKS  FREE     LAST SEEN
         let drain = DrainProgress { left: 0, total: 200, stuck: 0, safe: true };
         cells[2].activity =
             Some(Activity { isolated, drain: Some(drain), suspect_copies: 12, failing: true, ..Activity::default() });
+        cells[0].read_only = true;
         let expected = "\
 under-replicated chunks: 12 to 16 (3 stuck: no cell can take a copy)
 02020202 is draining: 120 of 200 copies left
 03030303 can be unplugged
 03030303 cannot read 12 copies on its disk, which is failing, and takes no new chunks; check the disk and its cable
+01010101 accepts nothing: its disk is read-only; check it, and mount it for writing
 09090909 is isolated by 2 cells: it delivered bad copies
 ";
         assert_eq!(attention(&cells), expected);

@@ -50,15 +50,27 @@ struct Probes {
     under_way: Option<(ChunkId, Time)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cell) struct FailingDisk {
-    /// At most the window's, the oldest first.
+    /// At most the window's, the oldest first. Never empty: the first one is of the start, when nothing had been counted.
     samples: VecDeque<Sample>,
     /// Suspect copies since the start.
     suspects: u64,
     last_error: Time,
     is_failing: bool,
     probes: Option<Probes>,
+}
+
+impl Default for FailingDisk {
+    fn default() -> Self {
+        Self {
+            samples: VecDeque::from([Sample::default()]),
+            suspects: 0,
+            last_error: Time::default(),
+            is_failing: false,
+            probes: None,
+        }
+    }
 }
 
 impl FailingDisk {
@@ -216,6 +228,15 @@ mod tests {
         disk.pass(1, 1, 1);
         assert!(!disk.is_failing(), "the first ones are too long ago");
         disk.pass(7, 1, 1);
+        assert!(disk.is_failing());
+    }
+
+    /// They were not, and a cell on a disk that failed in its first second never noticed.
+    #[test]
+    fn errors_before_the_first_count_are_counted() {
+        let mut disk = Disk::with_copies(100);
+        (0..8).for_each(|_| disk.failing.read_failed(Time(0), true));
+        disk.pass(1, 8, 0);
         assert!(disk.is_failing());
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::{BadCell, Cell, Colony, NO_AUDITS, Running, StoredFile, random_bytes, run};
+use crate::harness::{BadCell, Cell, Colony, NO_AUDITS, Running, StoredFile, assert_facts, random_bytes, run};
 use crate::wait::wait_until;
 
 /// Bytes that the entries of a directory occupy, with all that is below them.
@@ -75,7 +75,8 @@ fn a_get_continues_after_all_cells_hung() {
     get.signal(Signal::CONT);
     get.wait_for_line(&["no cell responds", "waiting"]);
     colony.cells.iter().for_each(Cell::resume);
-    get.finish().expect_success().expect_line(&["again", "continuing"]);
+    let got = get.finish().expect_success().expect_line(&["again", "continuing"]);
+    assert_facts(&String::from_utf8(got.stdout).unwrap(), &["from 3 cells"]);
     assert!(fs::read(colony.path("restored")).unwrap() == bytes);
 }
 

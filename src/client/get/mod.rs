@@ -188,6 +188,8 @@ struct Get<'a> {
     patience: Patience,
     /// The search for holders that is in progress.
     search: Option<HolderSearch>,
+    /// Cells that responded to the last search.
+    responding: usize,
     /// The chunks that were wanted, by their positions.
     wanted: Vec<bool>,
     /// The ranges of the stored bytes that are restored, in order; empty while they are unknown.
@@ -267,6 +269,7 @@ impl<'a> Get<'a> {
             began,
             patience: Patience::new(options.patience),
             search: None,
+            responding: 0,
             restored: Vec::new(),
             losses: Losses::Fatal,
             lost: Lost::default(),
@@ -348,7 +351,8 @@ impl Get<'_> {
             self.wanted.get_mut(position).into_iter().for_each(|is_wanted| *is_wanted = true);
         });
         let holders = self.first_holders(positions)?;
-        self.report.cells = holders.cell_count();
+        self.responding = holders.cell_count();
+        self.report.cells = self.responding;
         match self.missing_at_first(&holders, positions) {
             missing if missing.is_empty() => {}
             // What a silent cell has is not lost.
@@ -575,7 +579,9 @@ impl Get<'_> {
     fn found(&mut self, FoundHolders { holders, responding, .. }: FoundHolders, pool: &FetchPool) {
         let has_holder = |index| holders.copies(index) > 0;
         let news = self.patience.searched(self.now(), &responding, has_holder);
-        self.report.cells = holders.cell_count();
+        self.responding = holders.cell_count();
+        // After an outage the chunks may come from cells that were found before it.
+        self.report.cells = self.report.cells.max(self.responding);
         // If no cell responds, those found before may still do so.
         if holders.cell_count() > 0 {
             pool.replace_holders(holders);
@@ -600,7 +606,7 @@ impl Get<'_> {
     fn no_good_copy(&self, job: &FetchJob, bytes: ByteRange) -> ClientError {
         match self.all_copies_bad(job) {
             Some(damage) => ClientError::Corrupt { bytes: bytes.into(), damage },
-            None => self.missing(&[job.index], self.report.cells),
+            None => self.missing(&[job.index], self.responding),
         }
     }
 
@@ -617,7 +623,7 @@ impl Get<'_> {
         let (missing, corrupt) = (positions(&self.lost.missing), positions(&self.lost.corrupt));
         let mut errors = Vec::new();
         if !missing.is_empty() {
-            errors.push(self.missing(&missing, self.report.cells));
+            errors.push(self.missing(&missing, self.responding));
         }
         if let Some(first) = &self.lost.first_damage {
             let bytes = ByteRanges::of_blocks(&corrupt, self.manifest);

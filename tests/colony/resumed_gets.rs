@@ -241,7 +241,7 @@ fn a_killed_get_of_a_directory_continues() {
     let colony = Colony::start_with(3, &NO_AUDITS);
     let tree = colony.path("tree");
     make_tree(&tree);
-    run(colony.put().args(["--compress", "1", "--copies", "2"]).arg(&tree)).expect_success();
+    run(colony.put().args(["--compress", "0", "--copies", "2"]).arg(&tree)).expect_success();
     let stored = StoredFile::read(&colony.path("tree.manifest"));
     let sizes = chunk_sizes(&colony, &stored);
     let expected = contents(&tree);
@@ -314,7 +314,7 @@ fn a_continued_directory_that_was_changed_is_restored_anew() {
     let colony = Colony::start_with(2, &NO_AUDITS);
     let tree = colony.path("tree");
     make_tree(&tree);
-    run(colony.put().args(["--compress", "1", "--copies", "2"]).arg(&tree)).expect_success();
+    run(colony.put().args(["--compress", "0", "--copies", "2"]).arg(&tree)).expect_success();
     let expected = contents(&tree);
     let (out, folder) = (colony.path("out"), colony.path("out.cellsync-part"));
     let mut get = colony.get();

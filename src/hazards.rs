@@ -37,9 +37,9 @@
 //! |---|---|---|
 //! | The manifest cannot be written after a put | that is tried before the first byte is sent | `an_unwritable_manifest_is_found_before_sending` |
 //! | Another put overwrites the manifest | only with `--force`, and never from an unfinished put of other content | `only_force_overwrites_a_manifest`, `a_changed_file_does_not_replace_the_manifest_of_the_former` |
-//! | A put or a get is told to write over its own source | it refuses | `no_put_or_get_overwrites_its_source_or_a_manifest` |
+//! | The output of a put or a get is its own source | it refuses | `no_put_or_get_overwrites_its_source_or_a_manifest` |
 //! | A put is killed | its journal has the key and continues | `a_killed_put_sends_only_missing_copies_when_repeated` |
-//! | The user does not know what the manifest is | every put says that it is the only key | `a_put_says_that_its_manifest_is_the_only_key` |
+//! | The user does not know that the manifest is the key | every put says that it is the only key | `a_put_says_that_its_manifest_is_the_only_key` |
 //!
 //! # The bytes are there and cannot be had
 //!
@@ -67,7 +67,7 @@
 //!
 //! # What is not prevented
 //!
-//! - Without the manifest the bytes are noise. Nobody can help; keep a copy of it elsewhere.
+//! - Without the manifest the bytes are noise. Nothing recovers them; keep a copy of it elsewhere.
 //! - All boards in one room burn together. Keep one of them, or a second colony, in another place.
 //! - Five holders that die within the time that healing takes take the chunk with them.
 //! - Several cells of one attacker can pretend to be holders on different boards, until audits fetch their copies.

@@ -24,7 +24,7 @@ pub(super) struct Context {
     pub(super) store: StoreStats,
     /// Is this cell draining?
     pub(super) draining: bool,
-    /// Does this cell's disk fail to read so often that its copies do not count?
+    /// Is this cell's disk failing, so that its copies do not count?
     pub(super) failing: bool,
     pub(super) unseen: Unseen,
     pub(super) members: Membership,

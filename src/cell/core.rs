@@ -133,7 +133,7 @@ impl Cell {
         self.copies.activity(&self.context)
     }
 
-    /// Does this cell's disk fail to read so often that it must take no new chunks?
+    /// Is this cell's disk failing, so that it must take no new chunks?
     pub fn is_failing(&self) -> bool {
         self.context.failing
     }

@@ -65,7 +65,7 @@ pub struct Activity {
     pub bad_copies: u64,
     /// Own copies that the disk could not read the last time.
     pub suspect_copies: u64,
-    /// Does the disk fail to read so often that the cell takes no new chunks and its copies do not count?
+    /// Is the disk failing, so that the cell takes no new chunks and its copies do not count?
     pub failing: bool,
     /// Own copies removed because the chunk was over-replicated and space was short.
     pub removed_copies: u64,

@@ -1,5 +1,5 @@
 //! The brake: when a large part of the colony falls silent at once, a broken switch is likelier than so many deaths, and
-//! healing would fill what is left of the colony with copies that nobody needs.
+//! healing would fill the rest of the colony with copies that are not needed.
 //!
 //! ```text
 //!   ≥ 3 hosts and ≥ a third of all, within a minute ──▶ brake on ── all are back, or `split_wait_ms` is over ──▶ off

@@ -1,4 +1,4 @@
-//! The failing disk: so many reads fail that this cell's copies are not to be relied on.
+//! The failing disk: so many reads fail that nobody can rely on this cell's copies.
 //!
 //! ```text
 //!           8 copies become suspect within 10 min, and these are more than 1 % of the reads

@@ -160,7 +160,7 @@ mod tests {
         let opened = File::open(at(".cellsync-opened")).unwrap();
         let names: Vec<_> =
             find(folder.path(), &at("f")).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
-        // Where nobody knows what is open, age alone counts.
+        // Where open files cannot be listed, only the age counts.
         let closed = cfg!(target_os = "linux").then_some(".cellsync-closed");
         let others = [".cellsync-old111", "other.cellsync-part", "other.cellsync-part.log", "tree.cellsync-part"];
         assert_eq!(names, closed.into_iter().chain(others).collect::<Vec<_>>());

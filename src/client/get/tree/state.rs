@@ -73,7 +73,7 @@ pub(super) struct State {
     last_synced: u64,
     /// Makes a synced checkpoint.
     syncing: Option<JoinHandle<()>>,
-    /// The checkpoint that says that everything is restored.
+    /// The checkpoint of a complete restore.
     complete: Option<Vec<u8>>,
     /// Is there a checkpoint?
     is_kept: Arc<AtomicBool>,
@@ -229,13 +229,13 @@ impl State {
         Ok(())
     }
 
-    /// Makes the checkpoint that says that everything is restored.
+    /// Makes the checkpoint of a complete restore.
     pub(super) fn save_complete(&mut self, progress: Progress<'_>) -> io::Result<()> {
         self.complete = self.save_as(progress, true)?;
         Ok(())
     }
 
-    /// The checkpoint that says that everything is restored, if there is one.
+    /// The checkpoint of a complete restore, if there is one.
     pub(super) fn complete_checkpoint(&self) -> Option<Vec<u8>> {
         self.complete.clone()
     }

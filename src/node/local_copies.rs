@@ -143,7 +143,13 @@ impl LocalCopies {
             }
             // The store found the existing copy to be bad and moved it to quarantine; then the put failed.
             (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|present| !present) => self.report_bad(id),
-            _ => {}
+            // It was read for that.
+            (Ok((id, PutOutcome::AlreadyPresent)), _) => {
+                if self.set_readable(id, true) {
+                    self.report_readable(id);
+                }
+            }
+            (Err(_), _) => {}
         }
         put
     }
@@ -157,10 +163,7 @@ impl LocalCopies {
         match state {
             CopyState::Bad => self.report_bad(id),
             CopyState::Unreadable => self.report_read_error(id),
-            CopyState::Good if was_unreadable => {
-                let outcome = VerifyOutcome::Good;
-                self.mailbox.send(Input::Copy(CopyInput::VerifyDone { chunk: *id, outcome }));
-            }
+            CopyState::Good if was_unreadable => self.report_readable(id),
             CopyState::Good | CopyState::Missing => {}
         }
         Ok(state)
@@ -185,6 +188,11 @@ impl LocalCopies {
             self.set_readable(id, outcome != VerifyOutcome::Unreadable);
         }
         outcome
+    }
+
+    /// Reports a good copy that the disk could not read the last time.
+    fn report_readable(&self, id: &ChunkId) {
+        self.mailbox.send(Input::Copy(CopyInput::VerifyDone { chunk: *id, outcome: VerifyOutcome::Good }));
     }
 
     fn report_bad(&self, id: &ChunkId) {
@@ -354,6 +362,24 @@ mod tests {
         let [CopyInput::Present(first), CopyInput::Present(second)] = &reports[..] else { panic!("{reports:?}") };
         assert_eq!(*first, [chunk()]);
         assert_eq!(*second, [local_copy(other, 5, metadata())]);
+    }
+
+    /// A put of a stored chunk reads its copy, and so shows that the disk can read it again.
+    #[test]
+    fn a_put_that_finds_a_suspect_copy_good_reports_it() {
+        let (copies, inputs) = copies(Arc::new(MemoryStore::new(100)));
+        put(&copies, CHUNK).unwrap();
+        let id = ChunkId::of(CHUNK);
+        copies.report_read_error(&id);
+        assert!(!copies.has(&id).unwrap());
+        put(&copies, CHUNK).unwrap();
+        assert!(copies.has(&id).unwrap());
+        let reports = reports((copies, inputs));
+        let [CopyInput::Present(_), CopyInput::ReadFailed(_), CopyInput::VerifyDone { chunk, outcome }] = &reports[..]
+        else {
+            panic!("{reports:?}")
+        };
+        assert_eq!((*chunk, *outcome), (id, VerifyOutcome::Good));
     }
 
     /// A store with [`CHUNK`], in whose file one bit is flipped.

@@ -38,9 +38,8 @@ const MAX_DETAIL_CHARS: usize = 200;
 /// Size of the two buffers of one connection, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Size of the pieces in which a response body is taken from the connection's buffer, in bytes. They fit the first cache
-/// of a processor.
-const PIECE_BYTES: usize = 16 * 1024;
+/// The most of a response body that is taken from the connection's buffer at once, in bytes: all of that buffer.
+const PIECE_BYTES: usize = BUFFER_BYTES;
 
 /// Age at which a pooled connection is no longer used. It stays below the idle timeout of a cell's gateway, so that a
 /// request rarely meets a connection that the cell has closed.
@@ -309,7 +308,8 @@ impl Http {
         hops: u8,
         search: Option<&str>,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        Ok(self.get_copy(url, id, hops, search, &TransferLimits::default())?.map(|copy| copy.bytes))
+        let limits = TransferLimits::default();
+        Ok(self.get_copy(Vec::new(), url, id, hops, search, &limits)?.map(|copy| copy.bytes))
     }
 
     /// The same within these limits, as a search of its own.
@@ -320,16 +320,28 @@ impl Http {
         hops: u8,
         limits: &TransferLimits,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        Ok(self.get_copy(url, id, hops, None, limits)?.map(|copy| copy.bytes))
+        Ok(self.get_copy(Vec::new(), url, id, hops, None, limits)?.map(|copy| copy.bytes))
+    }
+
+    /// The same with the cell's own copy, in the memory of a buffer whose content is replaced.
+    pub fn get_chunk_into(
+        &self,
+        buffer: Vec<u8>,
+        url: &str,
+        id: &ChunkId,
+        limits: &TransferLimits,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        Ok(self.get_copy(buffer, url, id, 0, None, limits)?.map(|copy| copy.bytes))
     }
 
     /// Fetches the cell's own copy of a chunk, unverified; `None` if it has none.
     pub fn get_local_copy(&self, url: &str, id: &ChunkId) -> Result<Option<UnverifiedCopy>, CallError> {
-        self.get_copy(url, id, 0, None, &TransferLimits::default())
+        self.get_copy(Vec::new(), url, id, 0, None, &TransferLimits::default())
     }
 
     fn get_copy(
         &self,
+        buffer: Vec<u8>,
         url: &str,
         id: &ChunkId,
         hops: u8,
@@ -349,7 +361,7 @@ impl Http {
             200 => {
                 let fields = response.headers();
                 let length_declared = fields.contains_key("content-length") || fields.contains_key("transfer-encoding");
-                let bytes = read_body_within(url, &mut response, MAX_CHUNK_BYTES as u64, limits)?;
+                let bytes = read_body_within(buffer, url, &mut response, MAX_CHUNK_BYTES as u64, limits)?;
                 Ok(Some(UnverifiedCopy { bytes, length_declared }))
             }
             404 => discard_body(url, &mut response).map(|()| None),
@@ -497,10 +509,12 @@ fn refusal(url: &str, response: &mut Response<Body>) -> CallError {
 }
 
 fn read_body(url: &str, response: &mut Response<Body>, limit_bytes: u64) -> Result<Vec<u8>, CallError> {
-    read_body_within(url, response, limit_bytes, &TransferLimits::default())
+    read_body_within(Vec::new(), url, response, limit_bytes, &TransferLimits::default())
 }
 
+/// Reads the body into a buffer, whose content is replaced.
 fn read_body_within(
+    mut buffer: Vec<u8>,
     url: &str,
     response: &mut Response<Body>,
     limit_bytes: u64,
@@ -511,32 +525,43 @@ fn read_body_within(
     if declared.is_some_and(|len| len > limit_bytes) {
         return Err(too_long());
     }
-    // Allocated at once: a buffer that grows is copied each time. Only the declared length, which `limit_bytes` bounds.
-    let mut bytes = Vec::with_capacity(declared.and_then(|len| usize::try_from(len).ok()).unwrap_or_default());
+    // Allocated at once: a buffer that grows is copied each time. Only the declared length, which `limit_bytes` bounds,
+    // and a byte for the read that finds the end.
+    let declared = declared.and_then(|len| usize::try_from(len).ok());
+    let whole = declared.map_or(PIECE_BYTES, |len| len.saturating_add(1));
+    buffer.reserve_exact(whole.saturating_sub(buffer.len()));
+    buffer.resize(whole, 0);
     // ureq counts the read that finds the end as well, so a body of exactly the limit needs one byte more.
     let mut reader = response.body_mut().with_config().limit(limit_bytes + 1).reader();
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut filled = 0;
     let (began, mut min_rate) = (Instant::now(), limits.min_rate.clone());
     loop {
         let waits_since = Instant::now();
-        let piece = match reader.read(&mut buffer).map_err(ureq::Error::from) {
-            Ok(0) => return Ok(bytes),
-            Ok(read) => buffer.get(..read).unwrap_or_default(),
+        if filled == buffer.len() {
+            buffer.resize(filled.saturating_add(PIECE_BYTES), 0);
+        }
+        let end = filled.saturating_add(PIECE_BYTES).min(buffer.len());
+        let read = match reader.read(buffer.get_mut(filled..end).unwrap_or_default()).map_err(ureq::Error::from) {
+            Ok(0) => {
+                buffer.truncate(filled);
+                return Ok(buffer);
+            }
+            Ok(read) => read,
             Err(ureq::Error::BodyExceedsLimit(_)) => return Err(too_long()),
             Err(source) => return Err(CallError::Unreachable { url: url.to_owned(), source: Box::new(source) }),
         };
-        bytes.extend_from_slice(piece);
-        if bytes.len() as u64 > limit_bytes {
+        filled = filled.saturating_add(read);
+        if filled as u64 > limit_bytes {
             return Err(too_long());
         }
         if limits.cancelled.load(Ordering::Relaxed) {
             return Err(CallError::Cancelled { url: url.to_owned() });
         }
         let Some(rate) = &mut min_rate else { continue };
-        rate.record(piece.len() as u64, waits_since.elapsed());
+        rate.record(read as u64, waits_since.elapsed());
         if rate.time_left().is_zero() {
             let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            return Err(CallError::TooSlow { url: url.to_owned(), bytes: bytes.len(), ms });
+            return Err(CallError::TooSlow { url: url.to_owned(), bytes: filled, ms });
         }
     }
 }
@@ -646,6 +671,23 @@ mod tests {
         assert_eq!(http().list_chunks(&page.url, None, 2).unwrap().len(), 2);
         let error = http().list_chunks(&page.url, None, 1).unwrap_err().to_string();
         assert!(error.contains("2 ids") && error.contains("at most 1"), "{error}");
+    }
+
+    #[test]
+    fn a_body_replaces_the_content_of_a_buffer_in_its_memory() {
+        let body = vec![7; 3 * PIECE_BYTES + 5];
+        for response in [response(200, &body), response_without_length(&body)] {
+            let server = TestServer::always(response);
+            for content in [Vec::new(), vec![1; 10], vec![1; 4 * PIECE_BYTES]] {
+                let mut buffer = Vec::with_capacity(5 * PIECE_BYTES);
+                buffer.extend_from_slice(&content);
+                let memory = buffer.as_ptr();
+                let limits = TransferLimits::default();
+                let chunk = http().get_chunk_into(buffer, &server.url, &ChunkId::of(b"x"), &limits).unwrap().unwrap();
+                assert!(chunk == body, "{} bytes", chunk.len());
+                assert_eq!(chunk.as_ptr(), memory);
+            }
+        }
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::client::discover::colony::CellName;
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::discover::search_chunk::search_chunk;
 use crate::client::get::hedging::Hedging;
-use crate::client::get::race::Race;
+use crate::client::get::race::{Race, Requests};
 use crate::client::get::request_threads::RequestThreads;
+use crate::client::get::spare_buffers::SpareBuffers;
 use crate::client::workers::{STOP_CHECK_INTERVAL, spawn_workers};
 use crate::id::ChunkId;
 use crate::net::client::Http;
@@ -54,6 +55,7 @@ pub(in crate::client) struct FetchPool {
     results: Receiver<FetchResult>,
     current: Arc<Mutex<SharedIndex>>,
     in_progress: RefCell<BTreeMap<usize, FetchJob>>,
+    buffers: Arc<SpareBuffers>,
 }
 
 /// The holders as one search found them. A job stays with the index that it began with, since the numbers of cells
@@ -66,9 +68,11 @@ impl FetchPool {
         let (sender, results) = channel();
         let current = Arc::new(Mutex::new(Arc::new(Mutex::new(holders))));
         let (http, hedging) = (http.clone(), Hedging::new(workers));
-        let fetcher = Fetcher { http, threads: RequestThreads::default(), hedging, current: Arc::clone(&current) };
+        let buffers = Arc::new(SpareBuffers::new(workers));
+        let threads = RequestThreads::default();
+        let fetcher = Fetcher { http, threads, buffers: Arc::clone(&buffers), hedging, current: Arc::clone(&current) };
         spawn_workers(workers, queue.into_iter(), &sender, move |job, results| results.send(fetcher.fetch(job)));
-        Self { jobs, results, current, in_progress: RefCell::default() }
+        Self { jobs, results, current, in_progress: RefCell::default(), buffers }
     }
 
     pub(in crate::client) fn submit(&self, job: FetchJob) {
@@ -97,6 +101,13 @@ impl FetchPool {
         self.in_progress.borrow().first_key_value().map(|(_, job)| job.clone())
     }
 
+    /// Has later jobs use the memory of a block, if it is free.
+    pub(in crate::client) fn give_back(&self, free: Option<Vec<u8>>) {
+        if let Some(buffer) = free {
+            self.buffers.give_back(buffer);
+        }
+    }
+
     /// Has later jobs use these holders.
     pub(in crate::client) fn replace_holders(&self, mut holders: HolderIndex) {
         let earlier = Arc::clone(&lock(&self.current));
@@ -108,6 +119,7 @@ impl FetchPool {
 struct Fetcher {
     http: Http,
     threads: RequestThreads,
+    buffers: Arc<SpareBuffers>,
     hedging: Hedging,
     current: Arc<Mutex<SharedIndex>>,
 }
@@ -130,7 +142,8 @@ impl Fetcher {
         bad_copies: &mut Vec<BadCopy>,
         unanswered: &mut Vec<CellName>,
     ) -> Option<FetchOutcome> {
-        let mut race = Race::new(&self.http, &self.threads, holders, &self.hedging, job.index, job.id);
+        let requests = Requests { http: &self.http, threads: &self.threads, buffers: &self.buffers };
+        let mut race = Race::new(requests, holders, &self.hedging, job.index, job.id);
         while let Some((bytes, cell)) = race.next_copy() {
             if let Some(outcome) = open(job, bytes, cell, bad_copies) {
                 return Some(outcome);

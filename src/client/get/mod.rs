@@ -33,6 +33,7 @@ mod positions;
 pub(super) mod race;
 mod request_threads;
 pub(super) mod restore_options;
+mod spare_buffers;
 #[cfg(unix)]
 pub(super) mod tree;
 mod verify;
@@ -321,7 +322,7 @@ impl Get<'_> {
             self.fetch(&pool, &positions, stop, &mut |position, arrived| {
                 let OpenedBlock { bytes, checksum } = arrived.block(position, manifest)?;
                 size += bytes.len() as u64;
-                output.write(bytes, Some(checksum), progress)
+                output.write(bytes, Some(checksum), progress).map(|free| pool.give_back(free))
             })?;
             self.report.size = size;
         }

@@ -99,24 +99,25 @@ impl Output {
     }
 
     /// Writes the next bytes. If they are a whole block of the manifest, which has this checksum, a get that continues can
-    /// use them again.
+    /// use them again. Returns their memory, unless it is still in use.
     pub(in crate::client) fn write(
         &mut self,
         bytes: Vec<u8>,
         block: Option<BlockChecksum>,
         progress: &dyn Progress,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Option<Vec<u8>>, ClientError> {
         match &mut self.kind {
-            Kind::Nothing => Ok(()),
-            Kind::Standard => io::stdout().lock().write_all(&bytes).map_err(standard_output_error),
-            Kind::File(file) => file.write(&bytes, block),
+            Kind::Nothing => {}
+            Kind::Standard => io::stdout().lock().write_all(&bytes).map_err(standard_output_error)?,
+            Kind::File(file) => file.write(&bytes, block)?,
             #[cfg(unix)]
             Kind::Directory(tree) => {
                 tree.write(bytes)?;
                 report(&mut self.omissions, tree.omissions(), progress);
-                Ok(())
+                return Ok(None);
             }
         }
+        Ok(Some(bytes))
     }
 
     /// Makes what was written durable and renames it to its path. Returns what could not be restored, or not as it was;
@@ -234,7 +235,7 @@ mod tests {
         let path = directory.path().join("out");
         let mut output = open(&Target::Path(path.clone()), Content::Tar, false).unwrap();
         let written = output.write(vec![b'x'; 100_000], None, &NoProgress);
-        assert!(written.and_then(|()| output.finish(&NoProgress)).is_err());
+        assert!(written.and_then(|_| output.finish(&NoProgress)).is_err());
         assert!(names(directory.path()).is_empty());
     }
 }

@@ -111,7 +111,7 @@ impl Get<'_> {
                     }
                 };
                 size += bytes.len() as u64;
-                output.write(bytes, whole, progress)
+                output.write(bytes, whole, progress).map(drop)
             })?;
         }
         self.report.size = size - zeros;
@@ -154,14 +154,14 @@ impl Get<'_> {
                 let block = stream_block(manifest, position, arrived);
                 filter.push(&manifest.block(position), &block, &mut out).map_err(wrong_header)?;
                 size += out.len() as u64;
-                output.write(out, None, progress)
+                output.write(out, None, progress).map(drop)
             })?;
         }
         let mut out = Vec::new();
         let mut lost = filter.finish(&mut out);
         lost.add(LostPart { path: None, bytes: unread, metadata: false });
         self.report_lost(lost, size + out.len() as u64);
-        output.write(out, None, progress)
+        output.write(out, None, progress).map(drop)
     }
 
     /// Restores what is left of a directory without an index.
@@ -176,12 +176,12 @@ impl Get<'_> {
             let mut out = Vec::with_capacity(BLOCK_BYTES);
             reframer.push(&stream_block(manifest, position, arrived), &mut out);
             size += out.len() as u64;
-            output.write(out, None, progress)
+            output.write(out, None, progress).map(drop)
         })?;
         let mut out = Vec::new();
         let lost = reframer.finish(&mut out);
         self.report_lost(lost, size + out.len() as u64);
-        output.write(out, None, progress)
+        output.write(out, None, progress).map(drop)
     }
 
     /// Records what was lost of a directory, and the bytes that were written, with the zeros among them.

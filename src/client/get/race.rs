@@ -21,6 +21,7 @@ use crate::client::discover::colony::{CellName, KnownCell};
 use crate::client::discover::holder_index::HolderIndex;
 use crate::client::get::hedging::{HedgePermit, Hedging};
 use crate::client::get::request_threads::RequestThreads;
+use crate::client::get::spare_buffers::SpareBuffers;
 use crate::id::ChunkId;
 use crate::net::client::{CHUNK_MIN_RATE, CallError, Http, TransferLimits};
 use crate::net::min_rate::MinRate;
@@ -29,10 +30,17 @@ use crate::sync::lock;
 /// Pause before the next try to hedge when enough other chunks are requested twice.
 const PERMIT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// With what requests are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requests<'a> {
+    pub(super) http: &'a Http,
+    pub(super) threads: &'a RequestThreads,
+    pub(super) buffers: &'a Arc<SpareBuffers>,
+}
+
 /// The fetch of one chunk. When this is dropped, the requests in progress are left behind.
 pub(super) struct Race<'a> {
-    http: &'a Http,
-    threads: &'a RequestThreads,
+    requests: Requests<'a>,
     holders: &'a Mutex<HolderIndex>,
     hedging: &'a Hedging,
     index: usize,
@@ -88,8 +96,7 @@ impl Drop for Replier {
 
 impl<'a> Race<'a> {
     pub(super) fn new(
-        http: &'a Http,
-        threads: &'a RequestThreads,
+        requests: Requests<'a>,
         holders: &'a Mutex<HolderIndex>,
         hedging: &'a Hedging,
         index: usize,
@@ -97,8 +104,7 @@ impl<'a> Race<'a> {
     ) -> Self {
         let (sender, replies) = channel();
         Self {
-            http,
-            threads,
+            requests,
             holders,
             hedging,
             index,
@@ -151,11 +157,13 @@ impl<'a> Race<'a> {
         let min_rate = (!is_slow).then(|| self.min_rate.clone());
         let limits = TransferLimits { min_rate, ..TransferLimits::default() };
         let cancelled = Arc::clone(&limits.cancelled);
-        let (http, url, id) = (self.http.clone(), cell.url.clone(), self.id);
+        let (http, buffers) = (self.requests.http.clone(), Arc::clone(self.requests.buffers));
+        let (url, id) = (cell.url.clone(), self.id);
         let replier = Replier { number, result: None, sender: self.sender.clone() };
         self.running.push(Request { number, cell, began: Instant::now(), cancelled });
         // If there is no thread left, the replier is dropped, and the request counts as failed.
-        self.threads.run(move || replier.reply(http.get_chunk_within(&url, &id, 0, &limits)));
+        let request = move || replier.reply(http.get_chunk_into(buffers.take(), &url, &id, &limits));
+        self.requests.threads.run(request);
         true
     }
 
@@ -244,8 +252,22 @@ mod tests {
     const CHUNK: &[u8] = b"the bytes of a chunk";
     const PAUSE: Duration = Duration::from_millis(10);
 
-    fn http() -> (Http, RequestThreads) {
-        (Http::new(Timeouts::FETCH, 4, 16), RequestThreads::default())
+    /// What requests need.
+    struct Client {
+        http: Http,
+        threads: RequestThreads,
+        buffers: Arc<SpareBuffers>,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let buffers = Arc::new(SpareBuffers::new(1));
+            Self { http: Http::new(Timeouts::FETCH, 4, 16), threads: RequestThreads::default(), buffers }
+        }
+
+        fn requests(&self) -> Requests<'_> {
+            Requests { http: &self.http, threads: &self.threads, buffers: &self.buffers }
+        }
     }
 
     /// The holders of [`CHUNK`], the one that is asked first at the front.
@@ -271,11 +293,11 @@ mod tests {
     #[test]
     fn the_next_holder_is_asked_only_if_one_fails() {
         let good = || TestServer::always(response(200, CHUNK));
-        let ((http, threads), hedging) = (http(), quick_fetches());
+        let (client, hedging) = (Client::new(), quick_fetches());
         let failing = |status| TestServer::always(response(status, b""));
         let servers = [failing(404), failing(500), failing(503), good(), good()];
         let holders = holders(&servers.each_ref());
-        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(client.requests(), &holders, &hedging, 0, ChunkId::of(CHUNK));
         let (bytes, cell) = race.next_copy().unwrap();
         assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &servers[3].url));
         let unanswered: Vec<String> = race.unanswered().into_iter().map(|cell| cell.url).collect();
@@ -286,11 +308,11 @@ mod tests {
 
     #[test]
     fn a_late_holder_is_raced_once_and_asked_last_from_then_on() {
-        let ((http, threads), hedging) = (http(), quick_fetches());
+        let (client, hedging) = (Client::new(), quick_fetches());
         let [first, second] = [hanging_server(), hanging_server()];
         let good = TestServer::always(response(200, CHUNK));
         let holders = holders(&[&first, &good, &second]);
-        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(client.requests(), &holders, &hedging, 0, ChunkId::of(CHUNK));
         let (bytes, cell) = race.next_copy().unwrap();
         assert_eq!((bytes.as_slice(), &cell.url), (CHUNK, &good.url));
         assert_eq!(race.running.len(), 1, "the late one is still in progress");
@@ -304,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_late_holder_is_not_raced_without_a_permit() {
-        let ((http, threads), hedging) = (http(), quick_fetches());
+        let (client, hedging) = (Client::new(), quick_fetches());
         let permits: Vec<_> = std::iter::from_fn(|| hedging.permit()).take(100).collect();
         let chunk_after_a_while = TestServer::answering(move |_| {
             thread::sleep(Duration::from_millis(1500));
@@ -312,7 +334,7 @@ mod tests {
         });
         let other = TestServer::always(response(200, CHUNK));
         let holders = holders(&[&chunk_after_a_while, &other]);
-        let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
+        let mut race = Race::new(client.requests(), &holders, &hedging, 0, ChunkId::of(CHUNK));
         assert_eq!(race.next_copy().unwrap().1.url, chunk_after_a_while.url);
         assert!(other.calls().is_empty());
         drop(permits);
@@ -320,14 +342,14 @@ mod tests {
 
     #[test]
     fn a_holder_below_the_minimum_rate_is_used_if_all_others_fail() {
-        let ((http, threads), hedging) = (http(), Hedging::new(8));
+        let (client, hedging) = (Client::new(), Hedging::new(8));
         let slow = TestServer::trickling(100, PAUSE);
         let good = TestServer::always(response(200, CHUNK));
         let bad = TestServer::always(response(404, b""));
         for (other, served_by, requests) in [(&good, &good, 1), (&bad, &slow, 2)] {
             let before = slow.calls().len();
             let holders = holders(&[&slow, other]);
-            let mut race = Race::new(&http, &threads, &holders, &hedging, 0, ChunkId::of(CHUNK));
+            let mut race = Race::new(client.requests(), &holders, &hedging, 0, ChunkId::of(CHUNK));
             race.min_rate = MinRate::new(100, 5 * PAUSE);
             let (bytes, cell) = race.next_copy().unwrap();
             assert_eq!(&cell.url, &served_by.url);

@@ -15,7 +15,7 @@ use xz2::stream::{Action, Check, Error as Lzma, Filters, LzmaOptions, Status, St
 use crate::id::BLOCK_BYTES;
 use crate::pipeline::block_checksum::OpenedBlock;
 use crate::pipeline::incompressible::is_noise;
-use crate::pipeline::stored::{stored, stored_len, unpack_stored};
+use crate::pipeline::stored::{Unpacked, stored, stored_len, unpack_stored};
 
 /// A compression level: a preset of liblzma from 0 (fastest) to 9 (smallest), written as `6`, or its *extreme* variant,
 /// slower and slightly smaller, written as `9e`.
@@ -171,8 +171,9 @@ pub(super) fn encode(block: &[u8], level: Level, out: &mut Vec<u8>) -> Result<bo
 /// Decompresses the .xz stream at `xz` of the buffer to a block. The stored form is unpacked in place.
 pub(super) fn decompress(mut buffer: Vec<u8>, xz: Range<usize>) -> Result<OpenedBlock, XzError> {
     match unpack_stored(&mut buffer, xz.clone()) {
-        Some(checksum) => Ok(OpenedBlock { bytes: buffer, checksum }),
-        None => decode(buffer.get(xz).unwrap_or_default()).map(OpenedBlock::from),
+        Unpacked::Data(checksum) => Ok(OpenedBlock { bytes: buffer, checksum }),
+        Unpacked::WrongChecksum => Err(XzError::Malformed),
+        Unpacked::NotStored => decode(buffer.get(xz).unwrap_or_default()).map(OpenedBlock::from),
     }
 }
 

@@ -66,36 +66,52 @@ pub(super) fn stored(data: &[u8], xz: &mut Vec<u8>) {
     xz.extend_from_slice(&tail(data.len(), BlockChecksum::of(data)));
 }
 
+/// What became of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unpacked {
+    /// The buffer contains its data, which has this checksum.
+    Data(BlockChecksum),
+    /// It is not in stored form, and the buffer is unchanged: liblzma decodes it or finds its fault.
+    NotStored,
+    /// It is in stored form, and its data has another checksum than it states. The content of the buffer is undefined.
+    WrongChecksum,
+}
+
 /// Reads the stored form in place: replaces the content of a buffer, which contains an .xz stream at `xz`, with the data
 /// of that stream. This takes a third of the time of liblzma, and no second buffer.
 ///
-/// Only a stream that [`stored`] could have written is accepted, with its checksums; of its data there is at most a
-/// block. Returns the checksum of the data. For every other stream the result is `None` and the buffer is unchanged:
-/// liblzma decodes it or finds its fault.
-pub(super) fn unpack_stored(buffer: &mut Vec<u8>, xz: Range<usize>) -> Option<BlockChecksum> {
+/// Only a stream that [`stored`] could have written is accepted; of its data there is at most a block.
+pub(super) fn unpack_stored(buffer: &mut Vec<u8>, xz: Range<usize>) -> Unpacked {
     let start = xz.start;
-    let (pieces, checksum) = data_pieces(buffer.get(xz)?)?;
-    let mut len = 0;
+    let Some((pieces, stated)) = buffer.get(xz).and_then(data_pieces) else { return Unpacked::NotStored };
+    let (mut len, mut check) = (0, crc64fast::Digest::new());
+    // Each piece is hashed just before it is moved, while the cache of the processor has it.
     for piece in pieces {
-        buffer.copy_within(start + piece.start..start + piece.end, len);
-        len += piece.len();
+        let piece = start + piece.start..start + piece.end;
+        check.write(buffer.get(piece.clone()).unwrap_or_default());
+        let moved = piece.len();
+        buffer.copy_within(piece, len);
+        len += moved;
     }
     buffer.truncate(len);
-    Some(checksum)
+    let checksum = BlockChecksum::from_crc64(check.sum64());
+    if checksum == stated { Unpacked::Data(checksum) } else { Unpacked::WrongChecksum }
 }
 
-/// The positions of the data in a stream, and its checksum, if [`stored`] could have written it.
+/// The positions of the data in a stream, and the checksum that it states, if [`stored`] could have written it around
+/// data with this checksum.
 fn data_pieces(xz: &[u8]) -> Option<(Vec<Range<usize>>, BlockChecksum)> {
     let mut headers = Vec::new();
     push_headers(&mut headers);
     let mut rest = xz.strip_prefix(headers.as_slice())?;
     let mut pieces = Vec::with_capacity(BLOCK_BYTES / LZMA2_CHUNK_BYTES);
-    let (mut len, mut check, mut expected) = (0, crc64fast::Digest::new(), LZMA2_FIRST);
+    let (mut len, mut expected) = (0, LZMA2_FIRST);
     loop {
         let (&control, after) = rest.split_first()?;
         if control == LZMA2_END {
-            let checksum = BlockChecksum::from_crc64(check.sum64());
-            return (after == tail(len, checksum)).then_some((pieces, checksum));
+            let (_, stated) = after.split_at_checked(padding_len(len))?;
+            let stated = BlockChecksum::from_crc64(u64::from_le_bytes(*stated.first_chunk()?));
+            return (after == tail(len, stated)).then_some((pieces, stated));
         }
         let (&high_low, after) = after.split_first_chunk()?;
         let start = xz.len() - after.len();
@@ -104,7 +120,6 @@ fn data_pieces(xz: &[u8]) -> Option<(Vec<Range<usize>>, BlockChecksum)> {
         if control != expected || len > BLOCK_BYTES {
             return None;
         }
-        check.write(piece);
         pieces.push(start..start + piece.len());
         (rest, expected) = (after, LZMA2_OTHER);
     }
@@ -126,6 +141,12 @@ fn unpadded_len(len: usize) -> usize {
     12 + len.div_ceil(LZMA2_CHUNK_BYTES) * 3 + len + 1 + 8
 }
 
+/// The zeros between the data of a block and its check.
+fn padding_len(data_len: usize) -> usize {
+    let unpadded = unpadded_len(data_len);
+    unpadded.next_multiple_of(4) - unpadded
+}
+
 fn push_stream_header(xz: &mut Vec<u8>) {
     xz.extend_from_slice(&STREAM_MAGIC);
     xz.extend_from_slice(&STREAM_FLAGS);
@@ -142,7 +163,7 @@ fn push_headers(xz: &mut Vec<u8>) {
 /// What follows the LZMA2 chunks: padding, check, index and footer.
 fn tail(data_len: usize, check: BlockChecksum) -> Vec<u8> {
     let unpadded = unpadded_len(data_len);
-    let mut tail = vec![0; unpadded.next_multiple_of(4) - unpadded];
+    let mut tail = vec![0; padding_len(data_len)];
     tail.extend_from_slice(&check.crc64().to_le_bytes());
     tail.extend_from_slice(&index_and_footer(Some((unpadded, data_len))));
     tail
@@ -223,25 +244,36 @@ mod tests {
             assert!(decode(&xz).unwrap() == data[..len], "{len}");
             let before = len % 3;
             let mut buffer = [&[9; 3][..before], &xz, b"after"].concat();
-            let checksum = unpack_stored(&mut buffer, before..before + xz.len());
-            assert_eq!(checksum, (len > 0).then(|| BlockChecksum::of(&data[..len])), "{len}");
-            assert!(len == 0 || buffer == data[..len], "{len}");
+            let unpacked = unpack_stored(&mut buffer, before..before + xz.len());
+            if len == 0 {
+                assert_eq!(unpacked, Unpacked::NotStored);
+                continue;
+            }
+            assert_eq!(unpacked, Unpacked::Data(BlockChecksum::of(&data[..len])), "{len}");
+            assert!(buffer == data[..len], "{len}");
         }
     }
 
-    /// Goal: whatever is not exactly the stored form is left to liblzma, unchanged. Method: one bit flipped in each
-    /// byte, each shorter length, one byte more, and forms that only liblzma accepts.
+    /// Goal: whatever is not exactly the stored form is left to liblzma, unchanged; data that does not have the stated
+    /// checksum is not accepted, and liblzma does not accept it either. Method: one bit flipped in each byte, each
+    /// shorter length, one byte more, and forms that only liblzma accepts.
     #[test]
     fn other_streams_are_not_unpacked() {
         let refused = |bytes: &[u8]| {
             let mut buffer = bytes.to_vec();
-            unpack_stored(&mut buffer, 0..bytes.len()).is_none() && buffer == bytes
+            unpack_stored(&mut buffer, 0..bytes.len()) == Unpacked::NotStored && buffer == bytes
         };
         let xz = stored_form(b"123456789");
+        let data_and_check = (27..36).chain(40..48);
         for at in 0..xz.len() {
             let mut bytes = xz.clone();
             bytes[at] ^= 1 << (at % 8);
-            assert!(refused(&bytes), "byte {at}");
+            if data_and_check.clone().any(|checked| checked == at) {
+                assert!(decode(&bytes).is_err());
+                assert_eq!(unpack_stored(&mut bytes, 0..xz.len()), Unpacked::WrongChecksum, "byte {at}");
+            } else {
+                assert!(refused(&bytes), "byte {at}");
+            }
             assert!(refused(&xz[..at]), "cut to {at}");
         }
         assert!(refused(&[&xz[..], b"\0"].concat()));
@@ -253,7 +285,7 @@ mod tests {
         assert!(decode(&second_resets_the_dictionary).is_ok());
         assert!(refused(&second_resets_the_dictionary));
         let mut buffer = xz.clone();
-        assert_eq!(unpack_stored(&mut buffer, 0..xz.len() + 1), None);
+        assert_eq!(unpack_stored(&mut buffer, 0..xz.len() + 1), Unpacked::NotStored);
     }
 
     #[test]

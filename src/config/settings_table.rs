@@ -64,7 +64,7 @@ pub const GROUPS: &[Group] = &[
             Setting {
                 name: "log",
                 kind: Kind::Level(|config| &mut config.log),
-                summary: "Least severe messages to log",
+                summary: "Least severe messages to log; trace is as debug",
                 ..Setting::BASE
             },
         ],

@@ -37,7 +37,7 @@ pub(super) async fn receive(socket: UdpSocket, mailbox: Mailbox) {
             Ok(Datagram::Probe) => Input::Member(MemberInput::ProbeRequest { from }),
             Ok(Datagram::Alert(alert)) => Input::Copy(CopyInput::Alert(alert)),
             Err(error) => {
-                log::trace!("ignoring a datagram from {from}: {error}");
+                log::debug!("ignoring a datagram from {from}: {error}");
                 continue;
             }
         };

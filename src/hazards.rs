@@ -13,6 +13,7 @@
 //! | A board or its card dies | five copies on different cells; missing ones are made again | `twelve_cells_heal_the_copies_that_three_lost` |
 //! | All holders but one die | one copy suffices, and it is copied first | `four_holders_of_a_chunk_may_die`, `the_last_copy_gets_a_second_one_at_once` |
 //! | Bits flip on a disk | scrubs and audits hash all copies; a bad one is replaced | `audits_find_a_bad_copy_and_the_cell_replaces_it`, `a_full_scrub_finds_all_bad_copies_and_they_are_refetched` |
+//! | A card takes more than it can keep | new copies are read back from the disk | `new_copies_are_read_back_from_the_disk` |
 //! | A loose cable makes reads fail | a copy that cannot be read is not a bad copy; it stays | `a_scrub_of_an_unreadable_disk_loses_no_copy`, `an_unreadable_copy_stays_until_a_put_replaces_it` |
 //! | A disk becomes unreadable bit by bit | its copies do not count, and are copied to other cells | `a_copy_that_stays_suspect_is_replaced_on_another_cell`, `eight_new_suspects_in_ten_minutes_are_a_failing_disk` |
 //! | The quarantine is full | a file goes only if its chunk is stored again; good ones return | `the_quarantine_deletes_no_only_copy`, `a_quarantined_file_that_is_good_returns` |

@@ -46,6 +46,7 @@
 //! | When is a cell dead? | `cell/membership/mod.rs` |
 //! | When is a cell isolated? | `cell/integrity/strikes.rs` |
 //! | What follows from a read error? | of a copy: `cell/integrity/suspects.rs`; of many: `cell/integrity/failing_disk.rs` |
+//! | When is a new copy read back? | `node/read_back.rs` |
 //! | When is a quarantined file deleted? | `store/files/quarantine.rs` |
 //! | Where does an error get its sentence? | at its type (`#[error]`), for clients `client/error.rs`; `cli/error.rs` adds advice |
 //! | Which sentence does an HTTP error have? | those of the store and of routes at their type, with the status in `node/api/response.rs`; others in the handlers in `node/api`, or in `net/gateway` |

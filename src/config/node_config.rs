@@ -35,6 +35,8 @@ pub struct Config {
     pub reserve: Option<u64>,
     /// Most bytes that chunks may use. `None`: as much as the reserve leaves.
     pub quota: Option<u64>,
+    /// Most bytes of new chunks that are read back from the disk, per second; 0 for none.
+    pub read_back_rate: u64,
     /// Timing and rates.
     pub settings: Settings,
     /// Limits of the HTTP gateway. No setting changes them.
@@ -54,6 +56,7 @@ impl Default for Config {
             log: log::LevelFilter::Info,
             reserve: None,
             quota: None,
+            read_back_rate: 8 << 20,
             settings: Settings::default(),
             #[cfg(target_os = "linux")]
             gateway: GatewayLimits::default(),

@@ -240,6 +240,15 @@ pub const GROUPS: &[Group] = &[
                 ..Setting::BASE
             },
             Setting {
+                name: "read_back_rate",
+                kind: Kind::Rate { or_zero: true, field: |config| &mut config.read_back_rate },
+                summary: "Maximum rate at which the cell reads new copies from its disk once, per second",
+                details: "This finds cards that report bytes as written and do not keep them. A high rate disturbs \
+                          reads of others; with a low one such a card is found late. It waits while chunks are stored, \
+                          for a minute at most. \"0\" disables it.",
+                ..Setting::BASE
+            },
+            Setting {
                 name: "isolation_ms",
                 kind: Kind::Milliseconds(SECOND_MS..=365 * DAY_MS, |config| &mut config.settings.isolation_ms),
                 summary: "Time for which a cell that delivered three bad chunks is isolated",

@@ -27,7 +27,7 @@ fn every_setting_is_taken_over() {
                 log = \"warn\"\nreserve = \"4 MiB\"\nquota = \"5 MB\"\nbeacon_ms = 100\nsilent_after_ms = 301\n\
                 forget_ms = 1002\ndifferentiate_after_ms = 3\nrole_stable_ms = 4\nheal_delay_ms = [0, 5, 6, 6]\n\
                 heal_step_ms = 107\nsplit_wait_ms = 13\nsettled_ms = 14\nheal_rate = \"1 MiB\"\nbelief_audit_ms = 1008\nunheard_ms = 9\n\
-                audit_rate = \"128 KiB\"\nscrub_period_ms = 1010\nisolation_ms = 1011\nstrike_window_ms = 1012";
+                audit_rate = \"128 KiB\"\nscrub_period_ms = 1010\nread_back_rate = \"512 KiB\"\nisolation_ms = 1011\nstrike_window_ms = 1012";
     let expected = Config {
         data: "/srv/cell".into(),
         init: false,
@@ -38,6 +38,7 @@ fn every_setting_is_taken_over() {
         log: log::LevelFilter::Warn,
         reserve: Some(4 << 20),
         quota: Some(5_000_000),
+        read_back_rate: 512 << 10,
         settings: Settings {
             beacon_ms: 100,
             silent_after_ms: 301,

@@ -106,6 +106,7 @@ mod tests {
             bytes: 0,
             counted: true,
             read_only: false,
+            read_back_left: 0,
             uptime_s: 0,
             connections: 0,
             activity,

@@ -16,6 +16,7 @@ use smol::Timer;
 use crate::cell::{CopyInput, Input, LocalCopy, VerifyOutcome};
 use crate::id::ChunkId;
 use crate::node::mailbox::Mailbox;
+use crate::node::read_back::ReadBack;
 use crate::store::{CopyState, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, is_damage};
 use crate::sync::lock;
 
@@ -38,6 +39,7 @@ pub(super) struct LocalCopies {
     pub(super) store: Arc<dyn Store>,
     mailbox: Mailbox,
     disk: Arc<DiskHealth>,
+    read_back: Arc<ReadBack>,
 }
 
 /// What is known about the disk.
@@ -58,7 +60,12 @@ fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
 
 impl LocalCopies {
     pub(super) fn new(store: Arc<dyn Store>, mailbox: Mailbox) -> Self {
-        Self { store, mailbox, disk: Arc::default() }
+        Self { store, mailbox, disk: Arc::default(), read_back: Arc::default() }
+    }
+
+    /// New copies that were not read yet.
+    pub(super) fn read_back(&self) -> Arc<ReadBack> {
+        Arc::clone(&self.read_back)
     }
 
     /// Opens a chunk ([`Store::open`]). A read error is reported, now or when it occurs. Blocks.
@@ -139,6 +146,7 @@ impl LocalCopies {
         match (&put, before) {
             (Ok((id, PutOutcome::Stored)), _) => {
                 self.set_readable(id, true);
+                self.read_back.stored(id);
                 self.report_present(vec![local_copy(*id, len, metadata)]);
             }
             // The store found the existing copy to be bad and moved it to quarantine; then the put failed.
@@ -276,6 +284,8 @@ impl LocalCopies {
     fn report_page(&self, after: Option<ChunkId>) -> Result<Option<ChunkId>, StoreError> {
         let page = self.store.records(after.as_ref(), PAGE)?;
         let ids: Vec<ChunkId> = page.iter().map(|(id, _)| *id).collect();
+        let never_read = page.iter().filter(|(_, record)| record.scrubbed_at_s == 0);
+        never_read.for_each(|(id, _)| self.read_back.add(id));
         if ids.is_empty() {
             return Ok(None);
         }

@@ -21,6 +21,7 @@ mod event_log;
 mod gateway;
 mod local_copies;
 mod mailbox;
+mod read_back;
 mod search;
 mod service_manager;
 mod tasks;
@@ -113,7 +114,7 @@ pub fn run(config: &Config, started: impl FnOnce(Started)) -> Result<(), NodeErr
             stop(&api, &mailbox, gateway).await
         };
         let running = async {
-            future::or(driver.run(), service_manager::watch(&mailbox)).await;
+            future::or(driver.run(config.read_back_rate), service_manager::watch(&mailbox)).await;
             Err(NodeError::StoppedUnexpectedly)
         };
         future::or(until_signal, running).await

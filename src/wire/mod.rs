@@ -281,7 +281,8 @@
 //! ```json
 //! {"node_id":"6f3c1b52-7a0e-4a53-9a39-2f1f7d0f4c11","port":8080,"status":"active","v":1,"boot":"692837e0c5d2f1a4",
 //!  "role":"storage","chunks":1234,"free":5678901234,"cells":6,"clean_s":86400,
-//!  "version":"0.1.0","bytes":1288490188,"counted":true,"read_only":false,"uptime_s":86400,"connections":3,
+//!  "version":"0.1.0","bytes":1288490188,"counted":true,"read_only":false,"read_back_left":0,"uptime_s":86400,
+//!  "connections":3,
 //!  "life":{"short":2,"stuck":0,"healed_copies":10,"healed_bytes":5242880,"mended_copies":1,"bad_copies":1,
 //!          "suspect_copies":0,"failing":false,"removed_copies":0,
 //!          "audits":800,"audits_bad":1,"alerts":1,"alerts_false":0,
@@ -291,7 +292,7 @@
 //!
 //! Every key that is not of the beacon may be absent. `counted` is false while the cell counts its chunks after an
 //! unclean stop; until then `chunks` and `bytes` are too small. `read_only` is true while the cell can only read its
-//! disk. `life` ([`Activity`]) has counters since the start:
+//! disk. `read_back_left` is the number of new chunks that the cell has still to read from its disk once. `life` ([`Activity`]) has counters since the start:
 //!
 //! | key of `life` | value |
 //! |---|---|

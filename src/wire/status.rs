@@ -24,6 +24,9 @@ pub struct CellStatus {
     /// Whether the cell's disk can only be read: it serves its chunks and accepts none.
     #[serde(default)]
     pub read_only: bool,
+    /// New chunks that the cell has still to read from its disk once.
+    #[serde(default)]
+    pub read_back_left: u64,
     /// Seconds since the cell started.
     #[serde(default)]
     pub uptime_s: u64,
@@ -152,13 +155,17 @@ mod tests {
             bytes: 0,
             counted: true,
             read_only: false,
+            read_back_left: 0,
             uptime_s: 0,
             connections: 0,
             activity,
         };
         let value = serde_json::to_value(&status).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&value), "bytes connections counted life node_id port read_only role status uptime_s version");
+        assert_eq!(
+            keys(&value),
+            "bytes connections counted life node_id port read_back_left read_only role status uptime_s version"
+        );
         assert_eq!(
             keys(&value["life"]),
             "alerts alerts_false audits audits_bad bad_copies drain failing healed_bytes healed_copies isolated mended_copies \

@@ -62,6 +62,27 @@ fn a_verification_reads_every_byte_and_quarantines_bad_copies() {
     have("?verfiy=1").assert_problem(400);
 }
 
+/// Goal: a disk that does not keep what it was given is found soon, also after a restart. Method: new chunks are read back;
+/// the file of another one is damaged while the cell is down.
+#[test]
+fn new_copies_are_read_back_from_the_disk() {
+    let mut colony = Colony::start_with(1, &["--set", "read_back_rate=\"1 TiB\""]);
+    let address = colony.cells[0].address().to_owned();
+    (1..4).for_each(|seed| drop(stored(&address, &random_bytes(seed, 50_000))));
+    assert!(status(&address).read_back_left > 0);
+    wait_until("all new copies were read", || status(&address).read_back_left == 0);
+    assert_eq!(status(&address).activity.bad_copies, 0);
+
+    let bad = stored(&address, &random_bytes(9, 50_000));
+    colony.cells[0].kill();
+    colony.cells[0].flip_bit(&bad);
+    colony.cells[0].restart();
+    let address = colony.cells[0].address();
+    wait_until("the bad copy is found", || status(address).activity.bad_copies == 1);
+    assert!(!colony.cells[0].chunk_file(&bad).exists());
+    wait_until("all new copies were read", || status(address).read_back_left == 0);
+}
+
 /// Goal: holder hints and alerts are accepted within their limits, and invalid ones are refused with an explanation.
 /// Method: valid and invalid bodies.
 #[test]

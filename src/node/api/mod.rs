@@ -128,6 +128,7 @@ impl Api {
             bytes: usage.bytes,
             counted: usage.counted,
             read_only: usage.read_only,
+            read_back_left: self.copies.read_back().left() as u64,
             uptime_s: self.started.elapsed().as_secs(),
             connections: self.gateway_stats.get().map_or(0, |stats| stats.open()),
             activity,

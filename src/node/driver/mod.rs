@@ -24,6 +24,7 @@ use crate::node::driver::output_queue::{OutputQueue, Step};
 use crate::node::event_log::EventLog;
 use crate::node::local_copies::LocalCopies;
 use crate::node::mailbox::{ColonySnapshot, Mailbox, Message};
+use crate::node::read_back;
 use crate::node::tasks::TaskRunner;
 use crate::node::udp::BeaconSockets;
 use crate::store::{FileStore, Store};
@@ -83,8 +84,8 @@ impl Driver {
         self.runner.copies()
     }
 
-    /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is dropped. New copies are read back at this rate, in bytes a second.
+    pub(super) async fn run(mut self, read_back_rate: u64) {
         let tasks = LocalExecutor::new();
         match self.sockets.receiver() {
             Ok(receiver) => tasks.spawn(datagrams::receive(receiver, self.mailbox.clone())).detach(),
@@ -92,6 +93,7 @@ impl Driver {
         }
         tasks.spawn(self.runner.copies().clone().report_all()).detach();
         tasks.spawn(self.runner.copies().clone().examine_quarantine()).detach();
+        tasks.spawn(read_back::run(self.runner.copies().clone(), read_back_rate)).detach();
         tasks.run(self.run_loop(&tasks)).await;
     }
 

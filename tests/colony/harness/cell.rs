@@ -92,7 +92,12 @@ impl Cell {
     }
 
     fn spawn_with(data: &Path, prefix: Vec<String>, options: &[&str]) -> Self {
-        let options = ["--init", "--reserve", "1 MiB"].iter().chain(options).map(ToString::to_string).collect();
+        let mut options: Vec<String> =
+            ["--init", "--reserve", "1 MiB"].iter().chain(options).map(ToString::to_string).collect();
+        // It would find damage that others are to find.
+        if !options.iter().any(|option| option.contains("read_back_rate")) {
+            options.extend(["--set".to_owned(), "read_back_rate=\"0\"".to_owned()]);
+        }
         let (id, url, data) = (String::new(), String::new(), data.to_owned());
         let mut cell = Self { id, url, data, prefix, options, child: None, first_line: None };
         cell.spawn_process();

@@ -28,6 +28,12 @@ const CHUNKS: &str = "chunks";
 const TMP: &str = "tmp";
 const QUARANTINE: &str = "quarantine";
 
+/// The type that statfs reports for file systems in user space. syncfs succeeds there without reaching the file system.
+const FUSE: u64 = 0x6573_5546;
+
+/// How the names of trial files begin where files without a name cannot be created.
+const TRIAL_PREFIX: &str = ".tmp";
+
 /// What is written to try the disk.
 const TRIAL: &[u8; 5] = b"trial";
 
@@ -58,10 +64,9 @@ impl DataFolder {
             return Err(OpenError::NotEmpty { dir: root.to_owned() });
         }
         create_folders(root)?;
+        // Before the marker: whoever finds that relies on the folder's own name too.
+        sync_ancestors(root)?;
         marker::write(root, cell).map_err(OpenError::disk("write the marker in", root))?;
-        if let Some(parent) = root.canonicalize().ok().as_deref().and_then(Path::parent) {
-            sync_folder(parent).map_err(OpenError::disk("fsync", parent))?;
-        }
         Ok((cell, true))
     }
 
@@ -148,10 +153,13 @@ impl DataFolder {
     /// Makes all names in the folder durable, for a start after an unclean stop: the process can have been killed
     /// between a rename and its fsync, and a chunk that such a name shows must not vanish at the next power cut.
     pub(super) fn sync_all(&self) -> io::Result<()> {
-        if rustix::fs::syncfs(File::open(&self.root)?).is_ok() {
+        let root = File::open(&self.root)?;
+        let is_fuse = rustix::fs::fstatfs(&root).is_ok_and(|disk| u64::try_from(disk.f_type) == Ok(FUSE));
+        if rustix::fs::syncfs(root).is_ok() && !is_fuse {
             return Ok(());
         }
-        (0..=u8::MAX).try_for_each(|number| sync_folder(&self.shard(number)))
+        (0..=u8::MAX).try_for_each(|number| sync_folder(&self.shard(number)))?;
+        [self.quarantine(), self.root.join(CHUNKS), self.root.clone()].iter().try_for_each(|path| sync_folder(path))
     }
 }
 
@@ -208,6 +216,20 @@ fn create_folders(root: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Makes the name of a folder durable, and those of the folders above it on the same disk: some can be new, also from
+/// an earlier attempt that was interrupted. Those that this user may not open are somebody else's, and older.
+fn sync_ancestors(root: &Path) -> Result<(), OpenError> {
+    let root = root.canonicalize().map_err(OpenError::disk("find", root))?;
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    for folder in root.ancestors().skip(1).take_while(|folder| device(folder) == device(&root)) {
+        match sync_folder(folder) {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(OpenError::disk("fsync", folder))?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether a folder holds only what a fresh file system has and what an interrupted `init` leaves behind.
 fn is_empty_or_half_made(root: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(root)? {
@@ -218,6 +240,10 @@ fn is_empty_or_half_made(root: &Path) -> io::Result<bool> {
             Some(marker::MARKER_TEMPORARY | LOCK) => entry.file_type()?.is_file(),
             Some(TMP | QUARANTINE) => entry.file_type()?.is_dir() && is_empty(&entry.path())?,
             Some(CHUNKS) => entry.file_type()?.is_dir() && holds_only_empty_folders(&entry.path())?,
+            Some(name) if name.starts_with(TRIAL_PREFIX) => {
+                let meta = entry.metadata()?;
+                meta.is_file() && meta.len() == 0
+            }
             _ => false,
         };
         if !harmless {

@@ -65,7 +65,7 @@
 //! another version, is refused and never replaced, because other cells recognise this cell by the id in it.
 //!
 //! `init` makes a folder a cell's only if it is empty, except for `lost+found` and what an interrupted `init` left
-//! behind.
+//! behind. It makes the names of the folder and of those above it durable before it writes the marker.
 //!
 //! ## `lock`
 //!

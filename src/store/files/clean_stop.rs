@@ -36,61 +36,86 @@ struct Note {
 /// The note of one store.
 pub(super) struct CleanStop {
     root: PathBuf,
-    /// Whether there is a note, and it is true. Changes to the chunks hold the lock for reading; writing the note holds
-    /// it for writing.
-    is_on_disk: RwLock<bool>,
+    /// Changes to the chunks hold the lock for reading; writing the note holds it for writing.
+    on_disk: RwLock<OnDisk>,
+}
+
+/// What a start would find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDisk {
+    /// No note that counts.
+    Nothing,
+    /// A note, or nothing.
+    Note,
+    /// Nothing, or after a power cut the note that was removed: the fsync of its removal failed.
+    RemovedNote,
 }
 
 /// Held until a change is durable. No note is written meanwhile.
-pub(super) type ChangeGuard<'a> = RwLockReadGuard<'a, bool>;
+pub(super) type ChangeGuard<'a> = RwLockReadGuard<'a, OnDisk>;
 
 impl CleanStop {
     /// Reads the note of the last stop.
     pub(super) fn read(root: &Path) -> (Self, Option<Vec<ShardUsage>>) {
-        let usages = read(&root.join(NAME));
-        (Self { root: root.to_owned(), is_on_disk: RwLock::new(usages.is_some()) }, usages)
+        let (on_disk, usages) = match fs::read(root.join(NAME)) {
+            Ok(text) => (OnDisk::Note, parse(&text)),
+            Err(e) if e.kind() == ErrorKind::NotFound => (OnDisk::Nothing, None),
+            // The next start may be able to read it.
+            Err(_) => (OnDisk::Note, None),
+        };
+        (Self { root: root.to_owned(), on_disk: RwLock::new(on_disk) }, usages)
     }
 
     /// Call before a change to the chunks: removes the note durably.
     pub(super) fn begin_change(&self) -> io::Result<ChangeGuard<'_>> {
         loop {
-            let is_on_disk = sync::read(&self.is_on_disk);
-            if !*is_on_disk {
-                return Ok(is_on_disk);
+            let on_disk = sync::read(&self.on_disk);
+            if *on_disk == OnDisk::Nothing {
+                return Ok(on_disk);
             }
-            drop(is_on_disk);
-            let mut is_on_disk = sync::write(&self.is_on_disk);
-            if *is_on_disk {
-                remove(&self.root)?;
-                *is_on_disk = false;
-            }
+            drop(on_disk);
+            self.remove(&mut sync::write(&self.on_disk))?;
         }
+    }
+
+    fn remove(&self, on_disk: &mut OnDisk) -> io::Result<()> {
+        match *on_disk {
+            OnDisk::Nothing => {}
+            OnDisk::Note => match fs::remove_file(self.root.join(NAME)) {
+                Ok(()) => {
+                    *on_disk = OnDisk::RemovedNote;
+                    sync_folder(&self.root)?;
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            },
+            // Another fsync would prove nothing. An empty note counts as none.
+            OnDisk::RemovedNote => replace_file(&self.root, TEMPORARY, NAME, b"")?,
+        }
+        *on_disk = OnDisk::Nothing;
+        Ok(())
     }
 
     /// Writes the note once no change is in progress, and calls `usages` only then.
     pub(super) fn write(&self, usages: impl FnOnce() -> Vec<ShardUsage>) -> io::Result<()> {
-        let mut is_on_disk = sync::write(&self.is_on_disk);
+        let mut on_disk = sync::write(&self.on_disk);
         let shards = usages().into_iter().map(|usage| (usage.chunks, usage.bytes)).collect();
         let text = serde_json::to_vec(&Note { version: VERSION, shards })?;
-        if *is_on_disk && fs::read(self.root.join(NAME)).is_ok_and(|old| old == text) {
+        if *on_disk == OnDisk::Note && fs::read(self.root.join(NAME)).is_ok_and(|old| old == text) {
             return Ok(());
         }
+        if *on_disk == OnDisk::Nothing {
+            // Also if writing fails.
+            *on_disk = OnDisk::Note;
+        }
         replace_file(&self.root, TEMPORARY, NAME, &text)?;
-        *is_on_disk = true;
+        *on_disk = OnDisk::Note;
         Ok(())
     }
 }
 
-fn read(path: &Path) -> Option<Vec<ShardUsage>> {
-    let note: Note = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+fn parse(text: &[u8]) -> Option<Vec<ShardUsage>> {
+    let note: Note = serde_json::from_slice(text).ok()?;
     let usages = note.shards.into_iter().map(|(chunks, bytes)| ShardUsage { chunks, bytes });
     (note.version == VERSION && usages.len() == SHARDS).then(|| usages.collect())
-}
-
-fn remove(root: &Path) -> io::Result<()> {
-    match fs::remove_file(root.join(NAME)) {
-        Ok(()) => sync_folder(root),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
 }

@@ -248,7 +248,8 @@ impl Store for FileStore {
         let inner = &self.inner;
         let root = inner.folder.root();
         let flushed = inner.queue.flush();
-        if inner.capacity.is_counted() {
+        // What a failed fsync leaves open is not a clean stop: a power cut can change the counts.
+        if inner.capacity.is_counted() && inner.shards.iter().all(Shard::is_proven) {
             let usages = || inner.shards.iter().map(Shard::usage).collect();
             inner.clean_stop.write(usages).map_err(StoreError::disk("write the clean-stop note in", root))?;
         }

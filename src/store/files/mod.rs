@@ -119,11 +119,13 @@
 //! ## `clean`, the clean-stop note
 //!
 //! JSON with the number and bytes of chunks in each shard (`clean_stop`), written by `flush` and `init` under the
-//! temporary name `clean.new`. It is deleted, durably, before the first change after it. With a note the next start has
-//! its counts at once. Without one the process was killed or lost power: the start first makes all visible names
-//! durable (syncfs), and counts the files in the background. Until it has counted all, `usage` reports `counted:
-//! false`, and a store with a quota refuses puts. A damaged note counts as none; one that is wrong, because somebody
-//! changed `chunks/` while the cell was off, is corrected by the same count.
+//! temporary name `clean.new`. `flush` writes none while the last fsync of a shard folder failed. It is deleted,
+//! durably, before the first change after it; if the fsync of the deletion fails, an empty note takes its place before
+//! any change. With a note the next start has its counts at once. Without one the process was killed or lost power: the
+//! start first makes all visible names durable (syncfs; on FUSE, where that does nothing, an fsync of each folder), and
+//! counts the files in the background. A folder that cannot be read is tried again after 5 s. Until all are counted,
+//! `usage` reports `counted: false`, and a store with a quota refuses puts. A damaged or empty note counts as none; one
+//! that is wrong, because somebody changed `chunks/` while the cell was off, is corrected by the same count.
 //!
 //! ## `ballast`
 //!

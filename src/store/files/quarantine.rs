@@ -38,6 +38,13 @@ pub(super) struct Quarantine {
     bytes: Mutex<u64>,
 }
 
+/// Why a file is not durably in the quarantine.
+pub(super) struct NotAdmitted {
+    pub(super) error: io::Error,
+    /// It is there nevertheless, because it could not be moved back.
+    pub(super) is_moved: bool,
+}
+
 struct QuarantinedFile {
     id: ChunkId,
     path: PathBuf,
@@ -54,23 +61,23 @@ impl Quarantine {
         quarantine
     }
 
-    /// Moves a chunk's file into the quarantine. Durable once the caller has fsynced both folders.
-    pub(super) fn admit(&self, id: &ChunkId, file: &Path) -> io::Result<()> {
+    /// Moves a chunk's file into the quarantine, and makes its name there durable. The caller then fsyncs the folder
+    /// that the file comes from: a power cut between the two leaves the file in at least one of them.
+    pub(super) fn admit(&self, id: &ChunkId, file: &Path) -> Result<(), NotAdmitted> {
         let mut bytes = lock(&self.bytes);
-        let len = fs::symlink_metadata(file)?.len();
+        let stays = |error| NotAdmitted { error, is_moved: false };
+        let len = fs::symlink_metadata(file).map_err(stays)?.len();
         let names = self.names(id);
         let is_free = |path: &&PathBuf| fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
         let Some(name) = names.iter().find(is_free).or_else(|| names.last()) else { return Ok(()) };
         let replaced = file_len(name).ok().flatten().unwrap_or_default();
-        fs::rename(file, name)?;
-        let now = (*bytes + len).saturating_sub(replaced);
+        fs::rename(file, name).map_err(stays)?;
+        let synced = sync_folder(&self.path);
+        // Without a durable name here, any fsync of the other folder would leave the file in neither.
+        let is_moved = synced.is_ok() || fs::rename(name, file).is_err();
+        let now = (*bytes + if is_moved { len } else { 0 }).saturating_sub(replaced);
         self.set_bytes(&mut bytes, now);
-        Ok(())
-    }
-
-    /// Makes all names in the quarantine durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        sync_folder(&self.path)
+        synced.map_err(|error| NotAdmitted { error, is_moved })
     }
 
     /// Deletes files until the others are within the limit, as far as good copies of their chunks are stored. `stored`

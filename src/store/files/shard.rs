@@ -266,6 +266,11 @@ impl Shard {
         self.fsync(lock(&self.state)).1
     }
 
+    /// A removal that is visible may never become durable.
+    pub(super) fn set_poisoned(&self) {
+        lock(&self.state).is_poisoned = true;
+    }
+
     /// Returns the stored ids greater than `after`, in ascending order.
     pub(super) fn ids(&self, after: Option<&ChunkId>) -> io::Result<Vec<ChunkId>> {
         chunk_ids(&self.path, after)
@@ -276,6 +281,12 @@ impl Shard {
         let mut state = lock(&self.state);
         state.is_poisoned = true;
         state.unproven = Unproven { all: true, ids: BTreeSet::new() };
+    }
+
+    /// Whether all names and removals in the folder are durable, as far as is known.
+    pub(super) fn is_proven(&self) -> bool {
+        let state = lock(&self.state);
+        !state.is_poisoned && !state.unproven.all && state.unproven.ids.is_empty()
     }
 
     /// Sets the usage that the clean-stop note states.

@@ -150,17 +150,32 @@ impl Inner {
     ) -> Result<bool, StoreError> {
         let folder = self.folder.quarantine();
         let _change = self.begin_change()?;
+        let mut failure = None;
         let moved_from = self.take_out(id, "move into quarantine", |file| {
-            let is_meant = is_meant(&fs::symlink_metadata(file)?);
-            if is_meant {
-                self.quarantine.admit(id, file)?;
+            if !is_meant(&fs::symlink_metadata(file)?) {
+                return Ok(false);
             }
-            Ok(is_meant)
-        })?;
+            match self.quarantine.admit(id, file) {
+                Err(e) if e.is_moved => failure = Some(e.error),
+                Err(e) => return Err(e.error),
+                Ok(()) => {}
+            }
+            Ok(true)
+        });
+        if let Some(e) = failure {
+            self.shard(id).set_poisoned();
+            return Err(StoreError::disk("fsync", &folder)(e));
+        }
+        if moved_from.is_err() {
+            // The file may have been moved and moved back.
+            let _ = self.shard(id).sync();
+        }
+        let moved_from = moved_from?;
         if let Some(shard) = moved_from {
-            // The new name first: a power cut between the two leaves the copy in at least one of the folders.
-            self.quarantine.sync().and_then(|()| shard.sync()).map_err(StoreError::disk("fsync", &folder))?;
-            self.quarantine.trim(|id| self.folder.chunk(id)).map_err(StoreError::disk("trim", &folder))?;
+            shard.sync().map_err(StoreError::disk("fsync", &self.folder.shard(id.shard())))?;
+            if let Err(e) = self.quarantine.trim(|id| self.folder.chunk(id)) {
+                log::warn!("cannot trim {}: {e}", folder.display());
+            }
         }
         Ok(moved_from.is_some())
     }

@@ -60,6 +60,8 @@ pub(super) struct Capacity {
     counters: Mutex<Counters>,
     /// A disk that cannot be written to is only read, until a trial succeeds (`DataFolder::try_writing`).
     is_read_only: AtomicBool,
+    /// An operation failed as on a disk that cannot be written to. Only a trial tells.
+    is_in_doubt: AtomicBool,
 }
 
 #[derive(Default)]
@@ -95,12 +97,28 @@ impl Capacity {
             quota_bytes,
             counters: Mutex::default(),
             is_read_only: AtomicBool::new(false),
+            is_in_doubt: AtomicBool::new(false),
         }
     }
 
     /// Whether the disk is only read.
     pub(super) fn is_read_only(&self) -> bool {
         self.is_read_only.load(Ordering::SeqCst)
+    }
+
+    /// The disk failed in a way that can mean that it cannot be written to.
+    pub(super) fn doubt_writing(&self) {
+        self.is_in_doubt.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a trial must tell if the disk can be written to.
+    pub(super) fn needs_trial(&self) -> bool {
+        self.is_read_only() || self.is_in_doubt.load(Ordering::SeqCst)
+    }
+
+    /// Before a trial.
+    pub(super) fn end_doubt(&self) {
+        self.is_in_doubt.store(false, Ordering::SeqCst);
     }
 
     pub(super) fn set_read_only(&self, why: &dyn fmt::Display) {

@@ -7,11 +7,11 @@
 //! job                         while the catalogue is closed
 //! 1 stop                      too
 //! 2 recover from a failure    too; see `store::files` for when it replaces and when it closes the catalogue
-//! 3 try a read-only disk      too
+//! 3 try a disk that failed    too
 //! 4 reopen the catalogue      after a minute
 //! 5 write a batch of changes  no
 //! 6 flush, if requested       it fails
-//! 7 reconcile the next shard  it only counts the files
+//! 7 reconcile the next shard  it only counts the files; one that cannot be read is tried again after 5 s
 //! 8 make durable, if due      no
 //! - else sleep
 //! ```
@@ -45,6 +45,10 @@ const RETRY_EVERY: Duration = Duration::from_mins(1);
 /// How often a disk that could not be written to is tried again.
 const DISK_TRIED_EVERY: Duration = Duration::from_secs(5);
 
+/// When a shard folder that the disk could not read is read again. Until all were read, nothing is counted, and a store
+/// with a quota accepts nothing.
+const UNREAD_AFTER: Duration = Duration::from_secs(5);
+
 /// A catalogue that the disk could not read so often is set aside, if the disk reads and writes another file: at the
 /// rate of [`RETRY_EVERY`] a loose cable has had five minutes. The catalogue is only an index.
 const MAX_UNREADABLE: u32 = 5;
@@ -55,10 +59,11 @@ struct CatalogueWriter<'a> {
     unreadable: u32,
     /// When a disk that cannot be written to is tried again.
     disk_try_due: Instant,
-    /// The next shard to reconcile with its files, until all are.
-    next_shard: Option<u8>,
-    /// Whether every shard so far of this pass could be read.
-    all_read: bool,
+    /// The shards to reconcile with their files.
+    unreconciled: BTreeSet<u8>,
+    /// Those that the disk could not read, and when they are read again.
+    unread: BTreeSet<u8>,
+    unread_due: Option<Instant>,
     /// When written changes must be durable, if there are any.
     durable_due: Option<Instant>,
     closed_until: Option<Instant>,
@@ -74,6 +79,10 @@ enum Job {
     Recover(CatalogueError),
     TryDisk,
     Reopen,
+}
+
+fn all_shards() -> BTreeSet<u8> {
+    (0..=u8::MAX).collect()
 }
 
 /// Runs until [`ChangeQueue::stop`](crate::store::files::change_queue::ChangeQueue::stop). `is_open` is whether the
@@ -108,8 +117,9 @@ impl<'a> CatalogueWriter<'a> {
             inner,
             unreadable: 0,
             disk_try_due: Instant::now(),
-            next_shard: Some(0),
-            all_read: true,
+            unreconciled: all_shards(),
+            unread: BTreeSet::new(),
+            unread_due: None,
             durable_due: None,
             closed_until,
             restarted_at: None,
@@ -128,8 +138,8 @@ impl<'a> CatalogueWriter<'a> {
             if let Some(failure) = state.take_failure() {
                 return Job::Recover(failure);
             }
-            let is_read_only = self.inner.capacity.is_read_only();
-            if is_read_only && self.disk_try_due <= now {
+            let needs_trial = self.inner.capacity.needs_trial();
+            if needs_trial && self.disk_try_due <= now {
                 return Job::TryDisk;
             }
             if self.closed_until.is_some() && !is_closed {
@@ -141,17 +151,22 @@ impl<'a> CatalogueWriter<'a> {
             if let Some(flush) = state.next_flush() {
                 return Job::Flush(flush);
             }
-            if !is_closed && self.next_shard.is_none() && state.take_overflow() {
-                self.next_shard = Some(0);
+            if !is_closed && self.unreconciled.is_empty() && state.take_overflow() {
+                self.unreconciled = all_shards();
             }
-            if let Some(shard) = self.next_shard {
-                return Job::Reconcile(shard);
+            if self.unread_due.is_some_and(|due| due <= now) {
+                self.unreconciled.append(&mut self.unread);
+                self.unread_due = None;
+            }
+            if let Some(shard) = self.unreconciled.first() {
+                return Job::Reconcile(*shard);
             }
             if !is_closed && self.durable_due.is_some_and(|due| due <= now) {
                 return Job::MakeDurable;
             }
-            let disk_try_due = is_read_only.then_some(self.disk_try_due);
-            let wake_at = [self.closed_until.or(self.durable_due), disk_try_due].into_iter().flatten().min();
+            let disk_try_due = needs_trial.then_some(self.disk_try_due);
+            let due = [self.closed_until.or(self.durable_due), disk_try_due, self.unread_due];
+            let wake_at = due.into_iter().flatten().min();
             state = queue.wait(state, wake_at.map(|at| at.saturating_duration_since(now)));
         }
     }
@@ -192,23 +207,23 @@ impl<'a> CatalogueWriter<'a> {
 
     /// Counts one shard, and makes its records agree with its files. Where they agree already, it only reads.
     fn reconcile(&mut self, number: u8) -> Result<(), CatalogueError> {
-        let next = number.checked_add(1);
         if let Some(shard) = self.inner.shards.get(usize::from(number)) {
             match shard.recount() {
                 Ok(ids) if self.closed_until.is_none() => self.repair_records(number, &ids)?,
                 Ok(_) => {}
                 Err(e) => {
                     log::warn!("cannot read {}: {e}", self.inner.folder.shard(number).display());
-                    self.all_read = false;
+                    self.unread.insert(number);
                 }
             }
         }
-        self.next_shard = next;
-        if next.is_none() {
-            if self.all_read {
+        self.unreconciled.remove(&number);
+        if self.unreconciled.is_empty() {
+            if self.unread.is_empty() {
                 self.inner.capacity.set_counted();
+            } else {
+                self.unread_due = Some(Instant::now() + UNREAD_AFTER);
             }
-            self.all_read = true;
             if self.closed_until.is_none() {
                 self.unreadable = 0;
             }
@@ -238,15 +253,18 @@ impl<'a> CatalogueWriter<'a> {
         Ok(())
     }
 
-    /// Tries a disk that could not be written to. Once it can be, the catalogue is opened again.
+    /// Tries a disk that could not be written to, or that has just failed. Once it can be, the catalogue is opened
+    /// again.
     fn try_disk(&mut self) {
         let (folder, capacity) = (&self.inner.folder, &self.inner.capacity);
+        capacity.end_doubt();
         match folder.try_writing() {
             Ok(()) => {
                 capacity.set_writable();
                 capacity.create_ballast();
                 self.closed_until = self.closed_until.map(|_| Instant::now());
             }
+            Err(e) if e.blames_disk() => capacity.set_read_only(&e),
             Err(e) => log::debug!("{e}"),
         }
         self.disk_try_due = Instant::now() + DISK_TRIED_EVERY;
@@ -256,7 +274,9 @@ impl<'a> CatalogueWriter<'a> {
         self.restarted_at = Some(Instant::now());
         self.inner.catalogue.start(&self.inner.capacity, is_damaged)?;
         self.closed_until = None;
-        self.next_shard = Some(0);
+        self.unreconciled = all_shards();
+        self.unread.clear();
+        self.unread_due = None;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::store::contract::StoreError;
+use crate::store::damage::is_damage;
 
 /// Why a folder cannot be used as a cell's data folder.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the disk fails, or cannot be written to. A full one has not failed.
+    pub(super) fn blames_disk(&self) -> bool {
+        let Self::Disk { source, .. } = self else { return false };
+        is_damage(source) || source.kind() == ErrorKind::ReadOnlyFilesystem
+    }
+
     /// For `map_err`: makes an [`OpenError::Disk`] of a failed `operation` on `path`.
     pub(super) fn disk(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Disk { operation, path: path.to_owned(), source }

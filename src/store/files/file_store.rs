@@ -1,6 +1,6 @@
 //! A store in a data folder: opens and closes it, and fulfils the [`Store`] contract by its parts.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::slice;
@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::id::{CellId, ChunkId, MAX_HOLDERS};
 use crate::store::contract::{CopyState, OpenChunk, PutMetadata, PutOutcome, Record, Store, StoreError, Usage};
+use crate::store::damage::is_damage;
 use crate::store::files::capacity::{Capacity, ShardUsage};
 use crate::store::files::catalogue::{self, Catalogue};
 use crate::store::files::catalogue_writer;
@@ -106,6 +107,21 @@ impl FileStore {
     pub fn set_cell_id(&self, cell: CellId) -> Result<(), StoreError> {
         self.inner.folder.set_cell_id(cell)
     }
+
+    /// After an error of the disk, the writer tries whether it can be written to.
+    fn try_disk_after_error<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Err(StoreError::ReadOnly { .. }) => self.inner.queue.wake_writer(),
+            Err(StoreError::Disk { source, .. })
+                if is_damage(source) || source.kind() == ErrorKind::ReadOnlyFilesystem =>
+            {
+                self.inner.capacity.doubt_writing();
+                self.inner.queue.wake_writer();
+            }
+            _ => {}
+        }
+        result
+    }
 }
 
 impl Drop for FileStore {
@@ -126,11 +142,7 @@ impl Store for FileStore {
         body: &mut dyn Read,
         metadata: &PutMetadata,
     ) -> Result<(ChunkId, PutOutcome), StoreError> {
-        let put = self.inner.put(expected, len, body, metadata);
-        if matches!(put, Err(StoreError::ReadOnly { .. })) {
-            self.inner.queue.wake_writer();
-        }
-        put
+        self.try_disk_after_error(self.inner.put(expected, len, body, metadata))
     }
 
     fn open(&self, id: &ChunkId) -> Result<Option<OpenChunk>, StoreError> {
@@ -215,7 +227,7 @@ impl Store for FileStore {
     }
 
     fn quarantine(&self, id: &ChunkId) -> Result<bool, StoreError> {
-        self.inner.quarantine_if(id, |_| true)
+        self.try_disk_after_error(self.inner.quarantine_if(id, |_| true))
     }
 
     fn quarantined(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError> {
@@ -228,16 +240,11 @@ impl Store for FileStore {
     }
 
     fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {
-        let _change = self.inner.begin_change()?;
-        let removed_from = self.inner.take_out(id, "remove", |file| fs::remove_file(file).map(|()| true))?;
-        if let Some(shard) = removed_from {
-            shard.sync().map_err(StoreError::disk("fsync", &self.inner.folder.shard(id.shard())))?;
-        }
-        Ok(removed_from.is_some())
+        self.try_disk_after_error(self.inner.remove(id))
     }
 
     fn save_state(&self, state: &[u8]) -> Result<(), StoreError> {
-        self.inner.state_file.save(state, &self.inner.capacity)
+        self.try_disk_after_error(self.inner.state_file.save(state, &self.inner.capacity))
     }
 
     fn load_state(&self) -> Result<Option<Vec<u8>>, StoreError> {

@@ -90,4 +90,14 @@ impl Inner {
         let is_taken = is_taken.map_err(StoreError::disk(operation, &self.folder.chunk(id)))?;
         Ok(is_taken.then_some(shard))
     }
+
+    /// Removes a chunk's file durably.
+    pub(super) fn remove(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        let _change = self.begin_change()?;
+        let removed_from = self.take_out(id, "remove", |file| fs::remove_file(file).map(|()| true))?;
+        if let Some(shard) = removed_from {
+            shard.sync().map_err(StoreError::disk("fsync", &self.folder.shard(id.shard())))?;
+        }
+        Ok(removed_from.is_some())
+    }
 }

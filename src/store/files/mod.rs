@@ -151,6 +151,9 @@
 //! store continues as after a start. If the last stop was unclean, no name was made durable at the start, and a put
 //! writes and renames each stored chunk again.
 //!
+//! After a change that failed with EIO or the like, the writer tries the same. The disk counts as one that cannot be
+//! written to if that fails too.
+//!
 //! # The modules
 //!
 //! ```text

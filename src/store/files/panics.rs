@@ -1,4 +1,5 @@
-//! Catching panics of sled, which panics on some damaged files: on the thread that calls it or on one of its own.
+//! Catching panics of sled, which panics on some damaged files, and if the disk fails while it closes: on the thread
+//! that calls it or on one of its own.
 //!
 //! Everywhere else a panic ends the process. The process's panic hook asks [`panic_is_caught`] before it does that.
 

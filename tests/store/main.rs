@@ -10,6 +10,8 @@ mod contract;
 mod harness;
 
 #[cfg(target_os = "linux")]
+mod caching_disk;
+#[cfg(target_os = "linux")]
 mod capacity;
 #[cfg(target_os = "linux")]
 mod catalogue;
@@ -22,9 +24,15 @@ mod data_folder;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
+mod every_cut;
+#[cfg(target_os = "linux")]
+mod every_error;
+#[cfg(target_os = "linux")]
 mod full_disk;
 #[cfg(target_os = "linux")]
 mod power_cut;
+#[cfg(target_os = "linux")]
+mod promises;
 #[cfg(target_os = "linux")]
 mod state_file;
 #[cfg(target_os = "linux")]

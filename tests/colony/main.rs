@@ -57,6 +57,8 @@ mod start_and_stop;
 mod terminal;
 #[cfg(test)]
 mod trees;
+#[cfg(target_os = "linux")]
+mod under_load;
 #[cfg(test)]
 #[path = "../wait/mod.rs"]
 mod wait;

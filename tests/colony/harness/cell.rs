@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use cellsync::id::{CellId, ChunkId};
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,7 +58,8 @@ pub(crate) struct Cell {
     prefix: Vec<String>,
     options: Vec<String>,
     child: Option<Child>,
-    first_line: Option<mpsc::Receiver<String>>,
+    // In a mutex so that threads of a test can share the cell.
+    first_line: Option<Mutex<mpsc::Receiver<String>>>,
 }
 
 impl Cell {
@@ -84,11 +85,16 @@ impl Cell {
 
     /// Starts a cell on loopback whose reads can be made to fail.
     pub(crate) fn start_with_reads(data: &Path, udp_port: u16, reads: &FailingReads, options: &[&str]) -> Self {
-        let port = udp_port.to_string();
-        let own = ["--loopback", "--listen", "127.0.0.1:0", "--udp-port", &port];
-        let mut cell = Self::spawn_with(data, reads.prefix(), &[&own, options].concat());
+        let mut cell = Self::spawn_with_reads(data, udp_port, reads, options);
         cell.wait_started();
         cell
+    }
+
+    /// The same, but does not wait until the cell has started.
+    pub(crate) fn spawn_with_reads(data: &Path, udp_port: u16, reads: &FailingReads, options: &[&str]) -> Self {
+        let port = udp_port.to_string();
+        let own = ["--loopback", "--listen", "127.0.0.1:0", "--udp-port", &port];
+        Self::spawn_with(data, reads.prefix(), &[&own, options].concat())
     }
 
     fn spawn_with(data: &Path, prefix: Vec<String>, options: &[&str]) -> Self {
@@ -128,12 +134,12 @@ impl Cell {
             drop(send.send(lines.next().unwrap_or_default()));
             lines.for_each(drop);
         });
-        (self.child, self.first_line) = (Some(child), Some(first_line));
+        (self.child, self.first_line) = (Some(child), Some(Mutex::new(first_line)));
     }
 
     /// Waits until the cell has printed its id and URL.
     pub(crate) fn wait_started(&mut self) {
-        let line = self.first_line.take().unwrap().recv_timeout(TIMEOUT).unwrap();
+        let line = self.first_line.take().unwrap().into_inner().unwrap().recv_timeout(TIMEOUT).unwrap();
         (self.id, self.url) = parse_started(&line);
         assert!(self.url.starts_with("http://127.0.0.1:") || !self.prefix.is_empty(), "{line}");
     }

@@ -11,7 +11,7 @@ use cellsync::wire::peers::Presence;
 use cellsync::wire::status::CellStatus;
 use tempfile::TempDir;
 
-use crate::harness::{Cell, Lan, UdpPort, run};
+use crate::harness::{Cell, FailingReads, Lan, UdpPort, run};
 use crate::wait::wait_until;
 
 /// Options of cells that do not audit each other, for tests that wait until no request is in progress.
@@ -38,6 +38,27 @@ impl Colony {
         let (udp_port, folder) = (UdpPort::free(), tempfile::tempdir().unwrap());
         let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
         let spawn = |n| Cell::spawn(&folder.path().join(format!("cell{n}")), udp_port.number, &options);
+        let cells = (0..cells).map(spawn).collect();
+        Self::of(cells, Some(udp_port), folder)
+    }
+
+    /// The same, where the reads of these cells can be made to fail.
+    pub(crate) fn start_with_reads(
+        cells: usize,
+        failing: &[usize],
+        reads: &FailingReads,
+        options: &[impl AsRef<str>],
+    ) -> Self {
+        let (udp_port, folder) = (UdpPort::free(), tempfile::tempdir().unwrap());
+        let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
+        let spawn = |n: usize| {
+            let data = folder.path().join(format!("cell{n}"));
+            if failing.contains(&n) {
+                Cell::spawn_with_reads(&data, udp_port.number, reads, &options)
+            } else {
+                Cell::spawn(&data, udp_port.number, &options)
+            }
+        };
         let cells = (0..cells).map(spawn).collect();
         Self::of(cells, Some(udp_port), folder)
     }

@@ -22,6 +22,8 @@
 //! | A disk becomes unreadable bit by bit | its copies do not count, and are copied to other cells | `a_copy_that_stays_suspect_is_replaced_on_another_cell`, `eight_new_suspects_in_ten_minutes_are_a_failing_disk` |
 //! | The quarantine is full | a file goes only if its chunk is stored again; good ones return | `the_quarantine_deletes_no_only_copy`, `a_quarantined_file_that_is_good_returns` |
 //! | The index of a cell is lost or damaged | the files alone make a chunk exist; the index is rebuilt | `a_lost_catalogue_is_rebuilt`, `a_damaged_catalogue_is_rebuilt` |
+//! | A lost index does not say how many copies a chunk needs | other holders tell it; until then none is extra, and two suffice | `a_lost_index_moves_no_bytes_and_the_copies_are_known_again`, `a_lost_catalogue_moves_and_removes_no_copy` |
+//! | A cell lies about how many copies a chunk needs | only a number that was lost is asked for; the largest counts | `of_several_numbers_the_largest_counts`, `a_number_is_taken_only_for_a_bare_record` |
 //! | The disk is not mounted at the start | a folder without a marker is refused and left as it is | `a_folder_without_a_marker_is_refused_and_unchanged` |
 //! | A card is cloned, and two cells have one id | the newer cell takes another id | `a_cloned_board_takes_a_new_id_and_nothing_is_lost` |
 //! | A drained cell is unplugged too early | "can be unplugged" means that others have reported all copies | `a_drained_cell_can_be_unplugged_without_loss`, `a_cell_whose_chunks_fit_nowhere_is_not_safe_to_unplug` |
@@ -77,7 +79,8 @@
 //! - All boards in one room burn together. Keep one of them, or a second colony, in another place.
 //! - Five holders that die within the time that healing takes take the chunk with them.
 //! - Several cells of one attacker can pretend to be holders on different boards, until audits fetch their copies.
-//! - Healing after the loss of an index assumes five copies, the default, where a put had asked for another number.
+//! - If all holders of a chunk lose their indexes at once, nobody knows how many copies it needs: it then gets five,
+//!   and none is removed. A cell of an earlier version knows no other number after the loss of its index either.
 //! - A disk that reports bytes as written and forgets them at a power cut breaks every promise of one cell.
 //! - Bad memory in the laptop damages bytes before they are hashed. Compare after a put: `cellsync-get -o - | cmp`.
 //! - A cell knows the sizes and times of the chunks that it stores, and who fetches them. Who holds a manifest can find

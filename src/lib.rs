@@ -42,6 +42,7 @@
 //! | Where do the bytes of a `PUT` become durable? | `store/files/put.rs`; `store/files/mod.rs` draws the steps |
 //! | Where is a connection admitted? | `net/gateway/admission.rs` |
 //! | What counts as a copy of a chunk? | `cell/replicas/map.rs` |
+//! | How many copies does a chunk need whose record was lost? | `cell/replicas/bare_records.rs` |
 //! | What decides that a chunk is healed, and when? | `cell/heal/mod.rs`, with a table of all delays; most are applied in `cell/heal/shortage.rs` |
 //! | When is a cell dead? | `cell/membership/mod.rs` |
 //! | When is a cell isolated? | `cell/integrity/strikes.rs` |

@@ -20,6 +20,7 @@ use crate::id::CellId;
 use crate::time::Time;
 use crate::wire::beacon::{Beacon, Boot, Role, Status, WIRE_VERSION};
 use crate::wire::peers::Presence;
+use crate::wire::shared_chunks::{SharedChunk, SharedQuery};
 use crate::wire::status::Activity;
 
 /// Maximum time between two wake-ups, in milliseconds.
@@ -131,6 +132,12 @@ impl Cell {
     /// Healing, scrub, audits and draining, for `GET /status`.
     pub fn activity(&self) -> Activity {
         self.copies.activity(&self.context)
+    }
+
+    /// The chunks that this cell holds and believes another one to hold, for `GET /chunks/shared`; `None` if it does
+    /// not know all of its chunks yet.
+    pub fn shared(&self, query: &SharedQuery) -> Option<Vec<SharedChunk>> {
+        self.copies.shared(query)
     }
 
     /// Is this cell's disk failing, so that it must take no new chunks?

@@ -9,6 +9,7 @@ use crate::id::{CellId, ChunkId};
 use crate::wire::beacon::Beacon;
 use crate::wire::datagram::Alert;
 use crate::wire::holder_hints::HolderHint;
+use crate::wire::shared_chunks::SharedChunk;
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -81,6 +82,20 @@ pub enum CopyInput {
         /// Its outcome.
         outcome: QueryOutcome,
     },
+    /// A [`Task::QueryShared`](crate::cell::Task::QueryShared) has ended.
+    SharedDone {
+        /// Which task.
+        task_id: TaskId,
+        /// Its outcome.
+        outcome: SharedOutcome,
+    },
+    /// A put of a chunk that was in the store already has stated how many copies the colony must keep.
+    CopiesStated {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The number, 1 to 255.
+        copies: u8,
+    },
     /// A [`Task::Send`](crate::cell::Task::Send) has ended.
     SendDone {
         /// Which task.
@@ -137,6 +152,8 @@ pub struct StoreStats {
     pub free_bytes: u64,
     /// Is there no space for another chunk of the maximum size?
     pub full: bool,
+    /// Can the disk only be read?
+    pub read_only: bool,
     /// Number of reads of copies since the start.
     pub reads: u64,
 }
@@ -150,6 +167,8 @@ pub struct LocalCopy {
     pub len: u32,
     /// Number of copies that the colony must keep.
     pub copies: u8,
+    /// Is `copies` a guess, because the record is bare?
+    pub bare: bool,
     /// Known holders, with or without this cell.
     pub holders: Vec<CellId>,
 }
@@ -185,6 +204,18 @@ pub enum QueryOutcome {
     Unanswered,
     /// It was not asked: the query waited too long for its turn on this cell.
     NotAsked,
+}
+
+/// The outcome of a [`Task::QueryShared`](crate::cell::Task::QueryShared).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SharedOutcome {
+    /// The other cell holds these chunks, in ascending order. If they are as many as an answer can have, there may be
+    /// more after the last one.
+    Answered(Vec<SharedChunk>),
+    /// It is of a version that does not know the request.
+    CannotTell,
+    /// It did not answer, not in time, or was not asked.
+    Unanswered,
 }
 
 /// The outcome of a [`Task::Send`](crate::cell::Task::Send).

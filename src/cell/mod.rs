@@ -40,9 +40,10 @@
 //! - `copies` passes inputs and results between these rules. All of them read one `context`: the time, this cell, and
 //!   what it knows about the other cells.
 //!
-//! A beacon that announces a departure is confirmed by a probe, a hint by a query, an alert by an audit: a forged message
-//! costs a request and changes nothing. Two statements count without a check. What a cell claims to hold counts until its
-//! bytes disprove it. A report of a clean scrub ends an isolation early, once in `isolation_ms`.
+//! A beacon that announces a departure is confirmed by a probe, a hint by a query, an alert by an audit: a forged
+//! message costs a request and changes nothing. Three statements count without a check. What a cell claims to hold
+//! counts until its bytes disprove it. How many copies a chunk needs counts if the cell has lost that number
+//! (`replicas::bare_records`). A report of a clean scrub ends an isolation early, once in `isolation_ms`.
 
 mod context;
 mod copies;
@@ -64,7 +65,7 @@ mod token_bucket;
 pub use crate::cell::core::Cell;
 pub use crate::cell::input::{
     AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, QueryOutcome,
-    SendOutcome, StoreStats, TaskId, VerifyOutcome,
+    SendOutcome, SharedOutcome, StoreStats, TaskId, VerifyOutcome,
 };
 pub use crate::cell::membership::MAX_MEMBERS;
 pub use crate::cell::membership::member::Member;

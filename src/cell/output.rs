@@ -13,6 +13,7 @@ use crate::time::Time;
 use crate::wire::beacon::{Beacon, Role};
 use crate::wire::datagram::Alert;
 use crate::wire::holder_hints::HolderHint;
+use crate::wire::shared_chunks::SharedQuery;
 
 /// What must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,16 @@ pub enum Task {
         /// The chunks.
         chunks: Vec<ChunkId>,
     },
+    /// Ask the cell at this address which chunks it shares with this one, and how many copies of them the colony must
+    /// keep (`GET /chunks/shared`). Ends as [`CopyInput::SharedDone`](crate::cell::CopyInput).
+    QueryShared {
+        /// Identifies the task in the input.
+        task_id: TaskId,
+        /// The address of the cell.
+        to: SocketAddr,
+        /// Which chunks.
+        query: SharedQuery,
+    },
     /// Hash the local copy of a chunk and send it to the cell at this address. Ends as
     /// [`CopyInput::SendDone`](crate::cell::CopyInput).
     Send {
@@ -83,6 +94,8 @@ pub enum Task {
         to: SocketAddr,
         /// Number of copies that the colony must keep.
         copies: u8,
+        /// Is that number a guess?
+        bare: bool,
         /// The holders once the copy is there.
         holders: Vec<CellId>,
     },
@@ -97,6 +110,8 @@ pub enum Task {
         from: SocketAddr,
         /// Number of copies that the colony must keep.
         copies: u8,
+        /// Is that number a guess?
+        bare: bool,
         /// The known holders.
         holders: Vec<CellId>,
     },
@@ -142,6 +157,14 @@ pub enum Persist {
         /// Its holders, this cell included.
         holders: Vec<CellId>,
     },
+    /// Record the number of copies of a local chunk in the index, if its record is bare. It can be asked for again, so
+    /// this need not be durable.
+    Copies {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Number of copies that the colony must keep.
+        copies: u8,
+    },
     /// Save this state durably before any later output that waits for it is performed.
     State(SavedState),
     /// Save the cell's new id.
@@ -161,6 +184,7 @@ impl Output {
             | Self::Event(_) => false,
             Self::Task(
                 Task::QueryHave { .. }
+                | Task::QueryShared { .. }
                 | Task::Send { .. }
                 | Task::Fetch { .. }
                 | Task::Audit { .. }
@@ -170,7 +194,9 @@ impl Output {
                 | Task::SendHints { .. }
                 | Task::SendAlert { .. },
             )
-            | Self::Persist(Persist::Holders { .. } | Persist::State(_) | Persist::CellId(_)) => true,
+            | Self::Persist(
+                Persist::Holders { .. } | Persist::Copies { .. } | Persist::State(_) | Persist::CellId(_),
+            ) => true,
         }
     }
 }

@@ -202,7 +202,9 @@ impl Shared {
             Route::Peers => (200, serde_json::to_vec(&Peers::default()).unwrap_or_default()),
             // It ignores what others report.
             Route::Alert | Route::Holders => (200, Vec::new()),
-            Route::PostChunk | Route::Join | Route::Drain | Route::Undrain | Route::Scrub => (404, Vec::new()),
+            Route::PostChunk | Route::Shared(_) | Route::Join | Route::Drain | Route::Undrain | Route::Scrub => {
+                (404, Vec::new())
+            }
         }
     }
 
@@ -290,7 +292,7 @@ mod tests {
         let (liar, url, http) = liar();
         let bytes = vec![7; 100_000];
         let id = ChunkId::of(&bytes);
-        let hints = PutHints { copies: 5, holders: Vec::new(), owner: None };
+        let hints = PutHints { copies: 5, bare: false, holders: Vec::new(), owner: None };
         http.put_chunk(&url, &id, &bytes, &hints).unwrap();
         assert_eq!(liar.accepted(), 1);
         assert!(http.has_chunk(&url, &id).unwrap() && !http.has_chunk(&url, &ChunkId::of(b"")).unwrap());
@@ -309,7 +311,7 @@ mod tests {
         let status = http.status(&url).unwrap();
         assert_eq!((status.beacon.node_id, status.beacon.free), (liar.id, Some(CLAIMED_FREE_BYTES)));
         assert!(http.peers(&url).unwrap().cells.is_empty());
-        let hints = PutHints { copies: 5, holders: Vec::new(), owner: None };
+        let hints = PutHints { copies: 5, bare: false, holders: Vec::new(), owner: None };
         let put = |n: usize| http.put_chunk(&url, &ChunkId::of(&n.to_le_bytes()), &n.to_le_bytes(), &hints);
         (0..MAX_ACCEPTED).for_each(|n| put(n).unwrap());
         assert!(matches!(put(MAX_ACCEPTED), Err(CallError::Refused { status: 507, .. })));

@@ -25,8 +25,10 @@ use crate::wire::id_lists::{MAX_HAVE_IDS, MAX_VERIFY_IDS, parse_ids, write_ids};
 use crate::wire::peers::{Join, Peers};
 use crate::wire::problem::{Problem, phrase};
 use crate::wire::routes::{
-    COPIES_HEADER, HOLDERS_HEADER, HOPS_HEADER, MAX_JSON_RESPONSE_BYTES, OWNER_HEADER, REQUEST_ID_HEADER, Route,
+    BARE_HEADER, COPIES_HEADER, HOLDERS_HEADER, HOPS_HEADER, MAX_JSON_RESPONSE_BYTES, OWNER_HEADER, REQUEST_ID_HEADER,
+    Route,
 };
+use crate::wire::shared_chunks::{SharedChunk, SharedChunksError, SharedQuery, parse_shared_chunks};
 use crate::wire::status::{CellStatus, DrainProgress, ScrubProgress};
 
 /// The largest list of ids that a response may hold, in bytes. The same as for a request.
@@ -145,6 +147,9 @@ pub enum ResponseError {
         /// The limit in the request.
         limit: usize,
     },
+    /// The list of shared chunks is not one that was asked for.
+    #[error(transparent)]
+    SharedChunks(#[from] SharedChunksError),
     /// The body is not the expected JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -176,6 +181,8 @@ impl CallError {
 pub struct PutHints {
     /// Number of copies that the colony is to keep.
     pub copies: u8,
+    /// Is `copies` a guess? Then the receiver asks other cells for the number.
+    pub bare: bool,
     /// The cells chosen to hold a copy, as far as their ids are known.
     pub holders: Vec<CellId>,
     /// SHA-256 of the token that may delete the chunk, if there is one.
@@ -291,6 +298,9 @@ impl Http {
                 .header(COPIES_HEADER, hints.copies.to_string())
                 .header(HOLDERS_HEADER, holders.join(","))
                 .content_type("application/octet-stream");
+            if hints.bare {
+                request = request.header(BARE_HEADER, "1");
+            }
             if let Some(owner) = &owner {
                 request = request.header(OWNER_HEADER, owner);
             }
@@ -388,6 +398,20 @@ impl Http {
             return Err(CallError::invalid(url, ResponseError::TooManyIds { count: ids.len(), limit }));
         }
         Ok(ids)
+    }
+
+    /// One page of the chunks that the cell holds and believes another one to hold; `None` if its version does not know
+    /// this request.
+    pub fn shared_chunks(&self, url: &str, query: &SharedQuery) -> Result<Option<Vec<SharedChunk>>, CallError> {
+        let mut response = expect_response(url, self.get(url, Route::Shared(*query)))?;
+        match response.status().as_u16() {
+            200 => {
+                let body = read_body(url, &mut response, MAX_JSON_RESPONSE_BYTES)?;
+                parse_shared_chunks(&body, query).map(Some).map_err(|error| CallError::invalid(url, error))
+            }
+            404 | 405 | 501 => discard_body(url, &mut response).map(|()| None),
+            _ => Err(refusal(url, &mut response)),
+        }
     }
 
     /// Reports each of these chunks that the cell has to `found`. Long lists take several requests. A server without

@@ -55,7 +55,13 @@ struct DiskHealth {
 
 fn local_copy(id: ChunkId, len: u64, metadata: PutMetadata) -> LocalCopy {
     // A chunk is at most 2 MiB, so the length always fits.
-    LocalCopy { id, len: u32::try_from(len).unwrap_or(u32::MAX), copies: metadata.copies, holders: metadata.holders }
+    LocalCopy {
+        id,
+        len: u32::try_from(len).unwrap_or(u32::MAX),
+        copies: metadata.copies,
+        bare: metadata.bare,
+        holders: metadata.holders,
+    }
 }
 
 impl LocalCopies {
@@ -153,6 +159,10 @@ impl LocalCopies {
             (Err(_), Some(id)) if self.store.contains(id).is_ok_and(|present| !present) => self.report_bad(id),
             // It was read for that.
             (Ok((id, PutOutcome::AlreadyPresent)), _) => {
+                if !metadata.bare {
+                    let (chunk, copies) = (*id, metadata.copies);
+                    self.mailbox.send(Input::Copy(CopyInput::CopiesStated { chunk, copies }));
+                }
                 if self.set_readable(id, true) {
                     self.report_readable(id);
                 }
@@ -333,7 +343,7 @@ mod tests {
     const CHUNK: &[u8] = b"a chunk that comes and goes";
 
     fn metadata() -> PutMetadata {
-        PutMetadata { copies: 3, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
+        PutMetadata { copies: 3, bare: false, holders: vec![CellId::from_bytes([1; 16])], owner: None, stored_at_s: 1 }
     }
 
     fn copies(store: Arc<dyn Store>) -> (LocalCopies, Receiver<Input>) {
@@ -369,7 +379,11 @@ mod tests {
         let other = copies.put(None, 5, &mut &b"other"[..], metadata()).unwrap().0;
         copies.put(None, 200, &mut &[0; 200][..], metadata()).unwrap_err();
         let reports = reports((copies, inputs));
-        let [CopyInput::Present(first), CopyInput::Present(second)] = &reports[..] else { panic!("{reports:?}") };
+        let [CopyInput::Present(first), CopyInput::CopiesStated { copies: 3, .. }, CopyInput::Present(second)] =
+            &reports[..]
+        else {
+            panic!("{reports:?}")
+        };
         assert_eq!(*first, [chunk()]);
         assert_eq!(*second, [local_copy(other, 5, metadata())]);
     }
@@ -385,7 +399,12 @@ mod tests {
         put(&copies, CHUNK).unwrap();
         assert!(copies.has(&id).unwrap());
         let reports = reports((copies, inputs));
-        let [CopyInput::Present(_), CopyInput::ReadFailed(_), CopyInput::VerifyDone { chunk, outcome }] = &reports[..]
+        let [
+            CopyInput::Present(_),
+            CopyInput::ReadFailed(_),
+            CopyInput::CopiesStated { .. },
+            CopyInput::VerifyDone { chunk, outcome },
+        ] = &reports[..]
         else {
             panic!("{reports:?}")
         };
@@ -468,7 +487,7 @@ mod tests {
         let [CopyInput::VerifyDone { .. }, CopyInput::Present(_), CopyInput::Present(restored)] = &reports[..] else {
             panic!("{reports:?}")
         };
-        assert_eq!((restored[0].id, restored[0].len), (id, 27));
+        assert_eq!((restored[0].id, restored[0].len, restored[0].bare), (id, 27, true));
     }
 
     /// A put stored the copy again before the report that it is gone: the last report must be true.

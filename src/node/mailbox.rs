@@ -17,6 +17,7 @@ use crate::cell::CopyInput;
 use crate::cell::Input;
 use crate::wire::beacon::Beacon;
 use crate::wire::peers::{CellView, Peers, Presence};
+use crate::wire::shared_chunks::{SharedChunk, SharedQuery};
 use crate::wire::status::Activity;
 
 /// Slots of the queue.
@@ -35,6 +36,8 @@ pub(super) enum Message {
     Input(Input, Option<SemaphoreGuardArc>),
     /// Return a snapshot.
     Snapshot(Sender<ColonySnapshot>),
+    /// Return the chunks that this cell and another one hold; `None` if this cell does not know all of its chunks yet.
+    Shared(SharedQuery, Sender<Option<Vec<SharedChunk>>>),
     /// Apply an input and return a snapshot once its effects are durable.
     Apply(Input, Sender<ColonySnapshot>),
 }
@@ -103,11 +106,13 @@ impl Mailbox {
         smol::block_on(self.request(|reply| Message::Apply(input, reply), APPLY_TIMEOUT))
     }
 
-    async fn request(
-        &self,
-        message: impl FnOnce(Sender<ColonySnapshot>) -> Message,
-        timeout: Duration,
-    ) -> Option<ColonySnapshot> {
+    /// The chunks that this cell and another one hold; `None` if this cell does not know all of its chunks yet, or the
+    /// driver does not respond. Blocks.
+    pub(super) fn shared(&self, query: SharedQuery) -> Option<Vec<SharedChunk>> {
+        smol::block_on(self.request(|reply| Message::Shared(query, reply), SNAPSHOT_TIMEOUT)).flatten()
+    }
+
+    async fn request<T>(&self, message: impl FnOnce(Sender<T>) -> Message, timeout: Duration) -> Option<T> {
         let (reply, replies) = bounded(1);
         let request = async {
             self.queue.send(message(reply)).await.ok()?;
@@ -194,6 +199,10 @@ impl Mailbox {
                     Message::Input(input, _permit) => (Some(input), None),
                     Message::Apply(input, reply) => (Some(input), Some(reply)),
                     Message::Snapshot(reply) => (None, Some(reply)),
+                    Message::Shared(_, reply) => {
+                        drop(reply.try_send(None));
+                        continue;
+                    }
                 };
                 if let Some(Input::Copy(CopyInput::Drain(drain))) = input {
                     draining.store(drain, Ordering::SeqCst);

@@ -10,12 +10,15 @@ use crate::store::damage::is_damage;
 /// The most bytes that [`Store::save_state`] accepts: 64 KiB.
 pub const MAX_STATE_BYTES: usize = 64 << 10;
 
-/// The metadata of a put. A store may lose it; the chunk then has [`DEFAULT_COPIES`](crate::id::DEFAULT_COPIES), no
-/// holders and no owner.
+/// The metadata of a put. A store may lose it; the chunk then has [`DEFAULT_COPIES`](crate::id::DEFAULT_COPIES) as a
+/// guess, no holders and no owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutMetadata {
     /// How many copies the colony should keep, 1 to 255.
     pub copies: u8,
+    /// Is `copies` a guess, the default? So it is in a record that was made from the file alone, or stored by a cell
+    /// that does not know the number itself.
+    pub bare: bool,
     /// The cells that should hold a copy, this one included; at most [`MAX_HOLDERS`](crate::id::MAX_HOLDERS).
     pub holders: Vec<CellId>,
     /// SHA-256 of the token that authorises deletion. Without an owner, no token does.
@@ -167,7 +170,8 @@ pub trait Store: Send + Sync {
     ///   body is still read and verified. A bad copy goes into quarantine, and the chunk counts as new. So it does if
     ///   the disk cannot read the copy, which the new one then replaces.
     /// - The first put with holders or an owner determines the record's metadata; later puts do not change it.
-    ///   Holders set by [`Store::set_holders`] stay.
+    ///   Holders set by [`Store::set_holders`] stay. Until then, and after a put with bare metadata, the first put that
+    ///   is not bare determines the copies.
     fn put(
         &self,
         expected: Option<&ChunkId>,
@@ -204,6 +208,10 @@ pub trait Store: Send + Sync {
     /// A hint: the call does not wait for the disk, and the change can be lost without an error.
     fn set_holders(&self, id: &ChunkId, holders: &[CellId]);
 
+    /// Sets the copies in a chunk's record, 1 to 255, if it is bare; then it no longer is. Does nothing to other
+    /// records, or if the chunk is not stored. A hint, like [`Store::set_holders`].
+    fn set_copies(&self, id: &ChunkId, copies: u8);
+
     /// Returns how full the store is. Cheap: reads counters only.
     fn usage(&self) -> Usage;
 
@@ -230,7 +238,7 @@ pub trait Store: Send + Sync {
     fn quarantined(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
 
     /// Hashes the quarantined bytes of a chunk, and stores them again, durably, if they are good and the chunk is not
-    /// stored. Returns whether it did. The record of the chunk may be lost.
+    /// stored. Returns whether it did. The record of the chunk is lost: it is bare.
     fn restore(&self, id: &ChunkId) -> Result<bool, StoreError>;
 
     /// Removes a copy, durably: the chunk is neither stored nor in quarantine. Returns false if it is not stored. After

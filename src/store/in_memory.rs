@@ -30,13 +30,17 @@ struct StoredChunk {
     bytes: Arc<[u8]>,
     metadata: PutMetadata,
     /// No put has named holders or an owner yet: the first that does determines the metadata.
-    bare: bool,
+    open: bool,
     scrubbed_at_s: u64,
 }
 
 impl StoredChunk {
     fn record(&self) -> Record {
         Record { len: self.bytes.len() as u64, metadata: self.metadata.clone(), scrubbed_at_s: self.scrubbed_at_s }
+    }
+
+    fn set_copies(&mut self, copies: u8) {
+        (self.metadata.copies, self.metadata.bare) = (copies, false);
     }
 }
 
@@ -86,18 +90,20 @@ impl Store for MemoryStore {
         }
         let mut metadata = metadata.clone();
         metadata.holders.truncate(MAX_HOLDERS);
-        let bare = metadata.holders.is_empty() && metadata.owner.is_none();
+        let open = metadata.bare || (metadata.holders.is_empty() && metadata.owner.is_none());
         let mut chunks = lock(&self.chunks);
         if let Some(chunk) = chunks.get_mut(&found) {
-            if chunk.bare && !bare {
+            if chunk.open && !open {
                 let holders = std::mem::take(&mut chunk.metadata.holders);
                 chunk.metadata = if holders.is_empty() { metadata } else { PutMetadata { holders, ..metadata } };
-                chunk.bare = false;
+                chunk.open = false;
+            } else if chunk.metadata.bare && !metadata.bare {
+                chunk.set_copies(metadata.copies);
             }
             return Ok((found, PutOutcome::AlreadyPresent));
         }
         self.check_room(&chunks, len)?;
-        chunks.insert(found, StoredChunk { bytes: bytes.into(), metadata, bare, scrubbed_at_s: 0 });
+        chunks.insert(found, StoredChunk { bytes: bytes.into(), metadata, open, scrubbed_at_s: 0 });
         Ok((found, PutOutcome::Stored))
     }
 
@@ -130,6 +136,12 @@ impl Store for MemoryStore {
     fn set_holders(&self, id: &ChunkId, holders: &[CellId]) {
         if let Some(chunk) = lock(&self.chunks).get_mut(id) {
             chunk.metadata.holders = holders.iter().take(MAX_HOLDERS).copied().collect();
+        }
+    }
+
+    fn set_copies(&self, id: &ChunkId, copies: u8) {
+        if let Some(chunk) = lock(&self.chunks).get_mut(id).filter(|chunk| chunk.metadata.bare) {
+            chunk.set_copies(copies);
         }
     }
 

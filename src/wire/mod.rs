@@ -162,6 +162,7 @@
 //! | request header | value | absent |
 //! |---|---|---|
 //! | `CellSync-Copies` | how many copies the colony keeps of the chunk, 1 to 255; more than 32 count as 32 | 5 |
+//! | `CellSync-Bare` | `1` if the sender has lost the number, and `CellSync-Copies` is a guess; see `GET /chunks/shared` | the number is known |
 //! | `CellSync-Holders` | ids of the cells chosen to hold a copy, separated by commas, at most 32 | none |
 //! | `CellSync-Owner` | SHA-256 of the token that may delete the chunk, 64 lower-case hexadecimal digits | no deletion |
 //!
@@ -247,6 +248,26 @@
 //! chunk. Each line is a chunk id, one space, and 1 to 32 cell ids separated by commas; at most 4,096 lines
 //! ([`MAX_HOLDER_HINTS`]). The response is empty. Status 400: a line is malformed; 413: too many lines. The receiver
 //! ignores chunks that it does not have, and queries the named cells before it counts their copies.
+//!
+//! ## `GET /chunks/shared?for={cell id}&prefix={digits}&after={id}`
+//!
+//! Lists the chunks that the cell holds and believes the named one to hold ([`SharedChunk`]): those whose ids begin
+//! with the prefix, 2 to 4 hexadecimal digits, and are greater than `after` (default: from the first); in ascending
+//! order, at most 1,000 ([`MAX_SHARED_CHUNKS`]), one JSON object a line, as `application/x-ndjson`. An empty list is
+//! the end.
+//!
+//! ```json
+//! {"id":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","copies":3}
+//! ```
+//!
+//! `copies` is the number of copies that a put has asked for, 1 to 255. It is absent if the cell does not know it: its
+//! record is *bare*. Only `for` and `prefix` are required. Status 400: one of them is absent or malformed, or `after`
+//! is; 503: the cell has just started, and reads its index.
+//!
+//! A cell that has lost its index asks its co-holders for the numbers. An answer counts only for a chunk that the
+//! asking cell holds and whose number it does not know. Of several numbers the largest counts. So a cell that lies can
+//! at most make the other keep 32 copies instead of fewer, and one that states a number that is too small has no effect
+//! unless all others are silent.
 //!
 //! # 7. Requests about the colony
 //!
@@ -375,6 +396,7 @@
 //! | `GET /peers` without `cells` | use `peers` |
 //! | `POST /chunks/have` | `HEAD /chunk/{id}` for each id |
 //! | `POST /chunks/have?verify=1` | fetch the chunk and hash it |
+//! | `GET /chunks/shared` | none: the cell cannot tell |
 //! | `POST /chunks/holders`, `POST /alert` | none: the holders find out by their own audits |
 //!
 //! Earlier versions ignore the query `verify=1` and return the ids that are present, unverified. To detect that, send
@@ -405,11 +427,13 @@
 //! [`MAX_JSON_REQUEST_BYTES`]: routes::MAX_JSON_REQUEST_BYTES
 //! [`MAX_JSON_RESPONSE_BYTES`]: routes::MAX_JSON_RESPONSE_BYTES
 //! [`MAX_LIST_IDS`]: id_lists::MAX_LIST_IDS
+//! [`MAX_SHARED_CHUNKS`]: shared_chunks::MAX_SHARED_CHUNKS
 //! [`MAX_VERIFY_IDS`]: id_lists::MAX_VERIFY_IDS
 //! [`Peers`]: peers::Peers
 //! [`Presence::Unknown`]: peers::Presence::Unknown
 //! [`Problem`]: problem::Problem
 //! [`ScrubProgress`]: status::ScrubProgress
+//! [`SharedChunk`]: shared_chunks::SharedChunk
 //! [`StoredChunk`]: status::StoredChunk
 //! [`WIRE_VERSION`]: beacon::WIRE_VERSION
 
@@ -420,6 +444,7 @@ pub mod id_lists;
 pub mod peers;
 pub mod problem;
 pub mod routes;
+pub mod shared_chunks;
 pub mod status;
 
 #[cfg(test)]
@@ -427,6 +452,7 @@ mod tests {
     use crate::wire::datagram::Datagram;
     use crate::wire::peers::Peers;
     use crate::wire::problem::Problem;
+    use crate::wire::shared_chunks::SharedChunk;
     use crate::wire::status::{CellStatus, DrainProgress, ScrubProgress};
 
     /// The examples in the specification above.
@@ -452,13 +478,14 @@ mod tests {
     #[test]
     fn the_examples_of_the_specification_are_valid() {
         let examples = examples();
-        let [beacon, probe, alert, problem, peers, status, drain, scrub] = &examples[..] else {
+        let [beacon, probe, alert, problem, shared, peers, status, drain, scrub] = &examples[..] else {
             panic!("{examples:#?}")
         };
         for datagram in [beacon, probe, alert] {
             assert_eq!(Datagram::parse(datagram.as_bytes()).unwrap().encode(), datagram.as_bytes());
         }
         assert_eq!(Problem::from_json(problem.as_bytes()).unwrap().to_json(), problem.as_bytes());
+        assert_eq!(rewritten::<SharedChunk>(shared), *shared);
         assert_eq!(rewritten::<Peers>(peers), *peers);
         assert_eq!(rewritten::<CellStatus>(status), *status);
         assert_eq!(rewritten::<DrainProgress>(drain), *drain);

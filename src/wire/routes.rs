@@ -3,12 +3,16 @@
 //! The server parses requests with [`Route::parse`]; the client builds URLs with [`Route::url`]. What each route does
 //! is specified in [`crate::wire`].
 
-use crate::id::{ChunkId, MalformedId};
+use crate::id::{CellId, ChunkId, MalformedId};
 use crate::wire::id_lists::MAX_LIST_IDS;
+use crate::wire::shared_chunks::{MalformedPrefix, SharedQuery};
 
 /// How many copies the colony keeps of a chunk, from 1 to 255; on `PUT /chunk/{id}` and `POST /chunk`. Absent means
 /// [`crate::id::DEFAULT_COPIES`].
 pub const COPIES_HEADER: &str = "CellSync-Copies";
+/// `1` if the sender does not know how many copies the colony keeps, and [`COPIES_HEADER`] is a guess; on the same
+/// requests.
+pub const BARE_HEADER: &str = "CellSync-Bare";
 /// The cells chosen to hold the chunk: at most [`crate::id::MAX_HOLDERS`] cell ids, separated by commas; on the same
 /// requests.
 pub const HOLDERS_HEADER: &str = "CellSync-Holders";
@@ -36,6 +40,7 @@ const CHUNK_PREFIX: &str = "/chunk/";
 const CHUNK: &str = "/chunk";
 const HAVE: &str = "/chunks/have";
 const HOLDERS: &str = "/chunks/holders";
+const SHARED: &str = "/chunks/shared";
 const CHUNKS: &str = "/chunks";
 const PEERS: &str = "/peers";
 const JOIN: &str = "/join";
@@ -48,6 +53,8 @@ const HEALTH: &str = "/health";
 const VERIFY_KEY: &str = "verify";
 const AFTER_KEY: &str = "after";
 const LIMIT_KEY: &str = "limit";
+const FOR_KEY: &str = "for";
+const PREFIX_KEY: &str = "prefix";
 
 /// A request of a cell's HTTP interface: its method, path and query. `HEAD` stands for `GET` without a body; only for
 /// a chunk does it have a variant of its own.
@@ -74,6 +81,9 @@ pub enum Route {
         /// The most ids in the page, from 1 to [`MAX_LIST_IDS`].
         limit: usize,
     },
+    /// `GET /chunks/shared?for={cell id}&prefix={digits}&after={id}`: lists the chunks that the cell holds and believes
+    /// another one to hold, with the number of copies that the colony must keep.
+    Shared(SharedQuery),
     /// `GET /peers`: lists the other cells that the cell knows.
     Peers,
     /// `POST /join`: adds a static peer.
@@ -117,6 +127,12 @@ pub enum RouteError {
     /// The value of `after` is not a chunk id.
     #[error("invalid {AFTER_KEY}: {0}")]
     After(MalformedId),
+    /// The value of `prefix` is not how ids begin.
+    #[error("invalid {PREFIX_KEY}: {0}")]
+    Prefix(MalformedPrefix),
+    /// The query of `GET /chunks/shared` lacks `for` or `prefix`, or `for` is not a cell id.
+    #[error("invalid query: use {FOR_KEY}=CELL_ID, {PREFIX_KEY}=DIGITS and {AFTER_KEY}=ID")]
+    SharedQuery,
     /// The value of `limit` is not a number from 1 to [`MAX_LIST_IDS`].
     #[error("invalid {LIMIT_KEY}: use a number from 1 to {MAX_LIST_IDS}")]
     Limit,
@@ -141,6 +157,7 @@ impl Route {
             HAVE => (have(query)?, "POST"),
             HOLDERS => (Self::Holders, "POST"),
             CHUNKS => (list(query)?, "GET, HEAD"),
+            SHARED => (Self::Shared(shared(query)?), "GET, HEAD"),
             PEERS => (Self::Peers, "GET, HEAD"),
             JOIN => (Self::Join, "POST"),
             ALERT => (Self::Alert, "POST"),
@@ -162,7 +179,9 @@ impl Route {
         match self {
             Self::PutChunk(_) => "PUT",
             Self::HeadChunk(_) => "HEAD",
-            Self::GetChunk(_) | Self::List { .. } | Self::Peers | Self::Status | Self::Health => "GET",
+            Self::GetChunk(_) | Self::List { .. } | Self::Shared(_) | Self::Peers | Self::Status | Self::Health => {
+                "GET"
+            }
             Self::PostChunk
             | Self::Have
             | Self::Verify
@@ -185,6 +204,10 @@ impl Route {
             Self::Holders => HOLDERS.to_owned(),
             Self::List { after: None, limit } => format!("{CHUNKS}?{LIMIT_KEY}={limit}"),
             Self::List { after: Some(after), limit } => format!("{CHUNKS}?{LIMIT_KEY}={limit}&{AFTER_KEY}={after}"),
+            Self::Shared(SharedQuery { node, prefix, after }) => {
+                let after = after.map(|after| format!("&{AFTER_KEY}={after}")).unwrap_or_default();
+                format!("{SHARED}?{FOR_KEY}={node}&{PREFIX_KEY}={prefix}{after}")
+            }
             Self::Peers => PEERS.to_owned(),
             Self::Join => JOIN.to_owned(),
             Self::Alert => ALERT.to_owned(),
@@ -229,6 +252,23 @@ fn list(query: &str) -> Result<Route, RouteError> {
     Ok(Route::List { after, limit })
 }
 
+/// Unknown keys are ignored, so that later versions can add some.
+fn shared(query: &str) -> Result<SharedQuery, RouteError> {
+    let (mut node, mut prefix, mut after) = (None, None, None);
+    for pair in pairs(query) {
+        match pair.split_once('=') {
+            Some((FOR_KEY, id)) => node = Some(id.parse::<CellId>().map_err(|_| RouteError::SharedQuery)?),
+            Some((PREFIX_KEY, digits)) => prefix = Some(digits.parse().map_err(RouteError::Prefix)?),
+            Some((AFTER_KEY, id)) => after = Some(id.parse().map_err(RouteError::After)?),
+            _ => {}
+        }
+    }
+    match (node, prefix) {
+        (Some(node), Some(prefix)) => Ok(SharedQuery { node, prefix, after }),
+        _ => Err(RouteError::SharedQuery),
+    }
+}
+
 fn pairs(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|pair| !pair.is_empty())
 }
@@ -239,7 +279,13 @@ impl RouteError {
         match self {
             Self::UnknownPath => 404,
             Self::MethodNotAllowed { .. } => 405,
-            Self::ChunkId(_) | Self::HaveQuery | Self::ListQuery | Self::After(_) | Self::Limit => 400,
+            Self::ChunkId(_)
+            | Self::HaveQuery
+            | Self::ListQuery
+            | Self::SharedQuery
+            | Self::After(_)
+            | Self::Prefix(_)
+            | Self::Limit => 400,
         }
     }
 }
@@ -250,6 +296,8 @@ mod tests {
 
     const ID: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+    const CELL: &str = "6f3c1b52-7a0e-4a53-9a39-2f1f7d0f4c11";
+
     fn status(method: &str, target: &str) -> u16 {
         Route::parse(method, target).map_or_else(|error| error.status(), |_| 200)
     }
@@ -258,6 +306,8 @@ mod tests {
     fn all() -> Vec<(&'static str, String, Route)> {
         let id: ChunkId = ID.parse().unwrap();
         let chunk = format!("/chunk/{ID}");
+        let shared = format!("/chunks/shared?for={CELL}&prefix=ba");
+        let query = SharedQuery { node: CELL.parse().unwrap(), prefix: "ba".parse().unwrap(), after: None };
         vec![
             ("PUT", chunk.clone(), Route::PutChunk(id)),
             ("GET", chunk.clone(), Route::GetChunk(id)),
@@ -268,6 +318,8 @@ mod tests {
             ("POST", "/chunks/holders".into(), Route::Holders),
             ("GET", "/chunks?limit=7".into(), Route::List { after: None, limit: 7 }),
             ("GET", format!("/chunks?limit=2&after={ID}"), Route::List { after: Some(id), limit: 2 }),
+            ("GET", shared.clone(), Route::Shared(query)),
+            ("GET", shared + "&after=" + ID, Route::Shared(SharedQuery { after: Some(id), ..query })),
             ("GET", "/peers".into(), Route::Peers),
             ("POST", "/join".into(), Route::Join),
             ("POST", "/alert".into(), Route::Alert),
@@ -293,6 +345,7 @@ mod tests {
         assert_eq!(Route::parse("GET", "/chunks"), Ok(Route::List { after: None, limit: MAX_LIST_IDS }));
         assert_eq!(Route::parse("POST", "/chunks/have?verify=0"), Ok(Route::Have));
         assert_eq!(Route::parse("GET", "/peers?x=1"), Ok(Route::Peers));
+        assert!(Route::parse("GET", &format!("/chunks/shared?prefix=ba7&for={CELL}&x=1")).is_ok());
         assert_eq!(Route::parse("HEAD", "/status"), Ok(Route::Status));
     }
 
@@ -310,6 +363,10 @@ mod tests {
         for query in ["limit=0", "limit=-1", "limit=10001", "limit=x", "after=x", "limit", "order=up"] {
             assert_eq!(status("GET", &format!("/chunks?{query}")), 400, "{query}");
         }
+        for query in ["", "prefix=ba", &format!("for={CELL}"), &format!("for={CELL}&prefix=b"), "for=x&prefix=ba"] {
+            assert_eq!(status("GET", &format!("/chunks/shared?{query}")), 400, "{query}");
+        }
+        assert_eq!(status("GET", &format!("/chunks/shared?for={CELL}&prefix=ba&after=x")), 400);
         for query in ["verify", "verify=", "verify=true", "verfy=1", "verify=1&x=1"] {
             assert_eq!(status("POST", &format!("/chunks/have?{query}")), 400, "{query}");
         }

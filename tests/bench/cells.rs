@@ -46,7 +46,7 @@ fn upload(url: &str) {
             scope.spawn(move || {
                 for chunk in 0..CHUNKS_PER_UPLOAD {
                     let bytes = material::random(upload * CHUNKS_PER_UPLOAD + chunk, 1 << 20);
-                    let hints = PutHints { copies: 5, holders: Vec::new(), owner: None };
+                    let hints = PutHints { copies: 5, bare: false, holders: Vec::new(), owner: None };
                     http.put_chunk(url, &ChunkId::of(&bytes), &bytes, &hints).unwrap();
                 }
             });

@@ -30,6 +30,8 @@ mod interrupted;
 #[cfg(test)]
 mod losses;
 #[cfg(test)]
+mod lost_index;
+#[cfg(test)]
 mod maintenance;
 #[cfg(test)]
 mod membership;

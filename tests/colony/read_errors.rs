@@ -40,7 +40,7 @@ fn a_scrub_of_an_unreadable_disk_loses_no_copy() {
     let put = |n: usize| {
         let bytes = random_bytes(n as u64, CHUNK_BYTES);
         let id = ChunkId::of(&bytes);
-        let hints = PutHints { copies: 1, holders: Vec::new(), owner: None };
+        let hints = PutHints { copies: 1, bare: false, holders: Vec::new(), owner: None };
         http.put_chunk(&cell.url, &id, &bytes, &hints).map(|()| id)
     };
     let ids: Vec<ChunkId> = (0..CHUNKS).map(|n| put(n).unwrap()).collect();
@@ -84,7 +84,7 @@ fn a_read_error_of_a_get_makes_the_copy_suspect() {
     let cell = Cell::start_with_reads(&folder.path().join("cell"), udp_port.number, &reads, &NO_AUDITS);
     let bytes = random_bytes(1, CHUNK_BYTES);
     let id = ChunkId::of(&bytes);
-    let hints = PutHints { copies: 1, holders: Vec::new(), owner: None };
+    let hints = PutHints { copies: 1, bare: false, holders: Vec::new(), owner: None };
     http.put_chunk(&cell.url, &id, &bytes, &hints).unwrap();
     reads.begin();
     http.get_local_copy(&cell.url, &id).unwrap_err();

@@ -32,7 +32,7 @@ fn acknowledged_puts_survive_kills_under_load() {
         let url = cell.url.clone();
         let client = |number: u64| {
             let http = Http::new(Timeouts::TRANSFER, 1, 1);
-            let hints = PutHints { copies: 1, holders: Vec::new(), owner: None };
+            let hints = PutHints { copies: 1, bare: false, holders: Vec::new(), owner: None };
             for n in (number << 32).. {
                 let mut random = fastrand::Rng::with_seed(run << 48 | n);
                 let bytes = random_bytes(random.u64(..), random.usize(1..64 << 10));

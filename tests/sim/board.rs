@@ -52,6 +52,8 @@ pub(crate) struct Board {
     pub(crate) partition: u8,
     /// Does the network drop its broadcasts, and nothing else?
     pub(crate) broadcasts_dropped: bool,
+    /// Is its program of an earlier version, which cannot tell how many copies chunks need?
+    pub(crate) is_old: bool,
     /// It never starts again, and its disk is lost.
     pub(crate) destroyed: bool,
     /// When it was last switched on or off.
@@ -87,6 +89,7 @@ impl Board {
             disk,
             partition: 0,
             broadcasts_dropped: false,
+            is_old: false,
             destroyed: false,
             power_changed_at: Time::default(),
             cell: None,
@@ -234,6 +237,10 @@ impl Board {
             Request::Have(ids) => Some(self.behavior.have(&self.disk, ids)),
             Request::Put { copy, good } => {
                 let (response, is_new) = self.behavior.put(&mut self.disk, &copy, good);
+                if matches!(response, Response::Put(SendOutcome::Stored)) && !is_new && !copy.bare {
+                    let stated = CopyInput::CopiesStated { chunk: copy.id, copies: copy.copies };
+                    self.input(now, &Input::Copy(stated));
+                }
                 if is_new {
                     self.input(now, &Input::Copy(CopyInput::Present(vec![copy])));
                 }
@@ -247,6 +254,11 @@ impl Board {
             Request::Alert(alert) => {
                 self.input(now, &Input::Copy(CopyInput::Alert(alert)));
                 None
+            }
+            // Cells of an earlier version do not know it.
+            Request::Shared(_) if self.is_old => Some(Response::NotFound),
+            Request::Shared(query) => {
+                Some(self.cell.as_ref()?.shared(&query).map_or(Response::TimedOut, Response::Shared))
             }
         }
     }
@@ -283,6 +295,7 @@ impl Board {
             Output::Udp(udp) => self.send_udp(now, udp),
             Output::Task(task) => self.start_task(now, task),
             Output::Persist(Persist::Holders { chunk, holders }) => self.disk.set_holders(&chunk, holders),
+            Output::Persist(Persist::Copies { chunk, copies }) => self.disk.set_copies(&chunk, copies),
             Output::Persist(Persist::State(state)) => self.disk.state = state,
             Output::Persist(Persist::CellId(id)) => self.disk.id = id,
             Output::WakeAt(time) => self.wake_at = time,
@@ -314,11 +327,14 @@ impl Board {
             Task::QueryHave { task_id, to, chunks } => {
                 self.request(now, to, Request::Have(chunks), Some(Pending::QueryHave(task_id)));
             }
-            Task::Send { task_id, chunk, to, copies, holders } => {
-                self.send(now, to, LocalCopy { id: chunk, len: 0, copies, holders }, Pending::Send(task_id));
+            Task::QueryShared { task_id, to, query } => {
+                self.request(now, to, Request::Shared(query), Some(Pending::QueryShared(task_id)));
             }
-            Task::Fetch { task_id, chunk, from, copies, holders } => {
-                let copy = LocalCopy { id: chunk, len: 0, copies, holders };
+            Task::Send { task_id, chunk, to, copies, bare, holders } => {
+                self.send(now, to, LocalCopy { id: chunk, len: 0, copies, bare, holders }, Pending::Send(task_id));
+            }
+            Task::Fetch { task_id, chunk, from, copies, bare, holders } => {
+                let copy = LocalCopy { id: chunk, len: 0, copies, bare, holders };
                 let request = Request::Get { target: AuditTarget::Chunk(chunk), purpose: Purpose::Refetch };
                 self.request(now, from, request, Some(Pending::Fetch(task_id, copy)));
             }

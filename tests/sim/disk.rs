@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use cellsync::cell::{LocalCopy, SavedState, StoreStats};
-use cellsync::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
+use cellsync::id::{CellId, ChunkId, DEFAULT_COPIES, MAX_CHUNK_BYTES};
 
 /// Copies in one page of the listing after the start.
 const PAGE: usize = 256;
@@ -17,10 +17,27 @@ pub(crate) struct Copy {
     pub(crate) len: u32,
     /// Do the bytes still hash to the chunk's id?
     pub(crate) good: bool,
-    copies: u8,
+    pub(crate) copies: u8,
+    /// Is `copies` a guess, because the catalogue was lost?
+    pub(crate) bare: bool,
     holders: Vec<CellId>,
+    /// The number that a co-holder has told, which may not be on the disk yet.
+    unsynced_copies: Option<u8>,
     /// Newer holders, which may not be on the disk yet.
     unsynced_holders: Option<Vec<CellId>>,
+}
+
+impl Copy {
+    fn set_copies(&mut self, copies: u8) {
+        if std::mem::take(&mut self.bare) {
+            self.copies = copies;
+        }
+    }
+
+    /// The number of copies that the cell knows; `None` if it does not.
+    pub(crate) fn known_copies(&self) -> Option<u8> {
+        self.unsynced_copies.or((!self.bare).then_some(self.copies))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +73,13 @@ impl Disk {
 
     pub(crate) fn stats(&self) -> StoreStats {
         let free_bytes = self.capacity_bytes.saturating_sub(self.used_bytes);
-        StoreStats { chunks: self.copies.len() as u64, free_bytes, full: free_bytes < MAX_CHUNK_BYTES as u64, reads: 0 }
+        StoreStats {
+            chunks: self.copies.len() as u64,
+            free_bytes,
+            full: free_bytes < MAX_CHUNK_BYTES as u64,
+            read_only: false,
+            reads: 0,
+        }
     }
 
     pub(crate) fn get(&self, id: &ChunkId) -> Option<&Copy> {
@@ -80,11 +103,18 @@ impl Disk {
     pub(crate) fn put(&mut self, copy: &LocalCopy) -> PutResult {
         let is_full = self.stats().full;
         match self.copies.entry(copy.id) {
-            Entry::Occupied(_) => PutResult::AlreadyPresent,
+            Entry::Occupied(mut occupied) => {
+                if !copy.bare {
+                    occupied.get_mut().set_copies(copy.copies);
+                }
+                PutResult::AlreadyPresent
+            }
             Entry::Vacant(_) if is_full => PutResult::NoRoom,
             Entry::Vacant(vacant) => {
-                let LocalCopy { len, copies, ref holders, .. } = *copy;
-                vacant.insert(Copy { len, good: true, copies, holders: holders.clone(), unsynced_holders: None });
+                let LocalCopy { len, copies, bare, ref holders, .. } = *copy;
+                let holders = holders.clone();
+                let (unsynced_copies, unsynced_holders) = (None, None);
+                vacant.insert(Copy { len, good: true, copies, bare, holders, unsynced_copies, unsynced_holders });
                 self.used_bytes += u64::from(len);
                 PutResult::Stored
             }
@@ -114,6 +144,21 @@ impl Disk {
         }
     }
 
+    /// Sets the number of copies if it is a guess.
+    pub(crate) fn set_copies(&mut self, id: &ChunkId, copies: u8) {
+        if let Some(copy) = self.copies.get_mut(id).filter(|copy| copy.bare) {
+            copy.unsynced_copies = Some(copies);
+        }
+    }
+
+    /// The catalogue is lost: nothing is left but the chunks' files.
+    pub(crate) fn lose_catalogue(&mut self) {
+        for copy in self.copies.values_mut() {
+            (copy.copies, copy.bare, copy.unsynced_copies) = (DEFAULT_COPIES, true, None);
+            (copy.holders, copy.unsynced_holders) = (Vec::new(), None);
+        }
+    }
+
     /// The power fails: newer holders reach the disk or are lost, at random.
     pub(crate) fn crash(&mut self, rng: &mut fastrand::Rng) {
         for copy in self.copies.values_mut() {
@@ -122,6 +167,11 @@ impl Disk {
             {
                 copy.holders = holders;
             }
+            if let Some(copies) = copy.unsynced_copies.take()
+                && rng.bool()
+            {
+                copy.set_copies(copies);
+            }
         }
     }
 
@@ -129,7 +179,7 @@ impl Disk {
     pub(crate) fn pages(&self) -> Vec<Vec<LocalCopy>> {
         let local_copy = |(id, copy): (&ChunkId, &Copy)| {
             let holders = copy.unsynced_holders.as_ref().unwrap_or(&copy.holders).clone();
-            LocalCopy { id: *id, len: copy.len, copies: copy.copies, holders }
+            LocalCopy { id: *id, len: copy.len, copies: copy.copies, bare: copy.bare, holders }
         };
         let all: Vec<LocalCopy> = self.copies.iter().map(local_copy).collect();
         all.chunks(PAGE).map(<[LocalCopy]>::to_vec).collect()
@@ -141,7 +191,13 @@ mod tests {
     use super::*;
 
     fn copy(byte: u8, len: u32) -> LocalCopy {
-        LocalCopy { id: ChunkId::from_bytes([byte; 32]), len, copies: 5, holders: vec![CellId::from_bytes([1; 16])] }
+        LocalCopy {
+            id: ChunkId::from_bytes([byte; 32]),
+            len,
+            copies: 5,
+            bare: false,
+            holders: vec![CellId::from_bytes([1; 16])],
+        }
     }
 
     #[test]

@@ -120,13 +120,7 @@ fn extra_copies_stay_while_there_is_space() {
 fn extra_copies_are_removed_for_space_and_never_the_fifth() {
     for_each_seed("extra_copies_are_removed", &[8, 12], 3, |plan| {
         let (mut scenario, chunks) = with_extra_copies(Plan { disk_bytes: 90 << 20, ..plan });
-        // Fill all disks.
-        let is_full = |scenario: &Scenario, index: usize| scenario.world.boards[index].disk.stats().full;
-        while (0..scenario.world.boards.len()).any(|index| !is_full(&scenario, index)) {
-            let with_space: Vec<usize> =
-                scenario.world.running().into_iter().filter(|&index| !is_full(&scenario, index)).collect();
-            scenario.put_among(1, with_space.len().min(5) as u8, &with_space);
-        }
+        scenario.fill_disks();
         let before: usize = copies_of(&scenario, &chunks).iter().sum();
         scenario.assert_nothing_moves_for(30 * MINUTE);
         let after = copies_of(&scenario, &chunks);

@@ -23,6 +23,7 @@
 //! | a silent cell is dead without a probe | `a_cell_that_answers_probes_is_not_dead` |
 //! | all holders heal at once, without rank | bytes moved: `after_two_deaths_…`, `the_first_in_rank_…`, all churn |
 //! | an alert is believed | `forged_alerts_change_only_counters` |
+//! | a guess at the number of copies is acted on | `a_lost_catalogue_…`, `without_any_catalogue_…` |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
 // No number here is so large that a cast truncates it.
 #![allow(clippy::cast_possible_truncation)]
@@ -43,6 +44,8 @@ mod disks;
 mod draining;
 #[cfg(test)]
 mod healing;
+#[cfg(test)]
+mod lost_catalogues;
 #[cfg(test)]
 mod network;
 #[cfg(test)]

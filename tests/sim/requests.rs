@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use cellsync::cell::{
     AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, LocalCopy, MemberInput, ProbeOutcome, QueryOutcome,
-    SendOutcome, TaskId,
+    SendOutcome, SharedOutcome, TaskId,
 };
 use cellsync::id::ChunkId;
 use cellsync::wire::beacon::Beacon;
 use cellsync::wire::datagram::Alert;
 use cellsync::wire::holder_hints::HolderHint;
+use cellsync::wire::shared_chunks::{SharedChunk, SharedQuery};
 
 use crate::disk::{Disk, PutResult};
 
@@ -38,6 +39,7 @@ pub(crate) enum Request {
     },
     Hints(Vec<HolderHint>),
     Alert(Alert),
+    Shared(SharedQuery),
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +56,7 @@ pub(crate) enum Response {
         purpose: Purpose,
     },
     NotFound,
+    Shared(Vec<SharedChunk>),
 }
 
 /// A task of the cell whose request is under way.
@@ -64,6 +67,7 @@ pub(crate) enum Pending {
     Send(TaskId),
     Fetch(TaskId, LocalCopy),
     Audit(TaskId),
+    QueryShared(TaskId),
 }
 
 /// How a cell responds to requests.
@@ -146,6 +150,14 @@ impl Pending {
                     _ => QueryOutcome::Unanswered,
                 };
                 Input::Copy(CopyInput::QueryDone { task_id, outcome })
+            }
+            Self::QueryShared(task_id) => {
+                let outcome = match response {
+                    Response::Shared(chunks) => SharedOutcome::Answered(chunks),
+                    Response::NotFound => SharedOutcome::CannotTell,
+                    _ => SharedOutcome::Unanswered,
+                };
+                Input::Copy(CopyInput::SharedDone { task_id, outcome })
             }
             Self::Send(task_id) => {
                 let outcome = if let Response::Put(outcome) = response { outcome } else { SendOutcome::Failed };

@@ -112,6 +112,18 @@ impl Scenario {
         id
     }
 
+    /// Clients put chunks until all disks are full.
+    pub(crate) fn fill_disks(&mut self) {
+        loop {
+            let is_full = |index: &usize| self.world.boards[*index].disk.stats().full;
+            let with_space: Vec<usize> = self.world.running().into_iter().filter(|index| !is_full(index)).collect();
+            if with_space.is_empty() {
+                return;
+            }
+            self.put_among(1, with_space.len().min(5) as u8, &with_space);
+        }
+    }
+
     /// Destroys this board with all its copies.
     pub(crate) fn destroy(&mut self, index: usize) {
         // So that the checker sees each shortage begin.

@@ -42,6 +42,7 @@ use cellsync::time::Time;
 use cellsync::wire::beacon::{Beacon, Boot, Role, Status};
 use cellsync::wire::datagram::Alert;
 use cellsync::wire::holder_hints::HolderHint;
+use cellsync::wire::shared_chunks::SharedQuery;
 
 use crate::world::Plan;
 
@@ -119,31 +120,29 @@ pub(crate) trait Sink {
                 self.tag(5);
                 self.number(time.0);
             }
-            Output::Persist(Persist::CellId(id)) => {
-                self.tag(6);
-                self.cell(id);
-            }
             Output::Task(Task::QueryHave { task_id, to, chunks }) => {
                 self.tag(7);
                 self.number(task_id.0);
                 self.socket(*to);
                 self.list(chunks, Self::chunk);
             }
-            Output::Task(Task::Send { task_id, chunk, to, copies, holders }) => {
+            Output::Task(Task::Send { task_id, chunk, to, copies, bare, holders }) => {
                 self.tag(8);
                 self.number(task_id.0);
                 self.chunk(chunk);
                 self.socket(*to);
                 self.number(u64::from(*copies));
                 self.list(holders, Self::cell);
+                self.number(u64::from(*bare));
             }
-            Output::Task(Task::Fetch { task_id, chunk, from, copies, holders }) => {
+            Output::Task(Task::Fetch { task_id, chunk, from, copies, bare, holders }) => {
                 self.tag(9);
                 self.number(task_id.0);
                 self.chunk(chunk);
                 self.socket(*from);
                 self.number(u64::from(*copies));
                 self.list(holders, Self::cell);
+                self.number(u64::from(*bare));
             }
             Output::Task(Task::Audit { task_id, from, target }) => {
                 self.tag(10);
@@ -173,16 +172,37 @@ pub(crate) trait Sink {
                 self.alert(alert);
                 self.list(to, |sink, to| sink.socket(*to));
             }
-            Output::Persist(Persist::Holders { chunk, holders }) => {
+            Output::Task(Task::QueryShared { task_id, to, query }) => {
+                self.tag(18);
+                self.number(task_id.0);
+                self.socket(*to);
+                self.query(query);
+            }
+            Output::Persist(persist) => self.persist(persist),
+            Output::Event(event) => self.event(event),
+        }
+    }
+
+    fn persist(&mut self, persist: &Persist) {
+        match persist {
+            Persist::CellId(id) => {
+                self.tag(6);
+                self.cell(id);
+            }
+            Persist::Holders { chunk, holders } => {
                 self.tag(15);
                 self.chunk(chunk);
                 self.list(holders, Self::cell);
             }
-            Output::Persist(Persist::State(state)) => {
+            Persist::State(state) => {
                 self.tag(16);
                 self.saved_state(state);
             }
-            Output::Event(event) => self.event(event),
+            Persist::Copies { chunk, copies } => {
+                self.tag(19);
+                self.chunk(chunk);
+                self.number(u64::from(*copies));
+            }
         }
     }
 
@@ -341,6 +361,13 @@ pub(crate) trait Sink {
         let HolderHint { id, holders } = hint;
         self.chunk(id);
         self.list(holders, Self::cell);
+    }
+
+    fn query(&mut self, query: &SharedQuery) {
+        let SharedQuery { node, prefix, after } = query;
+        self.cell(node);
+        self.text(&prefix.to_string());
+        self.option(after.as_ref(), Self::chunk);
     }
 
     fn saved_state(&mut self, state: &SavedState) {

@@ -145,7 +145,7 @@ impl World {
     /// A client puts a chunk on these cells, which all acknowledge it. Returns those that had room for it.
     pub(crate) fn put(&mut self, id: ChunkId, len: u32, copies: u8, on: &[usize]) -> Vec<usize> {
         let holders: Vec<CellId> = on.iter().map(|&index| self.boards[index].id()).collect();
-        let copy = LocalCopy { id, len, copies, holders };
+        let copy = LocalCopy { id, len, copies, bare: false, holders };
         let mut acknowledged = on.to_vec();
         acknowledged.retain(|&index| {
             let result = self.boards[index].disk.put(&copy);

@@ -109,8 +109,32 @@ fn records_without_a_catalogue_come_from_the_files() {
         let stored_at = meta.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!((record.len, record.scrubbed_at_s), (1000, 0));
         let found = record.metadata;
-        assert_eq!((found.copies, found.holders.len(), found.owner), (DEFAULT_COPIES, 0, None));
+        assert_eq!((found.copies, found.bare, found.holders.len(), found.owner), (DEFAULT_COPIES, true, 0, None));
         assert_eq!(found.stored_at_s, stored_at);
+    }
+}
+
+/// Also the default number: a guess is not the same as a number that was told.
+#[test]
+fn copies_that_were_told_survive_a_restart() {
+    let (dir, ids) = filled(50);
+    fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+    let store = open(dir.path());
+    let is_bare = |store: &dyn Store, id| store.record(id).unwrap().is_some_and(|record| record.metadata.bare);
+    wait_until("bare records", || ids.iter().all(|id| is_bare(&store, id)));
+    // A quarantined copy that returns has lost its record too.
+    store.set_copies(&ids[0], 2);
+    assert!(store.quarantine(&ids[0]).unwrap() && store.restore(&ids[0]).unwrap() && is_bare(&store, &ids[0]));
+    for (n, id) in ids.iter().enumerate().skip(1) {
+        store.set_copies(id, u8::try_from(n).unwrap());
+    }
+    store.flush().unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert!(is_bare(&store, &ids[0]));
+    for (n, id) in ids.iter().enumerate().skip(1) {
+        let metadata = store.record(id).unwrap().unwrap().metadata;
+        assert_eq!((usize::from(metadata.copies), metadata.bare), (n, false));
     }
 }
 

@@ -146,8 +146,13 @@ fn the_formats_of_the_first_release_are_read_and_written() {
     assert_eq!(store.cell_id(), cell(1));
     let usage = store.usage();
     assert_eq!((usage.chunks, usage.bytes, usage.counted), (1, 5, true));
-    let owned =
-        PutMetadata { copies: 5, holders: vec![CellId::from_bytes([8; 16])], owner: Some([7; 32]), stored_at_s: 256 };
+    let owned = PutMetadata {
+        copies: 5,
+        bare: false,
+        holders: vec![CellId::from_bytes([8; 16])],
+        owner: Some([7; 32]),
+        stored_at_s: 256,
+    };
     assert_eq!(store.record(&id).unwrap().unwrap(), Record { len: 5, metadata: owned, scrubbed_at_s: 257 });
     assert_eq!(store.load_state().unwrap().unwrap(), b"{\"draining\":true}");
     for written in [&marker, &clean, &facts] {

@@ -17,7 +17,13 @@ pub(crate) fn cell(n: u8) -> CellId {
 }
 
 pub(crate) fn metadata() -> PutMetadata {
-    PutMetadata { copies: 3, holders: (0..3).map(cell).collect(), owner: Some([9; 32]), stored_at_s: 1_790_000_000 }
+    PutMetadata {
+        copies: 3,
+        bare: false,
+        holders: (0..3).map(cell).collect(),
+        owner: Some([9; 32]),
+        stored_at_s: 1_790_000_000,
+    }
 }
 
 /// Random bytes, the same for the same seed and length.

@@ -28,7 +28,11 @@ impl CopyManager {
 
     /// Has each chunk enough copies on other cells?
     fn is_drained(&self, context: &Context) -> bool {
-        context.draining && self.listed && self.healer.is_idle()
+        context.draining
+            && self.listed
+            && self.healer.is_idle()
+            // The number of copies to make is not known yet.
+            && !self.bare_records.is_asking(&self.replicas)
     }
 
     /// Reports to the log once when draining is complete.

@@ -15,12 +15,13 @@ mod findings;
 
 use crate::cell::context::{Context, Unseen};
 use crate::cell::heal::Healer;
-use crate::cell::input::{CopyInput, LocalCopy, QueryOutcome, SendOutcome, TaskId};
+use crate::cell::input::{CopyInput, LocalCopy, QueryOutcome, SendOutcome, SharedOutcome, TaskId};
 use crate::cell::integrity::audits::Audits;
 use crate::cell::integrity::failing_disk::FailingDisk;
 use crate::cell::integrity::scrub::Scrub;
 use crate::cell::integrity::suspects::Suspects;
 use crate::cell::output::{Event, Output, Persist, Task};
+use crate::cell::replicas::bare_records::BareRecords;
 use crate::cell::replicas::map::ReplicaMap;
 use crate::cell::replicas::queries::{HolderQueries, QueryResult};
 use crate::cell::replicas::refetch::{RefetchResult, Refetches};
@@ -30,10 +31,12 @@ use crate::cell::task_ids::TaskIds;
 use crate::id::{CellId, ChunkId};
 use crate::time::Time;
 use crate::wire::holder_hints::HolderHint;
+use crate::wire::shared_chunks::{SharedChunk, SharedQuery};
 use crate::wire::status::Activity;
 
 pub(super) struct CopyManager {
     replicas: ReplicaMap,
+    bare_records: BareRecords,
     healer: Healer,
     queries: HolderQueries,
     refetches: Refetches,
@@ -56,6 +59,7 @@ impl CopyManager {
     pub(super) fn new(state: &SavedState, settings: &Settings) -> Self {
         Self {
             replicas: ReplicaMap::default(),
+            bare_records: BareRecords::default(),
             healer: Healer::new(settings.heal_rate),
             queries: HolderQueries::default(),
             refetches: Refetches::new(settings.heal_rate),
@@ -115,6 +119,12 @@ impl CopyManager {
             }
             CopyInput::Gone(id) => self.copy_lost(context, id),
             CopyInput::QueryDone { task_id, outcome } => self.query_done(context, *task_id, outcome, out),
+            CopyInput::SharedDone { task_id, outcome } => self.question_done(context, *task_id, outcome, out),
+            CopyInput::CopiesStated { chunk, copies } => {
+                if self.replicas.set_copies(chunk, *copies) {
+                    self.copies_known(context, &[*chunk]);
+                }
+            }
             CopyInput::SendDone { task_id, outcome } => self.send_done(context, *task_id, *outcome, out),
             CopyInput::FetchDone { task_id, outcome } => match self.refetches.fetch_done(*task_id, *outcome) {
                 Some(RefetchResult::Restored(copy)) => self.copy_restored(context, &copy, out),
@@ -153,7 +163,9 @@ impl CopyManager {
         if self.listed {
             self.update_failing(context, rng, out);
             let unknown = self.queries.start_slice(context, &self.replicas, &mut self.task_ids, rng, out);
-            if context.store.full {
+            let guessed = self.bare_records.guess(now, &mut self.replicas);
+            self.copies_known(context, &guessed);
+            if context.store.full && !context.store.read_only {
                 self.audits.find_extra_copy(context, &self.replicas);
             }
             if context.unseen == Unseen::Over {
@@ -185,6 +197,8 @@ impl CopyManager {
         if !self.listed {
             return;
         }
+        let known = self.bare_records.advance(context, &mut self.replicas, &mut self.task_ids, rng, out);
+        self.copies_known(context, &known);
         let task_ids = &mut self.task_ids;
         if let Some((round, queries)) = self.healer.start_round(context, &self.replicas, out) {
             self.queries.start_for_round(context, round, queries, task_ids, out);
@@ -222,7 +236,9 @@ impl CopyManager {
                 context.unseen != Unseen::Over || context.members.get(cell).is_some() || *cell == context.id
             };
             let holders = copy.holders.iter().copied().filter(may_exist).collect();
-            self.replicas.add(context.id, &LocalCopy { holders, ..copy.clone() });
+            if self.replicas.add(context.id, &LocalCopy { holders, ..copy.clone() }) {
+                self.bare_records.added(context.now, &copy.id);
+            }
             self.suspects.clear(&copy.id);
             self.refetches.cancel(&copy.id);
             // The put that brought this copy may still be sending the others, so a shortage must settle first.
@@ -267,6 +283,38 @@ impl CopyManager {
         for id in changed {
             self.holders_changed(context, &id, out);
         }
+    }
+
+    /// A co-holder has been asked how many copies chunks need. That it holds them counts as an answer to a query.
+    fn question_done(&mut self, context: &Context, task_id: TaskId, outcome: &SharedOutcome, out: &mut Vec<Output>) {
+        let answer = self.bare_records.question_done(context, &self.replicas, task_id, outcome);
+        let Some((cell, chunks)) = answer else { return };
+        for SharedChunk { id, copies } in chunks {
+            if context.strikes.is_doubted(&cell, &id) {
+                self.audits.check_claim(cell, id);
+                continue;
+            }
+            self.bare_records.told(&self.replicas, cell, id, copies);
+            if self.replicas.set_holder(&id, cell, true) {
+                self.holders_changed(context, &id, out);
+            }
+        }
+    }
+
+    /// The number of copies of these chunks has become known, or the default applies to them.
+    fn copies_known(&mut self, context: &Context, chunks: &[ChunkId]) {
+        for id in chunks {
+            if context.draining {
+                self.healer.query(context, &self.replicas, id);
+            } else {
+                self.recount(context, id);
+            }
+        }
+    }
+
+    /// The local chunks that the query asks for; `None` before all of them are known.
+    pub(super) fn shared(&self, query: &SharedQuery) -> Option<Vec<SharedChunk>> {
+        self.listed.then(|| self.replicas.shared(query))
     }
 
     /// A doubted copy does not count until an audit has found it good.

@@ -29,6 +29,7 @@
 //! | while no cell can store a copy | 600 s, or until the colony changes | [`shortage`] |
 //! | after several cells have come or returned at once | 5 to 30 s | [`holdoff`] |
 //! | after a third of the colony fell silent at once, with two or more copies left (`split_wait_ms`) | 15 min | [`brake`] |
+//! | beyond two copies, while nobody has told how many a chunk needs | 15 min | `replicas::bare_records` |
 //! | after start, for holders that have not been seen yet (`unheard_ms`) | 120 s | `context` |
 //!
 //! - A chunk has a shortage while the last count found fewer copies than the colony must keep, or while its holders
@@ -137,7 +138,7 @@ impl Healer {
         // After a start the holders of some chunks may be unknown, and not all cells are up to answer.
         let holders_unknown =
             replicas.holders_of(chunk).next().is_none() && context.unseen.count(context.now) && !context.draining;
-        let is_healthy = left >= chunk.copies || holders_unknown;
+        let is_healthy = left >= chunk.wanted() || holders_unknown;
         match self.shortages.get_mut(id) {
             Some(shortage) if is_healthy && !shortage.must_query => drop(self.shortages.remove(id)),
             Some(shortage) => {
@@ -249,7 +250,7 @@ impl Healer {
         for (left, _, id) in due {
             let Some(chunk) = replicas.get(&id) else { continue };
             let holders: BTreeSet<CellId> = replicas.holders_of(chunk).collect();
-            if left < chunk.copies && reachable.iter().all(|cell| holders.contains(cell)) {
+            if left < chunk.wanted() && reachable.iter().all(|cell| holders.contains(cell)) {
                 // All reachable cells hold it: there is no cell to query, and none to send it to.
                 if let Some(shortage) = self.shortages.get_mut(&id) {
                     shortage.set_stuck(now);
@@ -259,7 +260,7 @@ impl Healer {
             if !chosen.is_empty() && (chosen.len() >= MAX_ROUND_CHUNKS || bytes >= budget) {
                 break;
             }
-            bytes += u64::from(chunk.len) * u64::from(chunk.copies.saturating_sub(left).max(1));
+            bytes += u64::from(chunk.len) * u64::from(chunk.wanted().saturating_sub(left).max(1));
             chosen.push(id);
         }
         chosen
@@ -322,7 +323,7 @@ impl Healer {
     /// A round with this chunk is over; `present` cells reported that they have it. Its shortage ends, or waits. For a
     /// draining cell recorded copies are not enough.
     fn chunk_done(&mut self, context: &Context, replicas: &ReplicaMap, id: &ChunkId, present: usize) {
-        let wanted = replicas.get(id).map_or(0, |chunk| usize::from(chunk.copies));
+        let wanted = replicas.get(id).map_or(0, |chunk| usize::from(chunk.wanted()));
         if let Some(shortage) = self.shortages.get_mut(id) {
             shortage.must_query &= present < wanted;
         }
@@ -335,7 +336,7 @@ impl Healer {
                 && !self.backoff.is_unreliable(context.now, &cell)
         });
         // If enough copies are recorded, some cell has not answered yet, and is queried again.
-        if !has_target && shortage.copies_left < chunk.copies {
+        if !has_target && shortage.copies_left < chunk.wanted() {
             shortage.set_stuck(context.now);
         } else {
             shortage.back_off(context.now);

@@ -141,7 +141,7 @@ impl Round {
             let Some(chunk) = replicas.get(id) else { continue };
             let recorded = usize::from(copies_left(context, replicas, chunk));
             let reported = plan.present + usize::from(own_copy_counts(context, chunk));
-            let missing = usize::from(chunk.copies).saturating_sub(recorded.max(reported));
+            let missing = usize::from(chunk.wanted()).saturating_sub(recorded.max(reported));
             let candidates: Vec<(CellId, Candidate)> = std::mem::take(&mut plan.absent)
                 .into_iter()
                 .filter(|cell| !backoff.is_paused(context.now, cell))
@@ -164,7 +164,7 @@ impl Round {
         let (plan, chunk) = (self.chunks.get_mut(&id)?, replicas.get(&id)?);
         // Holders may have returned since the plan was made.
         let copies = usize::from(copies_left(context, replicas, chunk)) + plan.under_way.len();
-        if copies >= usize::from(chunk.copies) {
+        if copies >= usize::from(chunk.wanted()) {
             return None;
         }
         let target = plan.next_target(context, backoff, chunk)?;
@@ -182,7 +182,8 @@ impl Round {
         plan.under_way.push(target);
         let task_id = task_ids.next();
         self.under_way.insert(task_id, (id, target));
-        Some(Output::Task(Task::Send { task_id, chunk: id, to, copies: chunk.copies, holders }))
+        let (copies, bare) = (chunk.copies, chunk.is_bare());
+        Some(Output::Task(Task::Send { task_id, chunk: id, to, copies, bare, holders }))
     }
 
     /// Records the outcome of sending a copy. Returns the chunk and the target; `None` if the copy is not of this

@@ -136,7 +136,7 @@ impl Shortage {
         let Some(chunk) = replicas.get(id) else { return false };
         let max_ms = max_reboot_ms(&context.settings);
         let silent_ms = replicas.holders_of(chunk).filter_map(|cell| context.absent_for_ms(&cell));
-        silent_ms.filter(|ms| *ms <= max_ms).count() == 1 && self.copies_left.saturating_add(1) >= chunk.copies
+        silent_ms.filter(|ms| *ms <= max_ms).count() == 1 && self.copies_left.saturating_add(1) >= chunk.wanted()
     }
 
     /// When to heal it: earlier with fewer copies left unless one holder may be rebooting, and later with more holders

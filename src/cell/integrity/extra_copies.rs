@@ -1,8 +1,9 @@
 //! Extra copies: a cell with a full store removes a local copy of an over-replicated chunk.
 //!
 //! It does so only if as many cells as the chunk must have copies rank before it, and each of them has just proved its
-//! copy in an audit. The cells that rank first never find enough cells before them. So enough copies stay, however many
-//! cells do this at the same time, and whatever their replica maps contain.
+//! copy in an audit. While it does not know how many copies that are, it removes none. The cells that rank first never
+//! find enough cells before them. So enough copies stay, however many cells do this at the same time, and whatever
+//! their replica maps contain.
 
 use std::net::SocketAddr;
 
@@ -43,6 +44,7 @@ impl ExtraCopies {
         let (mut last, mut count) = (None, 0);
         for (id, chunk) in replicas.after(self.cursor.as_ref(), SEARCH_CHUNKS) {
             (last, count) = (Some(*id), count + 1);
+            let Some(enough) = chunk.enough().map(usize::from) else { continue };
             let mine = rank::draw(id, &context.id);
             let mut before: Vec<(u64, CellId)> = replicas
                 .holders_of(chunk)
@@ -50,9 +52,9 @@ impl ExtraCopies {
                 .map(|cell| (rank::draw(id, &cell), cell))
                 .filter(|(drawn, _)| *drawn > mine)
                 .collect();
-            if before.len() >= usize::from(chunk.copies) {
+            if before.len() >= enough {
                 before.sort_unstable();
-                let first = before.into_iter().rev().take(chunk.copies.into());
+                let first = before.into_iter().rev().take(enough);
                 self.candidate = Some(Candidate { chunk: *id, unproved: first.map(|(_, cell)| cell).collect() });
                 break;
             }

@@ -190,7 +190,10 @@ mod tests {
             let mut replicas = ReplicaMap::default();
             for n in 0..copies {
                 let id = ChunkId::of(&n.to_le_bytes());
-                replicas.add(CellId::from_bytes([0; 16]), &LocalCopy { id, len: 1, copies: 2, holders: Vec::new() });
+                replicas.add(
+                    CellId::from_bytes([0; 16]),
+                    &LocalCopy { id, len: 1, copies: 2, bare: false, holders: Vec::new() },
+                );
             }
             let (failing, rng) = (FailingDisk::default(), fastrand::Rng::with_seed(1));
             Self { failing, replicas, rng, now: 0, reads: 0 }

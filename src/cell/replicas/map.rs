@@ -11,6 +11,7 @@ use std::ops::Bound;
 
 use crate::cell::input::LocalCopy;
 use crate::id::{CellId, ChunkId, MAX_HOLDERS};
+use crate::wire::shared_chunks::{IdPrefix, MAX_SHARED_CHUNKS, SharedChunk, SharedQuery};
 
 /// Maximum number of holders stored for one chunk: the highest number of copies, and some earlier holders.
 const MAX_KNOWN_HOLDERS: usize = 40;
@@ -20,23 +21,92 @@ const MAX_COPIES: u8 = MAX_HOLDERS as u8;
 /// Maximum number of cells in the table of numbers.
 const MAX_NUMBERED_CELLS: usize = 60_000;
 
+/// A chunk is healed to this number of copies while nobody has told how many it needs. One copy is too few for any
+/// chunk that was meant to survive the loss of a disk.
+const UNKNOWN_COPIES: u8 = 2;
+
+/// What this cell knows about the number of copies that the colony must keep; see [`super::bare_records`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// A put has stated it, or a co-holder.
+    Known,
+    /// The record is bare, and co-holders are asked.
+    Asking,
+    /// The record is bare, and nobody could tell: the default applies.
+    Guessed,
+}
+
 /// A local chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cell) struct LocalChunk {
     /// Its length in bytes.
     pub(in crate::cell) len: u32,
-    /// Number of copies that the colony must keep.
+    /// Number of copies that the colony must keep; the default if the record is bare.
     pub(in crate::cell) copies: u8,
+    knowledge: Knowledge,
     /// Could the disk not read the local copy the last time? Then it does not count.
     pub(in crate::cell) is_suspect: bool,
     /// The other holders, by number.
     holders: Vec<u16>,
 }
 
+impl LocalChunk {
+    /// Is the number of copies a guess?
+    pub(in crate::cell) fn is_bare(&self) -> bool {
+        self.knowledge != Knowledge::Known
+    }
+
+    /// Are co-holders asked how many copies the colony must keep?
+    pub(in crate::cell) fn is_asking(&self) -> bool {
+        self.knowledge == Knowledge::Asking
+    }
+
+    /// The number of copies to which the chunk is healed.
+    pub(in crate::cell) fn wanted(&self) -> u8 {
+        if self.is_asking() { self.copies.min(UNKNOWN_COPIES) } else { self.copies }
+    }
+
+    /// The number of copies beyond which one is extra. None is on a guess.
+    pub(in crate::cell) fn enough(&self) -> Option<u8> {
+        (!self.is_bare()).then_some(self.copies)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(in crate::cell) struct ReplicaMap {
     chunks: BTreeMap<ChunkId, LocalChunk>,
     numbers: CellNumbers,
+    bare: BareCounts,
+}
+
+/// Numbers of chunks with bare records.
+#[derive(Debug)]
+struct BareCounts {
+    /// By the first byte of the id.
+    by_byte: Vec<u32>,
+    all: usize,
+}
+
+impl Default for BareCounts {
+    fn default() -> Self {
+        Self { by_byte: vec![0; 256], all: 0 }
+    }
+}
+
+impl BareCounts {
+    fn add(&mut self, id: &ChunkId) {
+        self.all += 1;
+        if let Some(count) = self.by_byte.get_mut(usize::from(id.shard())) {
+            *count += 1;
+        }
+    }
+
+    fn subtract(&mut self, id: &ChunkId) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(count) = self.by_byte.get_mut(usize::from(id.shard())) {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 /// Numbers for cells, in both directions.
@@ -96,8 +166,66 @@ impl ReplicaMap {
         }
     }
 
-    /// Adds a local copy, which is not suspect. Its holders are added to those known before. `own` is this cell, which is not stored.
-    pub(in crate::cell) fn add(&mut self, own: CellId, copy: &LocalCopy) {
+    /// Number of chunks with bare records.
+    pub(in crate::cell) fn bare(&self) -> usize {
+        self.bare.all
+    }
+
+    /// Number of chunks with bare records whose ids begin with this byte.
+    pub(in crate::cell) fn bare_in(&self, byte: u8) -> u32 {
+        self.bare.by_byte.get(usize::from(byte)).copied().unwrap_or_default()
+    }
+
+    /// Is the record of this chunk bare?
+    pub(in crate::cell) fn is_bare(&self, id: &ChunkId) -> bool {
+        self.chunks.get(id).is_some_and(LocalChunk::is_bare)
+    }
+
+    /// Sets the number of copies of a chunk if its record is bare. True if it was.
+    pub(in crate::cell) fn set_copies(&mut self, id: &ChunkId, copies: u8) -> bool {
+        let Some(chunk) = self.chunks.get_mut(id).filter(|chunk| chunk.is_bare()) else { return false };
+        (chunk.copies, chunk.knowledge) = (copies.clamp(1, MAX_COPIES), Knowledge::Known);
+        self.bare.subtract(id);
+        true
+    }
+
+    /// The chunks whose ids begin with this byte and about whose number of copies co-holders are asked.
+    pub(in crate::cell) fn asking_in(&self, byte: u8) -> impl Iterator<Item = (&ChunkId, &LocalChunk)> {
+        let first = IdPrefix::of_byte(byte).first();
+        let chunks = self.chunks.range(first..).take_while(move |(id, _)| id.shard() == byte);
+        chunks.filter(|(_, chunk)| chunk.is_asking())
+    }
+
+    /// Nobody could tell how many copies the chunks need whose ids begin with this byte and whose records are bare.
+    /// Returns those for which that is new.
+    pub(in crate::cell) fn guess_bare_in(&mut self, byte: u8) -> Vec<ChunkId> {
+        let first = IdPrefix::of_byte(byte).first();
+        let chunks = self.chunks.range_mut(first..).take_while(|(id, _)| id.shard() == byte);
+        let asking = chunks.filter(|(_, chunk)| chunk.is_asking()).map(|(id, chunk)| {
+            chunk.knowledge = Knowledge::Guessed;
+            *id
+        });
+        asking.collect()
+    }
+
+    /// The local chunks that the query asks for, as far as they count here.
+    pub(in crate::cell) fn shared(&self, query: &SharedQuery) -> Vec<SharedChunk> {
+        let Some(number) = self.numbers.numbers.get(&query.node) else { return Vec::new() };
+        let first = query.prefix.first();
+        let from = match query.after {
+            Some(after) if after >= first => Bound::Excluded(after),
+            _ => Bound::Included(first),
+        };
+        let chunks = self.chunks.range::<ChunkId, _>((from, Bound::Unbounded));
+        let chunks = chunks.take_while(|(id, _)| query.prefix.contains(id));
+        let shared = chunks.filter(|(_, chunk)| !chunk.is_suspect && chunk.holders.contains(number));
+        shared.map(|(id, chunk)| SharedChunk { id: *id, copies: chunk.enough() }).take(MAX_SHARED_CHUNKS).collect()
+    }
+
+    /// Adds a local copy, which is not suspect. Its holders are added to those known before, and a number of copies
+    /// that is known stays known. `own` is this cell, which is not stored. True if its record is bare, and was not
+    /// before.
+    pub(in crate::cell) fn add(&mut self, own: CellId, copy: &LocalCopy) -> bool {
         if self.numbers.cells.len() + copy.holders.len() > MAX_NUMBERED_CELLS {
             self.drop_unused_numbers();
         }
@@ -110,21 +238,40 @@ impl ReplicaMap {
                 holders.push(number);
             }
         }
-        let (len, copies) = (copy.len, copy.copies.clamp(1, MAX_COPIES));
+        let (len, mut copies) = (copy.len, copy.copies.clamp(1, MAX_COPIES));
+        let mut knowledge = if copy.bare { Knowledge::Asking } else { Knowledge::Known };
+        let mut was_bare = false;
         if let Some(before) = self.chunks.remove(&copy.id) {
+            was_bare = before.is_bare();
+            if was_bare {
+                self.bare.subtract(&copy.id);
+            }
+            if copy.bare {
+                (copies, knowledge) = (before.copies, before.knowledge);
+            }
             let more: Vec<u16> = before.holders.into_iter().filter(|number| !holders.contains(number)).collect();
             holders.extend(more);
             holders.truncate(MAX_KNOWN_HOLDERS);
         }
         holders.shrink_to_fit();
-        self.chunks.insert(copy.id, LocalChunk { len, copies, is_suspect: false, holders });
+        let chunk = LocalChunk { len, copies, knowledge, is_suspect: false, holders };
+        let is_bare = chunk.is_bare();
+        if is_bare {
+            self.bare.add(&copy.id);
+        }
+        self.chunks.insert(copy.id, chunk);
+        is_bare && !was_bare
     }
 
     /// Removes a local copy.
     pub(in crate::cell) fn remove(&mut self, id: &ChunkId) -> Option<LocalCopy> {
         let holders = self.holders(id).collect();
-        let LocalChunk { len, copies, .. } = self.chunks.remove(id)?;
-        Some(LocalCopy { id: *id, len, copies, holders })
+        let chunk = self.chunks.remove(id)?;
+        let (len, copies, bare) = (chunk.len, chunk.copies, chunk.is_bare());
+        if bare {
+            self.bare.subtract(id);
+        }
+        Some(LocalCopy { id: *id, len, copies, bare, holders })
     }
 
     /// The other holders of a chunk.
@@ -199,7 +346,7 @@ mod tests {
 
     fn copy(chunk: u32, holders: &[u32]) -> LocalCopy {
         let id = ChunkId::of(&chunk.to_le_bytes());
-        LocalCopy { id, len: 10, copies: 5, holders: holders.iter().map(|n| cell(*n)).collect() }
+        LocalCopy { id, len: 10, copies: 5, bare: false, holders: holders.iter().map(|n| cell(*n)).collect() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Replicas: the local chunks and their holders, and how both are kept correct.
 
+pub(super) mod bare_records;
 pub(super) mod map;
 pub(super) mod queries;
 pub(super) mod refetch;

@@ -99,9 +99,9 @@ impl Refetches {
             };
             let task_id = task_ids.next();
             self.under_way.insert(task_id, (*id, cell));
-            let LocalCopy { len, copies, holders, .. } = refetch.lost.clone();
+            let LocalCopy { len, copies, bare, holders, .. } = refetch.lost.clone();
             self.bucket.spend(len.into());
-            out.push(Output::Task(Task::Fetch { task_id, chunk: *id, from, copies, holders }));
+            out.push(Output::Task(Task::Fetch { task_id, chunk: *id, from, copies, bare, holders }));
         }
         for id in abandoned {
             self.waiting.remove(&id);

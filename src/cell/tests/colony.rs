@@ -99,7 +99,7 @@ impl TestColony {
     /// A put has stored a chunk, with these holders. This many copies must be kept.
     pub(super) fn put_copies(&mut self, chunk: ChunkId, copies: u8, holders: &[u8]) {
         let holders = holders.iter().map(|cell| id(*cell)).collect();
-        self.input(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies, holders }]));
+        self.input(CopyInput::Present(vec![LocalCopy { id: chunk, len: LEN, copies, bare: false, holders }]));
     }
 
     /// An alert of cell 9 arrives.

@@ -2,6 +2,7 @@
 //!
 //! The cell under test has the number 1; the test plays all others.
 
+mod bare_records;
 mod brake;
 mod co_holders;
 mod colony;
@@ -80,7 +81,7 @@ impl TestCell {
             cell,
             now: Time(5),
             wake_at: Time(5),
-            store: StoreStats { chunks: 3, free_bytes: 7, full: false, reads: 0 },
+            store: StoreStats { chunks: 3, free_bytes: 7, full: false, read_only: false, reads: 0 },
         }
     }
 

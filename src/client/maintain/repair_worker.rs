@@ -199,7 +199,8 @@ impl ChunkRepair<'_> {
     fn next_targets(&self, copies: &mut ChunkCopies) -> Option<(Vec<(usize, String)>, PutHints)> {
         let placer = &mut self.state().placer;
         let NextStep::Send(chosen) = placer.next(copies) else { return None };
-        let hints = PutHints { copies: self.repairer.copies, holders: placer.ids(&copies.holders()), owner: None };
+        let hints =
+            PutHints { copies: self.repairer.copies, bare: false, holders: placer.ids(&copies.holders()), owner: None };
         let target = |number| Some((number, placer.cell(number)?.url.clone()));
         Some((chosen.into_iter().filter_map(target).collect(), hints))
     }

@@ -324,7 +324,7 @@ impl<'a> PutSession<'a> {
         match self.placer.next(&mut in_progress.copies) {
             NextStep::Send(cells) => {
                 let holders = self.placer.ids(&in_progress.copies.holders());
-                let hints = PutHints { copies: self.options.copies, holders, owner: None };
+                let hints = PutHints { copies: self.options.copies, bare: false, holders, owner: None };
                 for cell in cells {
                     let Some(known) = self.placer.cell(cell) else { continue };
                     let (url, chunk, hints) = (known.url.clone(), Arc::clone(&in_progress.chunk), hints.clone());

@@ -97,6 +97,7 @@ impl Api {
             Route::HeadChunk(id) => self.head(id),
             Route::Have => self.have(exchange),
             Route::List { after, limit } => self.list(after.as_ref(), limit),
+            Route::Shared(query) => self.shared(query),
             Route::Verify => self.verify(exchange),
             Route::Holders => self.holders(exchange),
             Route::Peers => Response::json(&self.snapshot()?.peers()),

@@ -10,7 +10,7 @@ use crate::store::{PutMetadata, StoreError};
 use crate::sync::lock;
 use crate::time::Time;
 use crate::unix_time;
-use crate::wire::routes::{COPIES_HEADER, HOLDERS_HEADER, OWNER_HEADER};
+use crate::wire::routes::{BARE_HEADER, COPIES_HEADER, HOLDERS_HEADER, OWNER_HEADER};
 
 impl Api {
     /// Stores the request's body, if its hash is `expected` or no id is expected.
@@ -87,7 +87,10 @@ fn metadata(exchange: &Exchange) -> Result<PutMetadata, ErrorResponse> {
             Some(*hash.as_bytes())
         }
     };
-    Ok(PutMetadata { copies, holders, owner, stored_at_s: stored_at_s() })
+    let bare = exchange.field(BARE_HEADER) == Some("1");
+    // The guess of another cell can be another number, and this one would take it for knowledge.
+    let copies = if bare { DEFAULT_COPIES } else { copies };
+    Ok(PutMetadata { copies, bare, holders, owner, stored_at_s: stored_at_s() })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time of the put is stored with the chunk")]

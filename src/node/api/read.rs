@@ -7,6 +7,7 @@ use crate::node::api::response::{ErrorResponse, Response, etag, read_body};
 use crate::node::search::SearchOutcome;
 use crate::wire::id_lists::{MAX_HAVE_IDS, parse_ids, write_ids};
 use crate::wire::routes::{DEFAULT_HOPS, HOPS_HEADER, REQUEST_ID_HEADER};
+use crate::wire::shared_chunks::{SharedQuery, write_shared_chunks};
 
 const NOT_HERE: &str = "the chunk is not on this cell";
 
@@ -74,6 +75,14 @@ impl Api {
     /// `GET /chunks`: lists the chunks of this cell.
     pub(super) fn list(&self, after: Option<&ChunkId>, limit: usize) -> Result<Response, ErrorResponse> {
         Ok(Response::Lines(write_ids(&self.store.list(after, limit)?), None))
+    }
+
+    /// `GET /chunks/shared`: lists the chunks of this cell that another one holds too.
+    pub(super) fn shared(&self, query: SharedQuery) -> Result<Response, ErrorResponse> {
+        let shared = self.mailbox.shared(query).ok_or_else(|| {
+            ErrorResponse::new(503, "this cell does not know all of its chunks yet, or its driver does not respond")
+        })?;
+        Ok(Response::JsonLines(write_shared_chunks(&shared)))
     }
 
     /// Reads a body that is a list of ids.

@@ -19,6 +19,8 @@ pub(super) enum Response {
     Json(Vec<u8>),
     /// A list, one entry a line. A long one keeps its permit until it was sent.
     Lines(String, Option<SemaphoreGuardArc>),
+    /// JSON objects, one a line.
+    JsonLines(String),
     Chunk {
         id: ChunkId,
         len: u64,
@@ -41,6 +43,9 @@ impl Response {
             Self::Lines(lines, permit) => {
                 exchange.respond(200, &[("Content-Type", "text/plain; charset=utf-8")], lines.as_bytes());
                 drop(permit);
+            }
+            Self::JsonLines(lines) => {
+                exchange.respond(200, &[("Content-Type", "application/x-ndjson")], lines.as_bytes());
             }
             Self::Chunk { id, len, bytes } => {
                 let etag = etag(&id);

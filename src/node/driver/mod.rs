@@ -114,6 +114,10 @@ impl Driver {
                     drop(reply.try_send(self.snapshot()));
                     continue;
                 }
+                Next::Message(Message::Shared(query, reply)) => {
+                    drop(reply.try_send(self.cell.shared(&query)));
+                    continue;
+                }
                 Next::Wake => (Input::Wake(self.store_stats()), None),
                 Next::Saved => {
                     self.save = None;
@@ -178,6 +182,7 @@ impl Driver {
                 tasks.spawn(Arc::clone(&self.runner).run(task)).detach();
             }
             Output::Persist(Persist::Holders { chunk, holders }) => self.store.set_holders(&chunk, &holders),
+            Output::Persist(Persist::Copies { chunk, copies }) => self.store.set_copies(&chunk, copies),
             Output::Persist(Persist::State(state)) => {
                 self.save = Some(tasks.spawn(saved_state::save(Arc::clone(&self.store), state)));
             }
@@ -207,7 +212,8 @@ impl Driver {
     fn store_stats(&self) -> StoreStats {
         let usage = self.store.usage();
         let full = usage.free_bytes < MAX_CHUNK_BYTES as u64;
-        StoreStats { chunks: usage.chunks, free_bytes: usage.free_bytes, full, reads: self.copies().reads() }
+        let (chunks, free_bytes, read_only) = (usage.chunks, usage.free_bytes, usage.read_only);
+        StoreStats { chunks, free_bytes, full, read_only, reads: self.copies().reads() }
     }
 
     fn snapshot(&self) -> ColonySnapshot {

@@ -102,8 +102,8 @@ mod tests {
         }
         for output in [
             Output::Task(Task::QueryHave { task_id, to, chunks: Vec::new() }),
-            Output::Task(Task::Send { task_id, chunk, to, copies, holders: Vec::new() }),
-            Output::Task(Task::Fetch { task_id, chunk, from: to, copies, holders: Vec::new() }),
+            Output::Task(Task::Send { task_id, chunk, to, copies, bare: false, holders: Vec::new() }),
+            Output::Task(Task::Fetch { task_id, chunk, from: to, copies, bare: false, holders: Vec::new() }),
             Output::Task(Task::Audit { task_id, from: to, target: AuditTarget::Chunk(chunk) }),
             Output::Task(Task::Verify(chunk)),
             Output::Task(Task::Remove(chunk)),

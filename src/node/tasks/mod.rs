@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cell::{
-    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, MemberInput, QueryOutcome, SendOutcome, Task, TaskId,
-    VerifyOutcome,
+    AuditOutcome, AuditTarget, CopyInput, FetchOutcome, Input, MemberInput, QueryOutcome, SendOutcome, SharedOutcome,
+    Task, TaskId, VerifyOutcome,
 };
 use crate::id::{CellId, ChunkId};
 use crate::net::client::{Http, Timeouts};
@@ -33,6 +33,7 @@ use crate::node::tasks::transfer::Transfer;
 use crate::store::Store;
 use crate::wire::datagram::Alert;
 use crate::wire::holder_hints::{HolderHint, write_holder_hints};
+use crate::wire::shared_chunks::SharedQuery;
 
 /// Slots of each kind of task.
 const PROBES: usize = 16;
@@ -105,11 +106,12 @@ impl TaskRunner {
         match task {
             Task::Probe { task_id, address, announce } => self.probe(task_id, address, announce).await,
             Task::QueryHave { task_id, to, chunks } => self.query_have(task_id, to, chunks).await,
-            Task::Send { task_id, chunk, to, copies, holders } => {
-                self.send(task_id, self.transfer(chunk, to, copies, holders)).await;
+            Task::QueryShared { task_id, to, query } => self.query_shared(task_id, to, query).await,
+            Task::Send { task_id, chunk, to, copies, bare, holders } => {
+                self.send(task_id, self.transfer(chunk, to, (copies, bare), holders)).await;
             }
-            Task::Fetch { task_id, chunk, from, copies, holders } => {
-                self.fetch(task_id, self.transfer(chunk, from, copies, holders)).await;
+            Task::Fetch { task_id, chunk, from, copies, bare, holders } => {
+                self.fetch(task_id, self.transfer(chunk, from, (copies, bare), holders)).await;
             }
             Task::Audit { task_id, from, target } => self.audit(task_id, from, target).await,
             Task::Verify(id) => self.verify(id, false).await,
@@ -150,9 +152,16 @@ impl TaskRunner {
         self.report(CopyInput::QueryDone { task_id, outcome }).await;
     }
 
-    fn transfer(&self, chunk: ChunkId, peer: SocketAddr, copies: u8, holders: Vec<CellId>) -> Transfer {
+    async fn query_shared(&self, task_id: TaskId, to: SocketAddr, query: SharedQuery) {
+        let http = self.query_http.clone();
+        let outcome = self.queries.run(move || query::query_shared(&http, to, &query), drop).await;
+        self.report(CopyInput::SharedDone { task_id, outcome: outcome.unwrap_or(SharedOutcome::Unanswered) }).await;
+    }
+
+    /// `bare`: whether `copies` is a guess.
+    fn transfer(&self, chunk: ChunkId, peer: SocketAddr, (copies, bare): (u8, bool), holders: Vec<CellId>) -> Transfer {
         let (local_copies, http) = (self.copies.clone(), self.transfer_http.clone());
-        Transfer { local_copies, http, chunk, peer, copies, holders }
+        Transfer { local_copies, http, chunk, peer, copies, bare, holders }
     }
 
     async fn send(&self, task_id: TaskId, transfer: Transfer) {

@@ -1,10 +1,12 @@
-//! A holder query: asks another cell which chunks it has.
+//! Questions to other cells: which chunks they have, and how many copies of them the colony must keep.
 
 use std::net::SocketAddr;
 
+use crate::cell::SharedOutcome;
 use crate::human;
 use crate::id::ChunkId;
 use crate::net::client::Http;
+use crate::wire::shared_chunks::SharedQuery;
 
 /// Ids in one request. A cell answers this many without delaying other requests.
 pub(super) const IDS_PER_REQUEST: usize = 1000;
@@ -26,12 +28,26 @@ pub(super) fn query_have(http: &Http, to: SocketAddr, mut ids: Vec<ChunkId>) -> 
     Some(has)
 }
 
+/// One page of the chunks that the cell at this address shares with this one. Blocks.
+pub(super) fn query_shared(http: &Http, to: SocketAddr, query: &SharedQuery) -> SharedOutcome {
+    match http.shared_chunks(&format!("http://{to}"), query) {
+        Ok(Some(chunks)) => SharedOutcome::Answered(chunks),
+        Ok(None) => SharedOutcome::CannotTell,
+        Err(error) => {
+            log::debug!("cannot ask {to} for the chunks that it shares with this cell: {error}");
+            SharedOutcome::Unanswered
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::CellId;
     use crate::net::client::Timeouts;
     use crate::net::test_server::{TestServer, response, unreachable_address};
     use crate::wire::id_lists::{parse_ids, write_ids};
+    use crate::wire::shared_chunks::{IdPrefix, SharedChunk};
 
     fn query(to: SocketAddr, ids: Vec<ChunkId>) -> Option<Vec<ChunkId>> {
         query_have(&Http::new(Timeouts::PROBE, 1, 1), to, ids)
@@ -50,6 +66,26 @@ mod tests {
         let counts: Vec<usize> = requests.iter().map(|request| parse_ids(&request.body).unwrap().len()).collect();
         assert_eq!(counts, [IDS_PER_REQUEST, IDS_PER_REQUEST, 500]);
         assert!(requests.iter().all(|request| request.line() == "POST /chunks/have"));
+    }
+
+    #[test]
+    fn a_cell_of_an_earlier_version_cannot_tell_what_it_shares() {
+        let (id, other) = (ChunkId::from_bytes([7; 32]), ChunkId::from_bytes([8; 32]));
+        let query = SharedQuery { node: CellId::from_bytes([1; 16]), prefix: IdPrefix::of_byte(7), after: None };
+        let line = |id| format!("{{\"id\":\"{id}\",\"copies\":2}}\n");
+        for (answer, expected) in [
+            (response(200, line(id).as_bytes()), SharedOutcome::Answered(vec![SharedChunk { id, copies: Some(2) }])),
+            (response(200, line(other).as_bytes()), SharedOutcome::Unanswered),
+            (response(404, b""), SharedOutcome::CannotTell),
+            (response(405, b""), SharedOutcome::CannotTell),
+            (response(501, b""), SharedOutcome::CannotTell),
+            (response(503, b""), SharedOutcome::Unanswered),
+        ] {
+            let peer = TestServer::always(answer);
+            assert_eq!(query_shared(&Http::new(Timeouts::PROBE, 1, 1), peer.address, &query), expected);
+            let target = format!("GET /chunks/shared?for={}&prefix=07", query.node);
+            assert_eq!(peer.requests()[0].line(), target);
+        }
     }
 
     #[test]

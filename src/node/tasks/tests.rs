@@ -17,7 +17,7 @@ fn cell(n: u8) -> CellId {
 
 fn store_with(chunks: &[&[u8]]) -> Arc<dyn Store> {
     let store = MemoryStore::new(1 << 20);
-    let metadata = PutMetadata { copies: 5, holders: vec![cell(9)], owner: None, stored_at_s: 1 };
+    let metadata = PutMetadata { copies: 5, bare: false, holders: vec![cell(9)], owner: None, stored_at_s: 1 };
     for bytes in chunks {
         store.put(None, bytes.len() as u64, &mut &bytes[..], &metadata).unwrap();
     }
@@ -71,12 +71,12 @@ fn every_failed_task_is_reported_once() {
     else {
         panic!("no query")
     };
-    let send = Task::Send { task_id, chunk, to, copies, holders: holders.clone() };
+    let send = Task::Send { task_id, chunk, to, copies, bare: false, holders: holders.clone() };
     let [Input::Copy(CopyInput::SendDone { task_id: TaskId(3), outcome: SendOutcome::Failed })] = run(&store, send)[..]
     else {
         panic!("no send")
     };
-    let fetch = Task::Fetch { task_id, chunk: missing, from: to, copies, holders };
+    let fetch = Task::Fetch { task_id, chunk: missing, from: to, copies, bare: false, holders };
     let [Input::Copy(CopyInput::FetchDone { task_id: TaskId(3), outcome: FetchOutcome::Failed })] =
         run(&store, fetch)[..]
     else {
@@ -94,7 +94,7 @@ fn every_failed_task_is_reported_once() {
 #[test]
 fn a_copy_that_is_gone_when_it_is_sent_is_reported_by_its_id_too() {
     let (task_id, chunk, to) = (TaskId(3), ChunkId::of(b"not here"), unreachable_address());
-    let inputs = run(&store_with(&[]), Task::Send { task_id, chunk, to, copies: 5, holders: Vec::new() });
+    let inputs = run(&store_with(&[]), Task::Send { task_id, chunk, to, copies: 5, bare: false, holders: Vec::new() });
     let [
         Input::Copy(CopyInput::SendDone { task_id: TaskId(3), outcome: SendOutcome::OwnCopyGone }),
         Input::Copy(CopyInput::Gone(id)),
@@ -157,7 +157,14 @@ fn no_kind_of_task_delays_another() {
         start(Task::SendHints { to: hanging.address, hints });
     }
     let peer = TestServer::always(response(200, b"here"));
-    start(Task::Fetch { task_id: TaskId(99), chunk: here, from: peer.address, copies: 5, holders: vec![cell(1)] });
+    start(Task::Fetch {
+        task_id: TaskId(99),
+        chunk: here,
+        from: peer.address,
+        copies: 5,
+        bare: false,
+        holders: vec![cell(1)],
+    });
     start(Task::Audit { task_id: TaskId(98), from: peer.address, target: AuditTarget::Chunk(here) });
     start(Task::Verify(here));
     let mut ended = 0;
@@ -193,5 +200,5 @@ fn a_copy_that_is_stored_after_the_timeout_is_reported() {
     assert_eq!(smol::block_on(slots.run(slow, too_late)), None);
     drop(finish);
     let Some(Input::Copy(CopyInput::Present(copies))) = next_input(&inputs) else { panic!("no report") };
-    assert_eq!(copies, [LocalCopy { id: here, len: 4, copies: 5, holders: vec![cell(9)] }]);
+    assert_eq!(copies, [LocalCopy { id: here, len: 4, copies: 5, bare: false, holders: vec![cell(9)] }]);
 }

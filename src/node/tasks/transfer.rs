@@ -22,6 +22,8 @@ pub(super) struct Transfer {
     pub(super) peer: SocketAddr,
     /// Number of copies that the colony must keep.
     pub(super) copies: u8,
+    /// Is that number a guess?
+    pub(super) bare: bool,
     pub(super) holders: Vec<CellId>,
 }
 
@@ -34,7 +36,7 @@ impl Transfer {
         };
         // The record has the owner. A copy without a record is sent too.
         let owner = self.local_copies.store.record(&self.chunk).ok().flatten().and_then(|record| record.metadata.owner);
-        let hints = PutHints { copies: self.copies, holders: self.holders, owner };
+        let hints = PutHints { copies: self.copies, bare: self.bare, holders: self.holders, owner };
         match self.http.put_chunk(&format!("http://{}", self.peer), &self.chunk, &bytes, &hints) {
             Ok(()) => SendOutcome::Stored,
             Err(error) => {
@@ -86,7 +88,8 @@ impl Transfer {
         };
         let Some(UnverifiedCopy { bytes, length_declared }) = copy else { return FetchOutcome::Missing };
         let stored_at_s = unix_time::now_s();
-        let metadata = PutMetadata { copies: self.copies, holders: self.holders, owner: None, stored_at_s };
+        let metadata =
+            PutMetadata { copies: self.copies, bare: self.bare, holders: self.holders, owner: None, stored_at_s };
         match self.local_copies.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
             Ok(_) => FetchOutcome::Stored,
             Err(StoreError::WrongHash { found, .. }) if length_declared => FetchOutcome::Bad { found },
@@ -121,12 +124,20 @@ mod tests {
     fn transfer(store: Arc<dyn Store>, peer: SocketAddr) -> Transfer {
         let http = Http::new(Timeouts::PROBE, 1, 1);
         let local_copies = LocalCopies::new(store, Mailbox::stub(ColonySnapshot::of_lone_cell()).0);
-        Transfer { local_copies, http, chunk: ChunkId::of(CHUNK), peer, copies: 3, holders: vec![cell(1), cell(2)] }
+        Transfer {
+            local_copies,
+            http,
+            chunk: ChunkId::of(CHUNK),
+            peer,
+            copies: 3,
+            bare: false,
+            holders: vec![cell(1), cell(2)],
+        }
     }
 
     fn store_with_chunk(owner: Option<[u8; 32]>) -> Arc<dyn Store> {
         let store = MemoryStore::new(1 << 20);
-        let metadata = PutMetadata { copies: 5, holders: Vec::new(), owner, stored_at_s: 1 };
+        let metadata = PutMetadata { copies: 5, bare: false, holders: Vec::new(), owner, stored_at_s: 1 };
         store.put(None, CHUNK.len() as u64, &mut &CHUNK[..], &metadata).unwrap();
         Arc::new(store)
     }
@@ -171,7 +182,7 @@ mod tests {
         FileStore::init(folder.path(), cell(0)).unwrap();
         let options = StoreOptions { reserve_bytes: Some(0), ..StoreOptions::default() };
         let store: Arc<dyn Store> = Arc::new(FileStore::open(folder.path(), &options).unwrap());
-        let metadata = PutMetadata { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let metadata = PutMetadata { copies: 5, bare: false, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let file = folder.path().join("chunks").join(&id.to_string()[..2]).join(id.to_string());
         // A flipped bit, no bytes, too many bytes.
         for bad in [&b"a chunk that is transferrfd"[..], b"", &vec![b'x'; 3 * MAX_CHUNK_BYTES]] {

@@ -210,6 +210,10 @@ impl Store for FileStore {
         self.inner.queue.push(id, Change::holders(holders));
     }
 
+    fn set_copies(&self, id: &ChunkId, copies: u8) {
+        self.inner.queue.push(id, Change::copies(copies));
+    }
+
     fn usage(&self) -> Usage {
         let usage = self.inner.capacity.usage();
         if usage.read_only {

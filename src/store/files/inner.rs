@@ -60,7 +60,8 @@ impl Inner {
     pub(super) fn record_from_file(&self, id: &ChunkId) -> Option<Record> {
         let meta = fs::metadata(self.folder.chunk(id)).ok()?;
         let stored_at_s = unix_time::of_s(meta.modified().ok()?);
-        let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
+        let (copies, bare) = (DEFAULT_COPIES, true);
+        let metadata = PutMetadata { copies, bare, holders: Vec::new(), owner: None, stored_at_s };
         Some(Record { len: meta.len(), metadata, scrubbed_at_s: 0 })
     }
 

@@ -107,8 +107,8 @@
 //! from the file alone.
 //!
 //! After every start, and after it set a catalogue aside, the writer reconciles all shards: it deletes records without
-//! a file, and makes records for files without one: default copies, no holders, no owner, the modification time as time
-//! of storage.
+//! a file, and makes records for files without one: default copies as a guess, no holders, no owner, the modification
+//! time as time of storage.
 //!
 //! ## `facts`, the saved state
 //!

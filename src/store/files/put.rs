@@ -75,7 +75,8 @@ impl Inner {
         let Some((quarantined, len)) = good else { return Ok(false) };
         let mut file = open_without_atime(&quarantined).map_err(StoreError::disk("open", &quarantined))?;
         let stored_at_s = file.metadata().and_then(|meta| meta.modified()).map_or(0, unix_time::of_s);
-        let metadata = PutMetadata { copies: DEFAULT_COPIES, holders: Vec::new(), owner: None, stored_at_s };
+        let (copies, bare) = (DEFAULT_COPIES, true);
+        let metadata = PutMetadata { copies, bare, holders: Vec::new(), owner: None, stored_at_s };
         let (_, outcome) = self.put(Some(id), len, &mut file, &metadata)?;
         log::info!("the quarantined copy of chunk {} is good, and was stored again", id.short());
         Ok(outcome == PutOutcome::Stored)

@@ -357,7 +357,7 @@ mod tests {
 
     /// With and without an announced id.
     fn put(store: &FileStore, bytes: &[u8], is_announced: bool) -> Result<PutOutcome, StoreError> {
-        let metadata = PutMetadata { copies: 3, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let metadata = PutMetadata { copies: 3, bare: false, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let expected = ChunkId::of(bytes);
         let expected = is_announced.then_some(&expected);
         store.put(expected, bytes.len() as u64, &mut &*bytes, &metadata).map(|(_, outcome)| outcome)

@@ -113,6 +113,11 @@ impl Values {
         HolderHint { id: self.chunk(), holders: self.list(Self::cell) }
     }
 
+    fn query(&mut self) -> SharedQuery {
+        let prefix = if self.is_changed() { "abc" } else { "ab" }.parse().unwrap();
+        SharedQuery { node: self.cell(), prefix, after: self.option(Self::chunk) }
+    }
+
     fn saved_state(&mut self) -> SavedState {
         SavedState {
             draining: self.is_changed(),
@@ -140,6 +145,7 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
             to: v.socket(),
             copies: v.byte(),
             holders: v.list(Values::cell),
+            bare: v.is_changed(),
         }),
         Output::Task(Task::Fetch {
             task_id: TaskId(v.number()),
@@ -147,6 +153,7 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
             from: v.socket(),
             copies: v.byte(),
             holders: v.list(Values::cell),
+            bare: v.is_changed(),
         }),
         Output::Task(Task::Audit { task_id: TaskId(v.number()), from: v.socket(), target: v.target() }),
         Output::Task(Task::Verify(v.chunk())),
@@ -156,6 +163,8 @@ fn one_of_each(v: &mut Values) -> Vec<Output> {
         Output::Persist(Persist::Holders { chunk: v.chunk(), holders: v.list(Values::cell) }),
         Output::Persist(Persist::State(v.saved_state())),
         Output::Task(Task::VerifyFinally(v.chunk())),
+        Output::Task(Task::QueryShared { task_id: TaskId(v.number()), to: v.socket(), query: v.query() }),
+        Output::Persist(Persist::Copies { chunk: v.chunk(), copies: v.byte() }),
     ];
     let events = [
         Event::Active(v.cell(), v.socket()),
@@ -249,5 +258,5 @@ fn no_two_variants_share_a_tag() {
 fn traces_stay_the_same() {
     let outputs = [one_of_each(&mut Values::default()), one_of_each_inner()].concat();
     let trace = trace(&outputs);
-    assert_eq!(trace, 0xf451_49bb_e8cd_5d8c, "{trace:#018x}");
+    assert_eq!(trace, 0x3317_1ac7_4897_912e, "{trace:#018x}");
 }

@@ -16,7 +16,7 @@ fn a_second_put_does_not_change_the_metadata() {
     on_each(|store| {
         let bytes = bytes(7, 1000);
         let (id, _) = put(store, &bytes).unwrap();
-        let other = PutMetadata { copies: 1, holders: Vec::new(), owner: Some([1; 32]), stored_at_s: 5 };
+        let other = PutMetadata { copies: 1, bare: false, holders: Vec::new(), owner: Some([1; 32]), stored_at_s: 5 };
         store.put(Some(&id), 1000, &mut &*bytes, &other).unwrap();
         before_and_after_flush(store, || {
             assert_eq!(store.record(&id).unwrap().unwrap().metadata, metadata());
@@ -72,7 +72,7 @@ fn set_holders_replaces_the_holders_and_nothing_else() {
 fn holders_set_before_the_first_metadata_do_not_block_it() {
     on_each(|store| {
         let bytes = bytes(13, 1000);
-        let none = PutMetadata { copies: 5, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let none = PutMetadata { copies: 5, bare: false, holders: Vec::new(), owner: None, stored_at_s: 1 };
         let holders = cells(77..78);
         for flushed in [false, true] {
             let (id, _) = store.put(None, 1000, &mut &*bytes, &none).unwrap();
@@ -88,6 +88,61 @@ fn holders_set_before_the_first_metadata_do_not_block_it() {
                 assert_eq!(store.record(&id).unwrap().unwrap().metadata, expected);
             });
             store.remove(&id).unwrap();
+        }
+    });
+}
+
+/// What another cell tells must not change what a put has stated.
+#[test]
+fn copies_are_set_in_bare_records_only() {
+    on_each(|store| {
+        let bytes = bytes(14, 1000);
+        let bare = PutMetadata { copies: 5, bare: true, holders: cells(1..3), owner: None, stored_at_s: 1 };
+        for (flushed, told) in [(false, 2), (true, 2), (false, 5), (true, 5)] {
+            let flush = || {
+                if flushed {
+                    store.flush().unwrap();
+                }
+            };
+            let copies_of = |id| {
+                let metadata = store.record(id).unwrap().unwrap().metadata;
+                (metadata.copies, metadata.bare)
+            };
+            let (id, _) = store.put(None, 1000, &mut &*bytes, &bare).unwrap();
+            flush();
+            store.put(None, 1000, &mut &*bytes, &bare).unwrap();
+            before_and_after_flush(store, || assert_eq!(copies_of(&id), (5, true)));
+            store.set_copies(&id, told);
+            flush();
+            store.set_copies(&id, 9);
+            before_and_after_flush(store, || assert_eq!(copies_of(&id), (told, false)));
+            // The first put with metadata determines it even so.
+            put(store, &bytes).unwrap();
+            flush();
+            store.set_copies(&id, 9);
+            before_and_after_flush(store, || {
+                let expected = PutMetadata { holders: cells(1..3), ..metadata() };
+                assert_eq!(store.record(&id).unwrap().unwrap().metadata, expected);
+            });
+            store.remove(&id).unwrap();
+            store.set_copies(&id, 9);
+            before_and_after_flush(store, || assert_eq!(store.record(&id).unwrap(), None));
+        }
+    });
+}
+
+#[test]
+fn a_put_without_holders_states_the_copies_of_a_bare_record() {
+    on_each(|store| {
+        let bytes = bytes(15, 1000);
+        let bare = PutMetadata { copies: 5, bare: true, holders: Vec::new(), owner: None, stored_at_s: 1 };
+        let (id, _) = store.put(None, 1000, &mut &*bytes, &bare).unwrap();
+        for copies in [4, 1] {
+            store.put(None, 1000, &mut &*bytes, &PutMetadata { copies, bare: false, ..bare.clone() }).unwrap();
+            before_and_after_flush(store, || {
+                let metadata = store.record(&id).unwrap().unwrap().metadata;
+                assert_eq!((metadata.copies, metadata.bare), (4, false));
+            });
         }
     });
 }

@@ -50,7 +50,7 @@ fn a_removed_chunk_is_not_stored_and_can_be_put_again() {
         open.reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
         // The metadata of its earlier life does not count.
-        let other = PutMetadata { copies: 2, holders: Vec::new(), owner: None, stored_at_s: 5 };
+        let other = PutMetadata { copies: 2, bare: false, holders: Vec::new(), owner: None, stored_at_s: 5 };
         assert_eq!(store.put(Some(&id), 70_000, &mut &*bytes, &other).unwrap(), (id, PutOutcome::Stored));
         before_and_after_flush(store, || {
             assert_eq!(store.record(&id).unwrap().unwrap().metadata, other);

@@ -62,7 +62,7 @@ impl Quarantine {
     }
 
     /// Moves a chunk's file into the quarantine, and makes its name there durable. The caller then fsyncs the folder
-    /// that the file comes from: a power cut between the two leaves the file in at least one of them.
+    /// that the file comes from: a power cut before that leaves the file in at least one of them.
     pub(super) fn admit(&self, id: &ChunkId, file: &Path) -> Result<(), NotAdmitted> {
         let mut bytes = lock(&self.bytes);
         let stays = |error| NotAdmitted { error, is_moved: false };
@@ -71,13 +71,33 @@ impl Quarantine {
         let is_free = |path: &&PathBuf| fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
         let Some(name) = names.iter().find(is_free).or_else(|| names.last()) else { return Ok(()) };
         let replaced = file_len(name).ok().flatten().unwrap_or_default();
-        fs::rename(file, name).map_err(stays)?;
-        let synced = sync_folder(&self.path);
-        // Without a durable name here, any fsync of the other folder would leave the file in neither.
-        let is_moved = synced.is_ok() || fs::rename(name, file).is_err();
+        let admitted =
+            if fs::hard_link(file, name).is_ok() { self.keep_link(file, name) } else { self.take(file, name) };
+        let is_moved = admitted.as_ref().err().is_none_or(|e| e.is_moved);
         let now = (*bytes + if is_moved { len } else { 0 }).saturating_sub(replaced);
         self.set_bytes(&mut bytes, now);
-        synced.map_err(|error| NotAdmitted { error, is_moved })
+        admitted
+    }
+
+    /// A second name of the file is made durable before the first one goes, so that no fsync can leave it without.
+    fn keep_link(&self, file: &Path, name: &Path) -> Result<(), NotAdmitted> {
+        let removed = sync_folder(&self.path).and_then(|()| fs::remove_file(file));
+        removed.map_err(|error| {
+            if let Err(e) = fs::remove_file(name) {
+                log::warn!("{} stays, and so does the chunk: {e}", name.display());
+            }
+            NotAdmitted { error, is_moved: false }
+        })
+    }
+
+    /// For file systems without links, and if all names are in use.
+    fn take(&self, file: &Path, name: &Path) -> Result<(), NotAdmitted> {
+        fs::rename(file, name).map_err(|error| NotAdmitted { error, is_moved: false })?;
+        sync_folder(&self.path).map_err(|error| {
+            // Without a durable name here, any fsync of the other folder would leave the file in neither.
+            let is_moved = fs::rename(name, file).is_err();
+            NotAdmitted { error, is_moved }
+        })
     }
 
     /// Deletes files until the others are within the limit, as far as good copies of their chunks are stored. `stored`

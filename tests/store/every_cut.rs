@@ -132,12 +132,21 @@ fn puts_survive_a_power_cut_at_each_step() {
 /// Removals, and what moves into quarantine, returns from it, and makes way when room is short.
 #[test]
 fn quarantine_and_removal_survive_a_power_cut_at_each_step() {
-    let Some(disk) = CachingDisk::mount() else { return };
-    let dir = dir_on(&disk);
-    new_cell(&disk, &[chunk(1), chunk(2), chunk(3), chunk(4)]);
-    damage_chunk(&disk, &dir, &id(2));
+    for has_links in [true, false] {
+        let Some(disk) = CachingDisk::mount() else { return };
+        if !has_links {
+            disk.forbid_links();
+        }
+        quarantine_and_remove(&disk);
+    }
+}
+
+fn quarantine_and_remove(disk: &CachingDisk) {
+    let dir = dir_on(disk);
+    new_cell(disk, &[chunk(1), chunk(2), chunk(3), chunk(4)]);
+    damage_chunk(disk, &dir, &id(2));
     disk.record();
-    let store = PromisingStore::open(&disk, &dir);
+    let store = PromisingStore::open(disk, &dir);
     counted(&store.store);
     assert!(store.quarantine(&id(1)).unwrap());
     store.verify_bad(&id(2)).unwrap();

@@ -185,6 +185,21 @@ impl Filesystem for Files {
         reply.error(Errno::EPERM);
     }
 
+    fn link(&self, _: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (mut state, number, parent) = (self.state(), u64::from(inode), u64::from(parent));
+        if !state.has_links {
+            return reply.error(Errno::EPERM);
+        }
+        let result = name_of(name).and_then(|name| {
+            let path = state.tree.path_in(parent, name);
+            state.change(Operation::Link, &path, |tree| {
+                tree.link(number, parent, name)?;
+                attributes(tree, number)
+            })
+        });
+        reply_entry(reply, result);
+    }
+
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         reply_empty(reply, self.state().remove(parent, name));
     }

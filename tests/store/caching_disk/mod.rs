@@ -36,6 +36,7 @@ pub(crate) enum Operation {
     Write,
     Resize,
     Allocate,
+    Link,
     Rename,
     Remove,
     MakeFolder,
@@ -76,6 +77,7 @@ pub(crate) struct Moment {
 struct State {
     tree: Tree,
     free_bytes: u64,
+    has_links: bool,
     promises: Promises,
     /// `None` if nothing is recorded.
     moments: Option<Vec<Moment>>,
@@ -144,6 +146,7 @@ impl CachingDisk {
         let state = State {
             tree: Tree::new(),
             free_bytes: FREE_BYTES,
+            has_links: true,
             promises: Promises::default(),
             moments: None,
             step: 0,
@@ -180,6 +183,11 @@ impl CachingDisk {
 
     pub(crate) fn set_free_bytes(&self, free_bytes: Option<u64>) {
         self.state().free_bytes = free_bytes.unwrap_or(FREE_BYTES);
+    }
+
+    /// From now on no file gets a second name, as on FAT.
+    pub(crate) fn forbid_links(&self) {
+        self.state().has_links = false;
     }
 
     /// Begins to record what a power cut would leave.

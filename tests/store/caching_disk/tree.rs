@@ -22,7 +22,7 @@ pub(super) struct Node {
     /// Where it is, or was when it was removed.
     parent: u64,
     name: String,
-    is_removed: bool,
+    links: u32,
 }
 
 #[derive(Clone)]
@@ -119,7 +119,7 @@ impl Tree {
 
     fn add(&mut self, kind: Kind, parent: u64, name: &str) -> u64 {
         self.last += 1;
-        let node = Node { kind, changed: now(), parent, name: name.to_owned(), is_removed: false };
+        let node = Node { kind, changed: now(), parent, name: name.to_owned(), links: 1 };
         self.nodes.insert(self.last, node);
         self.last
     }
@@ -141,7 +141,7 @@ impl Tree {
     }
 
     pub(super) fn links(&self, number: u64) -> u32 {
-        u32::from(self.nodes.get(&number).is_some_and(|node| !node.is_removed))
+        self.nodes.get(&number).map_or(0, |node| node.links)
     }
 
     pub(super) fn folder(&self, number: u64) -> Result<&Folder, Errno> {
@@ -205,14 +205,23 @@ impl Tree {
             return Err(Errno::ENOTEMPTY);
         }
         self.folder_mut(folder)?.set(name, None);
-        self.node_mut(number)?.is_removed = true;
+        self.node_mut(number)?.links -= 1;
+        Ok(())
+    }
+
+    pub(super) fn link(&mut self, number: u64, folder: u64, name: &str) -> Result<(), Errno> {
+        if self.folder(folder)?.names.contains_key(name) {
+            return Err(Errno::EEXIST);
+        }
+        self.folder_mut(folder)?.set(name, Some(number));
+        self.node_mut(number)?.links += 1;
         Ok(())
     }
 
     pub(super) fn rename(&mut self, from: (u64, &str), to: (u64, &str)) -> Result<(), Errno> {
         let number = self.find(from.0, from.1)?;
         if let Ok(replaced) = self.find(to.0, to.1) {
-            self.node_mut(replaced)?.is_removed = true;
+            self.node_mut(replaced)?.links -= 1;
         }
         self.folder_mut(from.0)?.set(from.1, None);
         self.folder_mut(to.0)?.set(to.1, Some(number));

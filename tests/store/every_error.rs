@@ -36,7 +36,7 @@ const MAX_RARE: u32 = 12;
 /// When the fault begins to count calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum During {
-    /// A start after a clean stop, and work.
+    /// A start after a clean stop.
     Start,
     /// The same after a kill.
     StartAfterKill,
@@ -100,7 +100,7 @@ fn try_open(dir: &Path) -> Result<FileStore, OpenError> {
 
 /// The result of one run.
 struct Run {
-    /// How often each call was made until the fault was lifted.
+    /// How often each call was made in the part of the run that can meet the fault.
     calls: BTreeMap<Call, u32>,
     has_struck: bool,
     /// What power cuts before and after that leave.
@@ -122,10 +122,16 @@ fn run(disk: &CachingDisk, saved: &Saved, during: During, fault: Option<&Fault>)
         wait_until("the start is over", || store.store.usage().counted && store.store.flush().is_ok());
         disk.set_fault(fault.cloned());
     }
+    let is_counted = || store.store.usage().counted && store.store.flush().is_ok();
+    if fault.is_none() {
+        wait_until("all calls of the start were made", is_counted);
+    }
+    let calls_of_start = disk.calls();
     work(&store);
     let at = format!("during {fault:?}");
     let mut moments = vec![disk.cut(Cut::NothingUnwritten, &at), disk.cut(Cut::NamesOnly, &at)];
-    let (calls, has_struck) = (disk.calls(), disk.has_struck());
+    let calls = if during == During::Work { disk.calls() } else { calls_of_start };
+    let has_struck = disk.has_struck();
     disk.set_fault(None);
 
     wait_at_most(RECOVERY, "the store stores again", || store.put(&neighbour(3)).is_ok());

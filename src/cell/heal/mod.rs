@@ -233,7 +233,8 @@ impl Healer {
         let mut next: Option<Time> = None;
         let mut due = Vec::new();
         for (id, shortage) in &mut self.shortages {
-            let at = shortage.due(context, replicas, id).max(shortage.brake(brake));
+            let brake = shortage.brake(now, brake);
+            let at = shortage.due(context, replicas, id, brake);
             if at <= now {
                 // With equal copies, first the chunks for which this cell ranks high. Others heal the rest.
                 due.push((shortage.copies_left, Reverse(rank::draw(id, &context.id)), *id));

@@ -124,11 +124,15 @@ impl Shortage {
 
     /// Until when the brake delays this shortage; `until` is its end, if it is on. A shortage is delayed once: not by a later
     /// brake, and no longer by one that lasts longer.
-    pub(super) fn brake(&mut self, until: Option<Time>) -> Time {
-        let (Some(until), true) = (until, self.copies_left >= brake::MIN_COPIES && self.is_counted()) else {
+    pub(super) fn brake(&mut self, now: Time, until: Option<Time>) -> Time {
+        if self.copies_left < brake::MIN_COPIES || !self.is_counted() {
             return Time::default();
-        };
-        *self.brake.get_or_insert(until)
+        }
+        match until {
+            Some(until) => *self.brake.get_or_insert(until),
+            // It has ended at its time, or before because all are back.
+            None => self.brake.filter(|end| *end <= now).unwrap_or_default(),
+        }
     }
 
     /// Is one holder that may be rebooting all that is missing? Two that are silent at once are an accident.
@@ -140,11 +144,12 @@ impl Shortage {
     }
 
     /// When to heal it: earlier with fewer copies left unless one holder may be rebooting, and later with more holders
-    /// that rank before this cell.
-    pub(super) fn due(&self, context: &Context, replicas: &ReplicaMap, id: &ChunkId) -> Time {
+    /// that rank before this cell. The holders wait for their turns from the end of the `brake` on, too: otherwise all
+    /// of them would send the same copies when it ends.
+    pub(super) fn due(&self, context: &Context, replicas: &ReplicaMap, id: &ChunkId, brake: Time) -> Time {
         // Ranks are not computed for stuck shortages: there can be many.
         if context.draining || (self.stuck && context.now < self.not_before) {
-            return self.not_before;
+            return self.not_before.max(brake);
         }
         let delays = self.since.iter().zip(context.settings.heal_delay_ms);
         let mut due = delays.filter_map(|(since, delay_ms)| Some((*since)?.plus_ms(delay_ms)));
@@ -153,7 +158,7 @@ impl Shortage {
         let mine = rank::draw(id, &context.id);
         let is_before = |cell: &_| context.counts_copies_on(cell) && rank::draw(id, cell) > mine;
         let before = replicas.holders(id).filter(is_before).count() as u64;
-        let ready = if self.stuck { self.not_before } else { due.max(self.ready) };
+        let ready = if self.stuck { self.not_before } else { due.max(self.ready) }.max(brake);
         ready.plus_ms(before.saturating_mul(context.settings.heal_step_ms)).max(self.not_before)
     }
 }

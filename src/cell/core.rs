@@ -65,7 +65,7 @@ impl Cell {
             role: Role::Stem,
             store: StoreStats::default(),
             draining: state.draining,
-            failing: false,
+            failing: state.failing,
             unseen: Unseen::BeforeStart,
             members: Membership::new(settings),
             strikes: Strikes::new(&state.strikes, &state.isolated, &settings),

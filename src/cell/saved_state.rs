@@ -1,5 +1,7 @@
 //! The state that a cell keeps across restarts.
 
+use std::ops::Not;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CellId, ChunkId};
@@ -22,6 +24,10 @@ pub struct SavedState {
     pub strikes: Vec<Strike>,
     /// The cells in isolation.
     pub isolated: Vec<Isolation>,
+    /// Is the disk failing? The single suspect copies are not saved: their next reads tell. That the disk as a whole
+    /// fails took many reads to find out, and a cell that forgets it takes new chunks, and is relied on, until then.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub failing: bool,
 }
 
 /// A bad copy of another cell that this cell has fetched and hashed itself.
@@ -56,12 +62,16 @@ mod tests {
             scrub_position: Some(chunk),
             strikes: vec![Strike { culprit: cell, chunk, ago_ms: 3 }],
             isolated: vec![Isolation { cell, left_ms: 4 }],
+            failing: false,
         };
         let strikes = format!(r#"[{{"culprit":"{cell}","chunk":"{chunk}","ago_ms":3}}]"#);
         let isolated = format!(r#"[{{"cell":"{cell}","left_ms":4}}]"#);
         let text = format!(r#"{{"draining":true,"scrubbed":"{chunk}","strikes":{strikes},"isolated":{isolated}}}"#);
         assert_eq!(serde_json::to_string(&state).unwrap(), text);
         assert_eq!(serde_json::from_str::<SavedState>(&text).unwrap(), state);
+        let failing = SavedState { failing: true, ..SavedState::default() };
+        assert!(serde_json::to_string(&failing).unwrap().ends_with(r#","failing":true}"#));
+        assert_eq!(serde_json::from_str::<SavedState>(r#"{"failing":true}"#).unwrap(), failing);
         assert_eq!(serde_json::from_str::<SavedState>("{}").unwrap(), SavedState::default());
     }
 }

@@ -52,6 +52,12 @@ pub(crate) struct Board {
     pub(crate) partition: u8,
     /// Does the network drop its broadcasts, and nothing else?
     pub(crate) broadcasts_dropped: bool,
+    /// Bytes of copies that were sent to it and that it had no room for.
+    pub(crate) refused_bytes: u64,
+    /// It answers each request only after up to this time, in milliseconds.
+    pub(crate) answer_ms: u64,
+    /// Has it no clock? Then its boot numbers do not ascend.
+    pub(crate) has_no_clock: bool,
     /// Is its program of an earlier version, which cannot tell how many copies chunks need?
     pub(crate) is_old: bool,
     /// It never starts again, and its disk is lost.
@@ -89,6 +95,9 @@ impl Board {
             disk,
             partition: 0,
             broadcasts_dropped: false,
+            refused_bytes: 0,
+            answer_ms: 0,
+            has_no_clock: false,
             is_old: false,
             destroyed: false,
             power_changed_at: Time::default(),
@@ -120,6 +129,11 @@ impl Board {
         self.cell.as_ref().map(|cell| cell.beacon(now).role)
     }
 
+    /// Has the cell found its disk to be failing?
+    pub(crate) fn is_failing(&self) -> bool {
+        self.cell.as_ref().is_some_and(Cell::is_failing)
+    }
+
     /// The cell's id.
     pub(crate) fn id(&self) -> CellId {
         self.disk.id
@@ -133,7 +147,8 @@ impl Board {
     pub(crate) fn start(&mut self, now: Time) {
         let seed = self.rng.u64(..);
         // Later starts have higher numbers, and no two cells have the same.
-        let boot = Boot((now.0 << 20) + self.index as u64 + 1);
+        let time = if self.has_no_clock { self.rng.u64(..1 << 40) } else { now.0 };
+        let boot = Boot((time << 20) + self.index as u64 + 1);
         self.cell = Some(Cell::new(self.disk.id, boot, PORT, &[], self.settings, &self.disk.state, seed));
         self.wake_at = now;
         self.power_changed_at = now;
@@ -235,8 +250,17 @@ impl Board {
                 Some(Response::Status(http_address(self.index), beacon))
             }
             Request::Have(ids) => Some(self.behavior.have(&self.disk, ids)),
+            // Unless it replaces a copy that cannot be read.
+            Request::Put { copy, .. }
+                if self.is_failing() && self.disk.has(&copy.id) == self.disk.get(&copy.id).is_some() =>
+            {
+                Some(Response::Put(SendOutcome::Refused))
+            }
             Request::Put { copy, good } => {
                 let (response, is_new) = self.behavior.put(&mut self.disk, &copy, good);
+                if matches!(response, Response::Put(SendOutcome::Refused)) {
+                    self.refused_bytes += u64::from(copy.len);
+                }
                 if matches!(response, Response::Put(SendOutcome::Stored)) && !is_new && !copy.bare {
                     let stated = CopyInput::CopiesStated { chunk: copy.id, copies: copy.copies };
                     self.input(now, &Input::Copy(stated));
@@ -246,7 +270,16 @@ impl Board {
                 }
                 Some(response)
             }
-            Request::Get { target, purpose } => Some(self.behavior.get(&self.disk, target, purpose)),
+            Request::Get { target, purpose } => {
+                let response = self.behavior.get(&self.disk, target, purpose);
+                if let Response::Chunk { chunk, .. } = response
+                    && self.disk.read(&chunk).is_none()
+                {
+                    self.input(now, &Input::Copy(CopyInput::ReadFailed(chunk)));
+                    return Some(Response::TimedOut);
+                }
+                Some(response)
+            }
             Request::Hints(hints) => {
                 self.input(now, &Input::Copy(CopyInput::Hints(hints)));
                 None
@@ -378,7 +411,11 @@ impl Board {
                 return self.request(now, to, request, Some(pending));
             }
             VerifyOutcome::Bad => SendOutcome::OwnCopyBad,
-            VerifyOutcome::Missing | VerifyOutcome::Unreadable | VerifyOutcome::Failed => SendOutcome::OwnCopyGone,
+            VerifyOutcome::Unreadable => {
+                self.deliver(now, Message::Input(Input::Copy(CopyInput::ReadFailed(copy.id))));
+                SendOutcome::OwnCopyUnreadable
+            }
+            VerifyOutcome::Missing | VerifyOutcome::Failed => SendOutcome::OwnCopyGone,
         };
         self.last_request += 1;
         self.pending.insert(self.last_request, pending);
@@ -387,8 +424,12 @@ impl Board {
     }
 
     fn verify(&mut self, chunk: &ChunkId) -> VerifyOutcome {
-        match self.disk.get(chunk).map(|copy| copy.good) {
-            None => VerifyOutcome::Missing,
+        if self.disk.get(chunk).is_none() {
+            return VerifyOutcome::Missing;
+        }
+        match self.disk.read(chunk) {
+            // Neither can it be moved into quarantine.
+            None => VerifyOutcome::Unreadable,
             Some(true) => VerifyOutcome::Good,
             Some(false) => {
                 self.disk.quarantine(chunk);

@@ -3,8 +3,8 @@
 //! A stored copy is durable, as the store promises for an acknowledged put, and so is the saved state of the cell. The
 //! recorded holders of a chunk can be lost in a crash.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cellsync::cell::{LocalCopy, SavedState, StoreStats};
 use cellsync::id::{CellId, ChunkId, DEFAULT_COPIES, MAX_CHUNK_BYTES};
@@ -49,6 +49,12 @@ pub(crate) struct Disk {
     used_bytes: u64,
     /// Bad copies that were quarantined.
     pub(crate) quarantined: u64,
+    /// Do all reads of copies fail now, as behind a loose cable?
+    pub(crate) reads_fail: bool,
+    /// Reads of copies since the start.
+    reads: u64,
+    /// Copies whose last read failed. The cell does not report them to others.
+    unreadable: BTreeSet<ChunkId>,
 }
 
 /// The result of a put.
@@ -68,6 +74,9 @@ impl Disk {
             capacity_bytes,
             used_bytes: 0,
             quarantined: 0,
+            reads_fail: false,
+            reads: 0,
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -78,12 +87,29 @@ impl Disk {
             free_bytes,
             full: free_bytes < MAX_CHUNK_BYTES as u64,
             read_only: false,
-            reads: 0,
+            reads: self.reads,
         }
     }
 
     pub(crate) fn get(&self, id: &ChunkId) -> Option<&Copy> {
         self.copies.get(id)
+    }
+
+    /// Reads a copy: whether its bytes are good; `None` if the disk cannot read it.
+    pub(crate) fn read(&mut self, id: &ChunkId) -> Option<bool> {
+        self.reads += 1;
+        let good = self.copies.get(id)?.good;
+        if self.reads_fail {
+            self.unreadable.insert(*id);
+            return None;
+        }
+        self.unreadable.remove(id);
+        Some(good)
+    }
+
+    /// Whether other cells may rely on a copy.
+    pub(crate) fn has(&self, id: &ChunkId) -> bool {
+        self.copies.contains_key(id) && !self.unreadable.contains(id)
     }
 
     /// The first chunk after this id; after the last one, the first of all.
@@ -103,6 +129,8 @@ impl Disk {
     pub(crate) fn put(&mut self, copy: &LocalCopy) -> PutResult {
         let is_full = self.stats().full;
         match self.copies.entry(copy.id) {
+            // The new bytes replace what cannot be read.
+            Entry::Occupied(_) if self.unreadable.remove(&copy.id) => PutResult::Stored,
             Entry::Occupied(mut occupied) => {
                 if !copy.bare {
                     occupied.get_mut().set_copies(copy.copies);
@@ -124,6 +152,7 @@ impl Disk {
     pub(crate) fn remove(&mut self, id: &ChunkId) -> bool {
         let Some(copy) = self.copies.remove(id) else { return false };
         self.used_bytes -= u64::from(copy.len);
+        self.unreadable.remove(id);
         true
     }
 
@@ -159,8 +188,9 @@ impl Disk {
         }
     }
 
-    /// The power fails: newer holders reach the disk or are lost, at random.
+    /// The power fails: newer holders and numbers of copies reach the disk or are lost, at random.
     pub(crate) fn crash(&mut self, rng: &mut fastrand::Rng) {
+        (self.reads, self.unreadable) = (0, BTreeSet::new());
         for copy in self.copies.values_mut() {
             if let Some(holders) = copy.unsynced_holders.take()
                 && rng.bool()

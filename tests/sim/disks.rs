@@ -120,7 +120,7 @@ fn extra_copies_stay_while_there_is_space() {
 fn extra_copies_are_removed_for_space_and_never_the_fifth() {
     for_each_seed("extra_copies_are_removed", &[8, 12], 3, |plan| {
         let (mut scenario, chunks) = with_extra_copies(Plan { disk_bytes: 90 << 20, ..plan });
-        scenario.fill_disks();
+        scenario.fill_disks(1);
         let before: usize = copies_of(&scenario, &chunks).iter().sum();
         scenario.assert_nothing_moves_for(30 * MINUTE);
         let after = copies_of(&scenario, &chunks);

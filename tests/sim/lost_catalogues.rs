@@ -56,7 +56,7 @@ fn a_lost_catalogue_moves_and_removes_no_copy() {
         for_each_seed("a_lost_catalogue", &[cells], 3, |plan| {
             let (mut scenario, wanted) = with_chunks(Plan { disk_bytes, ..plan });
             if disk_bytes < 1 << 30 {
-                scenario.fill_disks();
+                scenario.fill_disks(2);
             }
             let before = copies_of(&scenario, &wanted);
             let boards = scenario.world.random_running(3);
@@ -131,7 +131,7 @@ fn without_any_catalogue_five_copies_are_made_and_none_is_removed() {
         scenario.until(30 * MINUTE, "five copies of each", |scenario| {
             copies_of(scenario, &wanted).values().all(|copies| *copies >= 5)
         });
-        scenario.fill_disks();
+        scenario.fill_disks(2);
         scenario.pass(30 * MINUTE);
         let after = copies_of(&scenario, &wanted);
         assert!(after.iter().all(|(id, copies)| *copies >= before[id].max(5)), "{after:?}");

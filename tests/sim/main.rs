@@ -11,10 +11,10 @@
 //! with that text is printed.
 //!
 //! `just traces` checks that a refactoring does not change what cells decide. It sets `TRACES=target/traces.txt`; each
-//! world then appends the line `name cells seed trace` to that file when it ends. The sorted file is the same for each
-//! run of the same code. Run it before the change, keep a copy, run it after the change and compare with `diff`. If
-//! tests were renamed, compare without the first column: `cut -d ' ' -f 2- traces.txt | sort`. [`trace`] describes what
-//! is hashed.
+//! world then appends the line `name cells seed trace` and the bytes that it moved by cause to that file when it ends.
+//! The sorted file is the same for each run of the same code. Run it before the change, keep a copy, run it after the
+//! change and compare with `diff`. If tests were renamed, compare without the first column: `cut -d ' ' -f 2-
+//! traces.txt | sort`. [`trace`] describes what is hashed.
 //!
 //! If a rule of `cell` is broken, these tests fail, among others:
 //!
@@ -23,6 +23,10 @@
 //! | a silent cell is dead without a probe | `a_cell_that_answers_probes_is_not_dead` |
 //! | all holders heal at once, without rank | bytes moved: `after_two_deaths_…`, `the_first_in_rank_…`, all churn |
 //! | an alert is believed | `forged_alerts_change_only_counters` |
+//! | an unreadable copy is a bad one | `a_loose_cable_during_…`, `what_is_on_a_disk_…` |
+//! | a cell that answers late holds nothing | `slow_cells_are_not_…` |
+//! | a board that reboots is not awaited | `a_cell_that_leaves_and_returns_…`, `a_clock_that_jumps_…` |
+//! | a split network heals at once | `an_hour_long_split_…` |
 //! | a guess at the number of copies is acted on | `a_lost_catalogue_…`, `without_any_catalogue_…` |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
 // No number here is so large that a cast truncates it.
@@ -51,11 +55,17 @@ mod network;
 #[cfg(test)]
 mod partitions;
 #[cfg(test)]
+mod read_errors;
+#[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod restless;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod scenario;
+#[cfg(test)]
+mod slow_cells;
 #[cfg(test)]
 mod trace;
 #[cfg(test)]

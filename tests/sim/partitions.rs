@@ -98,3 +98,42 @@ fn a_cell_on_a_bad_cable_moves_no_byte() {
         scenario.assert_nothing_moves_for(15 * MINUTE);
     });
 }
+
+/// A switch fails for an hour, and the disks have little room. After a quarter of an hour each half makes the copies that
+/// it lacks, as far as they fit; afterwards there are too many, and some are removed.
+#[test]
+fn an_hour_long_split_with_little_room_loses_nothing() {
+    for_each_seed("an_hour_long_split", &[8, 12], 3, |mut plan| {
+        plan.settings.settled_ms = 2 * MINUTE;
+        let cells = plan.cells;
+        // On average 41 chunks of 0.63 MB for each cell; there is room for thirty more.
+        plan.disk_bytes = 46 << 20;
+        let mut scenario = Scenario::settled(plan);
+        for copies in [2, 3, 4, 32_usize.min(cells) as u8] {
+            scenario.put(41 * cells / (4 * usize::from(copies)), copies);
+        }
+        scenario.pass(5 * MINUTE);
+        let half = scenario.world.random_running(cells / 2);
+        let last_copies = scenario.checker.bytes_of_last_copies(&scenario.world, |index| half.contains(&index))
+            + scenario.checker.bytes_of_last_copies(&scenario.world, |index| !half.contains(&index));
+        let before = scenario.world.moved.healed;
+        scenario.partition(&half);
+        let missing = scenario.checker.lost_bytes;
+        scenario.pass(12 * MINUTE);
+        let healed = |scenario: &Scenario| {
+            let refused: u64 = scenario.world.boards.iter().map(|board| board.refused_bytes).sum();
+            scenario.world.moved.healed - before - refused
+        };
+        let at_brake = healed(&scenario);
+        assert!(at_brake <= last_copies, "{at_brake} of {last_copies}");
+        scenario.pass(48 * MINUTE);
+        assert!(healed(&scenario) <= missing, "{} of {missing}: {:?}", healed(&scenario), scenario.world.moved);
+        let mut disks = scenario.world.boards.iter().map(|board| board.disk.stats());
+        assert!(healed(&scenario) > at_brake || disks.all(|disk| disk.full), "after a while it does not wait any more");
+        scenario.join();
+        scenario.pass(10 * MINUTE);
+        assert!(scenario.checker.is_fully_replicated(&scenario.world));
+        scenario.assert_nothing_moves_for(60 * MINUTE);
+        assert!(scenario.checker.is_fully_replicated(&scenario.world));
+    });
+}

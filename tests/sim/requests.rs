@@ -95,7 +95,7 @@ impl Behavior {
         match self {
             Self::ClaimsAll => {}
             Self::ClaimsNothing => ids.clear(),
-            Self::Honest | Self::BadBytes | Self::DropsChunks => ids.retain(|id| disk.get(id).is_some()),
+            Self::Honest | Self::BadBytes | Self::DropsChunks => ids.retain(|id| disk.has(id)),
         }
         Response::Have(ids)
     }

@@ -112,12 +112,12 @@ impl Scenario {
         id
     }
 
-    /// Clients put chunks until all disks are full.
-    pub(crate) fn fill_disks(&mut self) {
+    /// Clients put chunks of at least `min_copies` until so few disks have room that no other one fits.
+    pub(crate) fn fill_disks(&mut self, min_copies: usize) {
         loop {
             let is_full = |index: &usize| self.world.boards[*index].disk.stats().full;
             let with_space: Vec<usize> = self.world.running().into_iter().filter(|index| !is_full(index)).collect();
-            if with_space.is_empty() {
+            if with_space.len() < min_copies {
                 return;
             }
             self.put_among(1, with_space.len().min(5) as u8, &with_space);

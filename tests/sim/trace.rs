@@ -44,7 +44,7 @@ use cellsync::wire::datagram::Alert;
 use cellsync::wire::holder_hints::HolderHint;
 use cellsync::wire::shared_chunks::SharedQuery;
 
-use crate::world::Plan;
+use crate::world::{Causes, Moved, Plan};
 
 /// A hash like FNV-1a, of 64-bit numbers instead of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +73,18 @@ impl Sink for Trace {
     }
 }
 
-/// Appends the line `name cells seed trace` of one world to the file that the variable `TRACES` names, if it is set.
+/// Appends the line `name cells seed trace moved` of one world to the file that the variable `TRACES` names, if it is
+/// set. `moved` are the bytes that were sent to heal, by cause, and fetched.
 ///
 /// Tests run in parallel and some run several worlds with one seed, so the lines have no fixed order: sort them before
 /// comparing. The name changes with the test; when tests are renamed, compare the other columns alone.
-pub(crate) fn append_to_file(plan: &Plan, trace: u64) {
+pub(crate) fn append_to_file(plan: &Plan, trace: u64, moved: &Moved) {
     let Some(path) = std::env::var_os("TRACES") else { return };
-    let line = format!("{} {} {} {trace:016x}\n", plan.name, plan.cells, plan.seed);
+    let Moved { by_cause: Causes { none, drain, unreadable, away, lost }, refetched, audited, .. } = moved;
+    let moved = format!(
+        "none={none} drain={drain} unreadable={unreadable} away={away} lost={lost} refetched={refetched} audited={audited}"
+    );
+    let line = format!("{} {} {} {trace:016x} {moved}\n", plan.name, plan.cells, plan.seed);
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     // In one write, so that the lines of parallel tests do not mix.
     file.write_all(line.as_bytes()).unwrap();
@@ -371,7 +376,7 @@ pub(crate) trait Sink {
     }
 
     fn saved_state(&mut self, state: &SavedState) {
-        let SavedState { draining, scrub_position, strikes, isolated } = state;
+        let SavedState { draining, scrub_position, strikes, isolated, failing } = state;
         self.number(u64::from(*draining));
         self.option(scrub_position.as_ref(), Self::chunk);
         self.list(strikes, |sink, Strike { culprit, chunk, ago_ms }| {
@@ -383,6 +388,7 @@ pub(crate) trait Sink {
             sink.cell(cell);
             sink.number(*left_ms);
         });
+        self.number(u64::from(*failing));
     }
 
     fn cell(&mut self, id: &CellId) {

@@ -54,10 +54,27 @@ impl Plan {
     }
 }
 
+/// Why a chunk that is sent to heal has too few copies: the first of these that is true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Causes {
+    /// Enough cells hold it, and the sender can reach them.
+    pub(crate) none: u64,
+    /// A holder drains.
+    pub(crate) drain: u64,
+    /// The disk of a holder is failing, or cannot read the copy.
+    pub(crate) unreadable: u64,
+    /// A holder is off, or on the other side of a partition.
+    pub(crate) away: u64,
+    /// Copies are bad, or were lost with their boards.
+    pub(crate) lost: u64,
+}
+
 /// Bytes of chunks that were transferred, by purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Moved {
     pub(crate) healed: u64,
+    /// The same by cause.
+    pub(crate) by_cause: Causes,
     pub(crate) refetched: u64,
     pub(crate) audited: u64,
     /// Number of copies sent to heal.
@@ -272,7 +289,8 @@ impl World {
                     Request::Put { copy, .. } => copy.len,
                     _ => 0,
                 };
-                if bytes > 0 {
+                if let Request::Put { copy, .. } = &request {
+                    *self.cause(from, copy) += u64::from(bytes);
                     self.moved.healed += u64::from(bytes);
                     self.moved.copies += 1;
                 }
@@ -280,6 +298,10 @@ impl World {
                 self.boards[receiver].deliver(arrives, Message::Request { from, id, request });
             }
             Packet::Response { to, id, response } => {
+                let at = at.plus_ms(self.rng.u64(0..=self.boards[from].answer_ms));
+                if at.since_ms(self.now) > STALL_MS {
+                    return self.time_out(to, id, self.now.plus_ms(STALL_MS));
+                }
                 if !self.reaches(from, to) || self.is_broken() {
                     return self.time_out(to, id, at.plus_ms(STALL_MS));
                 }
@@ -296,6 +318,30 @@ impl World {
                 let arrives = self.transfer(from, to, at, bytes);
                 self.boards[to].deliver(arrives, Message::Response { id, response });
             }
+        }
+    }
+
+    /// The count of the cause for which this copy is sent.
+    fn cause(&mut self, from: usize, copy: &LocalCopy) -> &mut u64 {
+        let partition = self.boards[from].partition;
+        let holders = || self.boards.iter().filter(|board| !board.destroyed && board.disk.get(&copy.id).is_some());
+        let is_away = |board: &Board| !board.is_running() || board.partition != partition;
+        let is_unreadable = |board: &Board| board.is_failing() || !board.disk.has(&copy.id);
+        let counts = |board: &&Board| {
+            let is_good = board.behavior == Behavior::Honest && board.disk.get(&copy.id).unwrap().good;
+            !is_away(board) && !is_unreadable(board) && !board.disk.state.draining && is_good
+        };
+        let causes = &mut self.moved.by_cause;
+        if holders().filter(counts).count() >= usize::from(copy.copies) {
+            &mut causes.none
+        } else if holders().any(|board| board.disk.state.draining) {
+            &mut causes.drain
+        } else if holders().any(is_unreadable) {
+            &mut causes.unreadable
+        } else if holders().any(is_away) {
+            &mut causes.away
+        } else {
+            &mut causes.lost
         }
     }
 
@@ -339,7 +385,7 @@ impl Drop for World {
             eprintln!("failed at {} ms of virtual time; replay it with:", self.now.0);
             eprintln!("SEED={seed} CELLS={cells} cargo test --test sim {name}");
         } else {
-            trace::append_to_file(&self.plan, self.trace());
+            trace::append_to_file(&self.plan, self.trace(), &self.moved);
         }
     }
 }

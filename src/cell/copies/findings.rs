@@ -34,6 +34,7 @@ impl CopyManager {
             self.scrub.abort_full();
         }
         out.push(Output::Event(Event::DiskFailing(context.failing)));
+        self.save_state(context, out);
         let [.., wait_ms] = context.settings.heal_delay_ms;
         for id in self.replicas.ids() {
             // Only what no other cell has is urgent: most disks that fail can be read again soon.

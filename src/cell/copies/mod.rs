@@ -65,7 +65,7 @@ impl CopyManager {
             refetches: Refetches::new(settings.heal_rate),
             scrub: Scrub::new(state.scrub_position),
             suspects: Suspects::default(),
-            failing_disk: FailingDisk::default(),
+            failing_disk: FailingDisk::new(state.failing),
             audits: Audits::new(settings.audit_rate),
             task_ids: TaskIds::default(),
             listed: false,
@@ -373,6 +373,7 @@ impl CopyManager {
             scrub_position: self.scrub.position(),
             strikes: context.strikes.saved_strikes(context.now, &context.settings),
             isolated: context.strikes.saved_isolations(context.now),
+            failing: context.failing,
         })));
     }
 }

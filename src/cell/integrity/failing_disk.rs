@@ -61,19 +61,18 @@ pub(in crate::cell) struct FailingDisk {
     probes: Option<Probes>,
 }
 
-impl Default for FailingDisk {
-    fn default() -> Self {
+impl FailingDisk {
+    /// `is_failing`: whether the disk was failing when the cell last stopped.
+    pub(in crate::cell) fn new(is_failing: bool) -> Self {
         Self {
             samples: VecDeque::from([Sample::default()]),
             suspects: 0,
             last_error: Time::default(),
-            is_failing: false,
+            is_failing,
             probes: None,
         }
     }
-}
 
-impl FailingDisk {
     pub(in crate::cell) fn is_failing(&self) -> bool {
         self.is_failing
     }
@@ -195,7 +194,7 @@ mod tests {
                     &LocalCopy { id, len: 1, copies: 2, bare: false, holders: Vec::new() },
                 );
             }
-            let (failing, rng) = (FailingDisk::default(), fastrand::Rng::with_seed(1));
+            let (failing, rng) = (FailingDisk::new(false), fastrand::Rng::with_seed(1));
             Self { failing, replicas, rng, now: 0, reads: 0 }
         }
 
@@ -278,6 +277,19 @@ mod tests {
             disk.pass(60, 1, 0);
             assert!(!disk.is_failing(), "the errors before do not count again");
         }
+    }
+
+    #[test]
+    fn a_disk_is_still_failing_after_a_restart() {
+        let mut disk = Disk { failing: FailingDisk::new(true), ..Disk::with_copies(100) };
+        assert_eq!(disk.pass(599, 1, 0), []);
+        assert!(disk.is_failing());
+        for _ in 0..PROBES {
+            let verified = disk.pass(1, 1, 0);
+            disk.verify_done(verified[0], VerifyOutcome::Good);
+        }
+        disk.pass(1, 1, 0);
+        assert!(!disk.is_failing());
     }
 
     #[test]

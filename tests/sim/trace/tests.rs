@@ -124,6 +124,7 @@ impl Values {
             scrub_position: self.option(Self::chunk),
             strikes: self.list(|v| Strike { culprit: v.cell(), chunk: v.chunk(), ago_ms: v.number() }),
             isolated: self.list(|v| Isolation { cell: v.cell(), left_ms: v.number() }),
+            failing: self.is_changed(),
         }
     }
 }
@@ -258,5 +259,5 @@ fn no_two_variants_share_a_tag() {
 fn traces_stay_the_same() {
     let outputs = [one_of_each(&mut Values::default()), one_of_each_inner()].concat();
     let trace = trace(&outputs);
-    assert_eq!(trace, 0x3317_1ac7_4897_912e, "{trace:#018x}");
+    assert_eq!(trace, 0xb5cc_87a9_c6b1_6179, "{trace:#018x}");
 }

@@ -57,7 +57,9 @@ impl Transfer {
             SendOutcome::OwnCopyUnreadable
         };
         let copy = self.local_copies.open(&self.chunk).map_err(unreadable)?.ok_or(SendOutcome::OwnCopyGone)?;
-        let mut bytes = Vec::new();
+        // At once: a buffer that grows takes up to three times as much memory. The file can be longer than it was.
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(copy.len).unwrap_or(MAX_CHUNK_BYTES).min(MAX_CHUNK_BYTES) + 1);
         // A longer file is not a chunk, and must not fill the memory.
         match copy.reader.take(MAX_CHUNK_BYTES as u64 + 1).read_to_end(&mut bytes) {
             Ok(_) if ChunkId::of(&bytes) == self.chunk => return Ok(bytes),

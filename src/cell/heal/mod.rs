@@ -261,7 +261,7 @@ impl Healer {
             if !chosen.is_empty() && (chosen.len() >= MAX_ROUND_CHUNKS || bytes >= budget) {
                 break;
             }
-            bytes += u64::from(chunk.len) * u64::from(chunk.wanted().saturating_sub(left).max(1));
+            bytes += u64::from(chunk.len()) * u64::from(chunk.wanted().saturating_sub(left).max(1));
             chosen.push(id);
         }
         chosen
@@ -332,7 +332,7 @@ impl Healer {
         let Some(shortage) = self.shortages.get_mut(id) else { return };
         let Some(chunk) = replicas.get(id) else { return };
         let has_target = context.reachable().any(|(cell, _)| {
-            context.candidate(&cell, chunk.len).is_some()
+            context.candidate(&cell, chunk.len()).is_some()
                 && !replicas.is_holder(id, &cell)
                 && !self.backoff.is_unreliable(context.now, &cell)
         });

@@ -145,7 +145,7 @@ impl Round {
             let candidates: Vec<(CellId, Candidate)> = std::mem::take(&mut plan.absent)
                 .into_iter()
                 .filter(|cell| !backoff.is_paused(context.now, cell))
-                .filter_map(|cell| Some((cell, context.candidate(&cell, chunk.len)?)))
+                .filter_map(|cell| Some((cell, context.candidate(&cell, chunk.len())?)))
                 .collect();
             plan.targets = order_for_chunk(id, &candidates).into();
             self.queue.extend(std::iter::repeat_n(*id, missing.min(plan.targets.len())));
@@ -182,7 +182,7 @@ impl Round {
         plan.under_way.push(target);
         let task_id = task_ids.next();
         self.under_way.insert(task_id, (id, target));
-        let (copies, bare) = (chunk.copies, chunk.is_bare());
+        let (copies, bare) = (chunk.copies(), chunk.is_bare());
         Some(Output::Task(Task::Send { task_id, chunk: id, to, copies, bare, holders }))
     }
 
@@ -251,7 +251,7 @@ impl ChunkPlan {
     fn next_target(&mut self, context: &Context, backoff: &Backoff, chunk: &LocalChunk) -> Option<CellId> {
         loop {
             let target = self.targets.pop_front()?;
-            if !backoff.is_paused(context.now, &target) && context.candidate(&target, chunk.len).is_some() {
+            if !backoff.is_paused(context.now, &target) && context.candidate(&target, chunk.len()).is_some() {
                 return Some(target);
             }
         }
@@ -279,7 +279,7 @@ pub(super) fn queries(context: &Context, replicas: &ReplicaMap, chunks: &[ChunkI
         } else {
             let others = reachable.iter().filter(|cell| !known.contains(cell));
             let candidates: Vec<_> =
-                others.filter_map(|cell| Some((*cell, context.candidate(cell, chunk.len)?))).collect();
+                others.filter_map(|cell| Some((*cell, context.candidate(cell, chunk.len())?))).collect();
             order_for_chunk(id, &candidates).into_iter().take(QUERY_TARGETS).chain(known.iter().copied()).collect()
         };
         for cell in cells {

@@ -181,7 +181,7 @@ fn update_since(before: Since, copies_left: u8, now: Time) -> Since {
 
 /// Does this cell's own copy count? Not if the cell is draining, or the disk could not read it or is failing.
 pub(super) fn own_copy_counts(context: &Context, chunk: &LocalChunk) -> bool {
-    !context.draining && !context.failing && !chunk.is_suspect
+    !context.draining && !context.failing && !chunk.is_suspect()
 }
 
 /// Copies of a chunk that count, on this cell and on others; at most 255.

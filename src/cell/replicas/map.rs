@@ -1,7 +1,9 @@
 //! The replica map: the local chunks, and which other cells hold each.
 //!
-//! Its size does not depend on the size of the colony: only local chunks are in it, each with its few holders. A holder
-//! is stored as a number of two bytes, so that a hundred thousand chunks fit a small board.
+//! Its size does not depend on the size of the colony: only local chunks are in it, each with its few holders. A chunk
+//! with up to four other holders takes 44 bytes, so that a million chunks fit a small board.
+//!
+//! What concerns one cell is found by an index: for each cell the buckets of the table in which it holds a chunk.
 //!
 //! The holders are those that other cells have reported. They can be wrong in both directions; [`super::queries`]
 //! corrects them.
@@ -10,6 +12,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::cell::input::LocalCopy;
+use crate::cell::replicas::holder_buckets::{HolderBuckets, group};
+use crate::cell::replicas::holder_sets::{HolderLists, HolderSet, MAX_NUMBERS};
+use crate::cell::replicas::table::ChunkTable;
 use crate::id::{CellId, ChunkId, MAX_HOLDERS};
 use crate::wire::shared_chunks::{IdPrefix, MAX_SHARED_CHUNKS, SharedChunk, SharedQuery};
 
@@ -20,6 +25,7 @@ const MAX_KNOWN_HOLDERS: usize = 40;
 const MAX_COPIES: u8 = MAX_HOLDERS as u8;
 /// Maximum number of cells in the table of numbers.
 const MAX_NUMBERED_CELLS: usize = 60_000;
+const _: () = assert!(MAX_NUMBERED_CELLS <= MAX_NUMBERS);
 
 /// A chunk is healed to this number of copies while nobody has told how many it needs. One copy is too few for any
 /// chunk that was meant to survive the loss of a disk.
@@ -37,44 +43,85 @@ enum Knowledge {
 }
 
 /// A local chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cell) struct LocalChunk {
-    /// Its length in bytes.
-    pub(in crate::cell) len: u32,
-    /// Number of copies that the colony must keep; the default if the record is bare.
-    pub(in crate::cell) copies: u8,
-    knowledge: Knowledge,
-    /// Could the disk not read the local copy the last time? Then it does not count.
-    pub(in crate::cell) is_suspect: bool,
-    /// The other holders, by number.
-    holders: Vec<u16>,
+    len: [u8; 3],
+    /// The lowest five bits: the number of copies that the colony must keep, minus one; the default if the record is
+    /// bare. One bit: [`SUSPECT`]. The highest two: [`Knowledge`].
+    state: u8,
+    holders: HolderSet,
 }
 
+/// Could the disk not read the local copy the last time?
+const SUSPECT: u8 = 1 << 5;
+const COPIES_MASK: u8 = SUSPECT - 1;
+const KNOWLEDGE_SHIFT: u32 = 6;
+
 impl LocalChunk {
+    fn new(len: u32, copies: u8, knowledge: Knowledge) -> Self {
+        let [high, len @ ..] = len.to_be_bytes();
+        // A chunk has 2 MiB at most.
+        let len = if high == 0 { len } else { [u8::MAX; 3] };
+        let state = (copies.clamp(1, MAX_COPIES) - 1) | (knowledge as u8) << KNOWLEDGE_SHIFT;
+        Self { len, state, holders: HolderSet::EMPTY }
+    }
+
+    /// Its length in bytes.
+    pub(in crate::cell) fn len(&self) -> u32 {
+        let [a, b, c] = self.len;
+        u32::from_be_bytes([0, a, b, c])
+    }
+
+    /// Number of copies that the colony must keep; the default if the record is bare.
+    pub(in crate::cell) fn copies(&self) -> u8 {
+        (self.state & COPIES_MASK) + 1
+    }
+
+    /// Could the disk not read the local copy the last time? Then it does not count.
+    pub(in crate::cell) fn is_suspect(&self) -> bool {
+        self.state & SUSPECT != 0
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        match self.state >> KNOWLEDGE_SHIFT {
+            0 => Knowledge::Known,
+            1 => Knowledge::Asking,
+            _ => Knowledge::Guessed,
+        }
+    }
+
+    /// Sets what is known about the number of copies.
+    fn set_copies(&mut self, copies: u8, knowledge: Knowledge) {
+        let Self { state, .. } = Self::new(0, copies, knowledge);
+        self.state = state | self.state & SUSPECT;
+    }
+
     /// Is the number of copies a guess?
     pub(in crate::cell) fn is_bare(&self) -> bool {
-        self.knowledge != Knowledge::Known
+        self.knowledge() != Knowledge::Known
     }
 
     /// Are co-holders asked how many copies the colony must keep?
     pub(in crate::cell) fn is_asking(&self) -> bool {
-        self.knowledge == Knowledge::Asking
+        self.knowledge() == Knowledge::Asking
     }
 
     /// The number of copies to which the chunk is healed.
     pub(in crate::cell) fn wanted(&self) -> u8 {
-        if self.is_asking() { self.copies.min(UNKNOWN_COPIES) } else { self.copies }
+        if self.is_asking() { self.copies().min(UNKNOWN_COPIES) } else { self.copies() }
     }
 
     /// The number of copies beyond which one is extra. None is on a guess.
     pub(in crate::cell) fn enough(&self) -> Option<u8> {
-        (!self.is_bare()).then_some(self.copies)
+        (!self.is_bare()).then_some(self.copies())
     }
 }
 
 #[derive(Debug, Default)]
 pub(in crate::cell) struct ReplicaMap {
-    chunks: BTreeMap<ChunkId, LocalChunk>,
+    chunks: ChunkTable<LocalChunk>,
+    lists: HolderLists,
+    buckets: HolderBuckets,
     numbers: CellNumbers,
     bare: BareCounts,
 }
@@ -131,6 +178,11 @@ impl CellNumbers {
         Some(number)
     }
 
+    /// The number of this cell, if it has one.
+    fn get(&self, cell: &CellId) -> Option<u16> {
+        self.numbers.get(cell).copied()
+    }
+
     fn cell(&self, number: u16) -> Option<CellId> {
         self.cells.get(usize::from(number)).copied()
     }
@@ -147,22 +199,22 @@ impl ReplicaMap {
     }
 
     pub(in crate::cell) fn contains(&self, id: &ChunkId) -> bool {
-        self.chunks.contains_key(id)
+        self.chunks.contains(id)
     }
 
     /// The length of a local chunk in bytes; 0 if there is none.
     pub(in crate::cell) fn len_of(&self, id: &ChunkId) -> u64 {
-        self.chunks.get(id).map_or(0, |chunk| chunk.len.into())
+        self.chunks.get(id).map_or(0, |chunk| chunk.len().into())
     }
 
     pub(in crate::cell) fn ids(&self) -> impl Iterator<Item = &ChunkId> {
-        self.chunks.keys()
+        self.chunks.from(Bound::Unbounded).map(|(id, _)| id)
     }
 
     /// Sets whether the local copy is suspect.
     pub(in crate::cell) fn set_suspect(&mut self, id: &ChunkId, is_suspect: bool) {
         if let Some(chunk) = self.chunks.get_mut(id) {
-            chunk.is_suspect = is_suspect;
+            chunk.state = if is_suspect { chunk.state | SUSPECT } else { chunk.state & !SUSPECT };
         }
     }
 
@@ -184,7 +236,7 @@ impl ReplicaMap {
     /// Sets the number of copies of a chunk if its record is bare. True if it was.
     pub(in crate::cell) fn set_copies(&mut self, id: &ChunkId, copies: u8) -> bool {
         let Some(chunk) = self.chunks.get_mut(id).filter(|chunk| chunk.is_bare()) else { return false };
-        (chunk.copies, chunk.knowledge) = (copies.clamp(1, MAX_COPIES), Knowledge::Known);
+        chunk.set_copies(copies, Knowledge::Known);
         self.bare.subtract(id);
         true
     }
@@ -192,33 +244,32 @@ impl ReplicaMap {
     /// The chunks whose ids begin with this byte and about whose number of copies co-holders are asked.
     pub(in crate::cell) fn asking_in(&self, byte: u8) -> impl Iterator<Item = (&ChunkId, &LocalChunk)> {
         let first = IdPrefix::of_byte(byte).first();
-        let chunks = self.chunks.range(first..).take_while(move |(id, _)| id.shard() == byte);
+        let chunks = self.chunks.from(Bound::Included(first)).take_while(move |(id, _)| id.shard() == byte);
         chunks.filter(|(_, chunk)| chunk.is_asking())
     }
 
     /// Nobody could tell how many copies the chunks need whose ids begin with this byte and whose records are bare.
     /// Returns those for which that is new.
     pub(in crate::cell) fn guess_bare_in(&mut self, byte: u8) -> Vec<ChunkId> {
-        let first = IdPrefix::of_byte(byte).first();
-        let chunks = self.chunks.range_mut(first..).take_while(|(id, _)| id.shard() == byte);
-        let asking = chunks.filter(|(_, chunk)| chunk.is_asking()).map(|(id, chunk)| {
-            chunk.knowledge = Knowledge::Guessed;
-            *id
-        });
-        asking.collect()
+        let asking: Vec<ChunkId> = self.asking_in(byte).map(|(id, _)| *id).collect();
+        for id in &asking {
+            if let Some(chunk) = self.chunks.get_mut(id) {
+                chunk.set_copies(chunk.copies(), Knowledge::Guessed);
+            }
+        }
+        asking
     }
 
     /// The local chunks that the query asks for, as far as they count here.
     pub(in crate::cell) fn shared(&self, query: &SharedQuery) -> Vec<SharedChunk> {
-        let Some(number) = self.numbers.numbers.get(&query.node) else { return Vec::new() };
+        let Some(number) = self.numbers.get(&query.node) else { return Vec::new() };
         let first = query.prefix.first();
         let from = match query.after {
             Some(after) if after >= first => Bound::Excluded(after),
             _ => Bound::Included(first),
         };
-        let chunks = self.chunks.range::<ChunkId, _>((from, Bound::Unbounded));
-        let chunks = chunks.take_while(|(id, _)| query.prefix.contains(id));
-        let shared = chunks.filter(|(_, chunk)| !chunk.is_suspect && chunk.holders.contains(number));
+        let chunks = self.chunks.from(from).take_while(|(id, _)| query.prefix.contains(id));
+        let shared = chunks.filter(|(_, chunk)| !chunk.is_suspect() && self.has_number(chunk, number));
         shared.map(|(id, chunk)| SharedChunk { id: *id, copies: chunk.enough() }).take(MAX_SHARED_CHUNKS).collect()
     }
 
@@ -238,36 +289,40 @@ impl ReplicaMap {
                 holders.push(number);
             }
         }
-        let (len, mut copies) = (copy.len, copy.copies.clamp(1, MAX_COPIES));
-        let mut knowledge = if copy.bare { Knowledge::Asking } else { Knowledge::Known };
+        let knowledge = if copy.bare { Knowledge::Asking } else { Knowledge::Known };
+        let mut chunk = LocalChunk::new(copy.len, copy.copies, knowledge);
         let mut was_bare = false;
-        if let Some(before) = self.chunks.remove(&copy.id) {
+        if let Some(before) = self.chunks.get(&copy.id) {
             was_bare = before.is_bare();
-            if was_bare {
-                self.bare.subtract(&copy.id);
-            }
             if copy.bare {
-                (copies, knowledge) = (before.copies, before.knowledge);
+                chunk.set_copies(before.copies(), before.knowledge());
             }
-            let more: Vec<u16> = before.holders.into_iter().filter(|number| !holders.contains(number)).collect();
+            chunk.holders = before.holders;
+            let more = self.lists.numbers(&before.holders).iter().filter(|number| !holders.contains(number));
+            let more: Vec<u16> = more.copied().collect();
             holders.extend(more);
             holders.truncate(MAX_KNOWN_HOLDERS);
         }
-        holders.shrink_to_fit();
-        let chunk = LocalChunk { len, copies, knowledge, is_suspect: false, holders };
         let is_bare = chunk.is_bare();
-        if is_bare {
-            self.bare.add(&copy.id);
+        match (was_bare, is_bare) {
+            (false, true) => self.bare.add(&copy.id),
+            (true, false) => self.bare.subtract(&copy.id),
+            _ => {}
         }
-        self.chunks.insert(copy.id, chunk);
+        let is_divided = self.chunks.insert(copy.id, chunk);
+        self.set_holders(&copy.id, &holders);
+        if is_divided {
+            self.count_buckets();
+        }
         is_bare && !was_bare
     }
 
     /// Removes a local copy.
     pub(in crate::cell) fn remove(&mut self, id: &ChunkId) -> Option<LocalCopy> {
         let holders = self.holders(id).collect();
+        self.set_holders(id, &[]);
         let chunk = self.chunks.remove(id)?;
-        let (len, copies, bare) = (chunk.len, chunk.copies, chunk.is_bare());
+        let (len, copies, bare) = (chunk.len(), chunk.copies(), chunk.is_bare());
         if bare {
             self.bare.subtract(id);
         }
@@ -281,13 +336,46 @@ impl ReplicaMap {
 
     /// The other holders of a chunk.
     pub(in crate::cell) fn holders_of<'a>(&'a self, chunk: &'a LocalChunk) -> impl Iterator<Item = CellId> + 'a {
-        chunk.holders.iter().filter_map(|number| self.numbers.cell(*number))
+        self.lists.numbers(&chunk.holders).iter().filter_map(|number| self.numbers.cell(*number))
     }
 
     /// Is this cell a holder of the chunk?
     pub(in crate::cell) fn is_holder(&self, id: &ChunkId, cell: &CellId) -> bool {
-        let Some(number) = self.numbers.numbers.get(cell) else { return false };
-        self.chunks.get(id).is_some_and(|chunk| chunk.holders.contains(number))
+        let Some(number) = self.numbers.get(cell) else { return false };
+        self.chunks.get(id).is_some_and(|chunk| self.has_number(chunk, number))
+    }
+
+    fn has_number(&self, chunk: &LocalChunk, number: u16) -> bool {
+        self.lists.numbers(&chunk.holders).contains(&number)
+    }
+
+    /// Replaces the holders of a chunk.
+    fn set_holders(&mut self, id: &ChunkId, numbers: &[u16]) {
+        let bucket = self.chunks.bucket_of(id);
+        let Some(chunk) = self.chunks.get_mut(id) else { return };
+        let before = self.lists.numbers(&chunk.holders).to_vec();
+        chunk.holders = self.lists.replace(chunk.holders, numbers);
+        for number in numbers {
+            self.buckets.add(*number, bucket);
+        }
+        for number in before.iter().filter(|number| !numbers.contains(number)) {
+            let mut others = group(bucket).flat_map(|bucket| self.chunks.bucket(bucket));
+            if !others.any(|(_, chunk)| self.has_number(chunk, *number)) {
+                self.buckets.remove(*number, bucket);
+            }
+        }
+    }
+
+    /// Finds the buckets of all holders anew.
+    fn count_buckets(&mut self) {
+        self.buckets = HolderBuckets::default();
+        for bucket in 0..self.chunks.buckets() {
+            for (_, chunk) in self.chunks.bucket(bucket) {
+                for number in self.lists.numbers(&chunk.holders) {
+                    self.buckets.add(*number, bucket);
+                }
+            }
+        }
     }
 
     /// Adds (`holds`) or removes a holder of the chunk. True if that changed the map.
@@ -296,22 +384,24 @@ impl ReplicaMap {
             return false;
         }
         let Some(number) = self.numbers.number_of(cell) else { return false };
-        let Some(chunk) = self.chunks.get_mut(id) else { return false };
+        let Some(chunk) = self.chunks.get(id) else { return false };
+        let mut numbers = self.lists.numbers(&chunk.holders).to_vec();
         if !holds {
-            chunk.holders.retain(|holder| *holder != number);
-        } else if chunk.holders.len() < MAX_KNOWN_HOLDERS {
-            chunk.holders.push(number);
+            numbers.retain(|holder| *holder != number);
+        } else if numbers.len() < MAX_KNOWN_HOLDERS {
+            numbers.push(number);
         } else {
             return false;
         }
+        self.set_holders(id, &numbers);
         true
     }
 
     /// The local chunks of which this cell is a holder too.
     pub(in crate::cell) fn shared_with(&self, cell: &CellId) -> Vec<ChunkId> {
-        let Some(number) = self.numbers.numbers.get(cell) else { return Vec::new() };
-        let shared = self.chunks.iter().filter(|(_, chunk)| chunk.holders.contains(number));
-        shared.map(|(id, _)| *id).collect()
+        let Some(number) = self.numbers.get(cell) else { return Vec::new() };
+        let chunks = self.buckets.of(number).flat_map(|bucket| self.chunks.bucket(bucket));
+        chunks.filter(|(_, chunk)| self.has_number(chunk, number)).map(|(id, _)| *id).collect()
     }
 
     /// Up to `count` chunks after `after`, in order of their ids; from the first one if it is `None`.
@@ -320,23 +410,26 @@ impl ReplicaMap {
         after: Option<&ChunkId>,
         count: usize,
     ) -> impl Iterator<Item = (&ChunkId, &LocalChunk)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.chunks.range::<ChunkId, _>((from, Bound::Unbounded)).take(count)
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id));
+        self.chunks.from(from).take(count)
     }
 
     /// Forged hints can fill the table with cells that do not exist.
     fn drop_unused_numbers(&mut self) {
         let old = std::mem::take(&mut self.numbers);
         for chunk in self.chunks.values_mut() {
-            let cells = std::mem::take(&mut chunk.holders).into_iter().filter_map(|number| old.cell(number));
-            chunk.holders = cells.filter_map(|cell| self.numbers.number_of(cell)).collect();
+            let cells = self.lists.numbers(&chunk.holders).iter().filter_map(|number| old.cell(*number));
+            let numbers: Vec<u16> = cells.filter_map(|cell| self.numbers.number_of(cell)).collect();
+            chunk.holders = self.lists.replace(chunk.holders, &numbers);
         }
+        self.count_buckets();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::MAX_CHUNK_BYTES;
 
     fn cell(n: u32) -> CellId {
         let mut bytes = [0; 16];
@@ -368,6 +461,44 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_takes_44_bytes() {
+        assert_eq!(size_of::<(ChunkId, LocalChunk)>(), 44);
+        let longest = u32::try_from(MAX_CHUNK_BYTES).unwrap();
+        let mut chunk = LocalChunk::new(longest, MAX_COPIES, Knowledge::Guessed);
+        chunk.state |= SUSPECT;
+        let fields = |chunk: &LocalChunk| (chunk.len(), chunk.copies(), chunk.is_suspect(), chunk.knowledge());
+        assert_eq!(fields(&chunk), (longest, MAX_COPIES, true, Knowledge::Guessed));
+        chunk.set_copies(1, Knowledge::Known);
+        assert_eq!(fields(&chunk), (longest, 1, true, Knowledge::Known));
+    }
+
+    /// Goal: the index of holders finds exactly the chunks that a search through all of them finds. Method: thousands of
+    /// random changes, while the table grows.
+    #[test]
+    fn the_index_finds_what_each_cell_holds() {
+        let (mut replicas, mut rng) = (ReplicaMap::default(), fastrand::Rng::with_seed(5));
+        for turn in 0..12_000_u32 {
+            let chunk = rng.u32(..4000);
+            let id = copy(chunk, &[]).id;
+            match rng.u32(..10) {
+                0 => drop(replicas.remove(&id)),
+                1..6 => {
+                    let holders: Vec<u32> = (0..rng.usize(..7)).map(|_| rng.u32(..40)).collect();
+                    replicas.add(cell(0), &copy(chunk, &holders));
+                }
+                _ => drop(replicas.set_holder(&id, cell(rng.u32(1..40)), rng.bool())),
+            }
+            if turn % 500 == 0 {
+                for cell in (0..45).map(cell) {
+                    let all = replicas.ids().filter(|id| replicas.is_holder(id, &cell));
+                    assert_eq!(replicas.shared_with(&cell), all.copied().collect::<Vec<_>>());
+                }
+            }
+        }
+        assert!(replicas.chunks.buckets() > 8);
+    }
+
+    #[test]
     fn unknown_cells_do_not_push_out_real_holders() {
         let mut replicas = ReplicaMap::default();
         replicas.add(cell(0), &copy(1, &[7, 8]));
@@ -377,6 +508,7 @@ mod tests {
             replicas.remove(&copy(2, &[]).id);
         }
         assert!(replicas.numbers.cells.len() <= MAX_NUMBERED_CELLS);
+        assert_eq!(replicas.shared_with(&cell(8)), [copy(1, &[]).id]);
         let all: Vec<_> = replicas.holders(&copy(1, &[]).id).collect();
         assert_eq!(all, [cell(7), cell(8)]);
     }

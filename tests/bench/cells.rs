@@ -5,8 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use cellsync::id::ChunkId;
+use cellsync::id::{CellId, ChunkId};
 use cellsync::net::client::{Http, PutHints, Timeouts};
+use cellsync::store::{FileStore, Store, StoreOptions};
 
 use crate::colony::{Cell, Colony, folder, free_udp_port};
 use crate::material;
@@ -19,7 +20,12 @@ const MIB: f64 = 1_048_576.0;
 const WATCHED: Duration = Duration::from_secs(20);
 /// The time after which a cell is idle: at start it counts its files and opens its catalogue.
 const SETTLED: Duration = Duration::from_secs(3);
-const MANY_CHUNKS: u64 = 100_000;
+/// Chunks of a large cell, and the most memory that it may take with them, in MiB.
+const LARGE: [(u64, f64); 3] = [(100_000, 28.0), (1_000_000, 72.0), (4_000_000, 220.0)];
+/// Other holders that a large cell knows of each chunk.
+const KNOWN_HOLDERS: usize = 4;
+/// Cells of the colony of a large cell.
+const COLONY: u64 = 50;
 const UPLOADS: u64 = 32;
 /// Chunks that each of these uploads sends in sequence.
 const CHUNKS_PER_UPLOAD: u64 = 4;
@@ -34,7 +40,10 @@ pub(crate) fn memory(table: &mut Table) {
     let what = format!("cell memory, peak, {UPLOADS} puts of 1 MiB at once");
     table.figure(&what, peak, Bar::AtMost(64.0 * MIB), mib);
     drop(cell);
-    many_chunks(table, &folder.path().join("large"));
+    let largest = std::env::var("CHUNKS").map_or(100_000, |chunks| chunks.parse().unwrap());
+    for (chunks, bar) in LARGE.into_iter().filter(|(chunks, _)| *chunks <= largest) {
+        many_chunks(table, &folder.path().join(format!("{chunks}")), chunks, bar);
+    }
 }
 
 /// Many parallel puts of 1 MiB.
@@ -54,13 +63,14 @@ fn upload(url: &str) {
     });
 }
 
-/// A cell that finds many chunks in its folder and rebuilds its catalogue from them.
-fn many_chunks(table: &mut Table, data: &Path) {
+/// A cell that finds many chunks in its folder, rebuilds its catalogue from them, and starts again when it knows their
+/// holders.
+fn many_chunks(table: &mut Table, data: &Path, chunks: u64, bar: f64) {
     let port = free_udp_port();
     drop(Cell::start(data, port));
     // The clean-stop file is wrong now; without it the cell counts the files.
     let _ = fs::remove_file(data.join("clean"));
-    for number in 0..MANY_CHUNKS {
+    for number in 0..chunks {
         let bytes = number.to_le_bytes();
         let id = ChunkId::of(&bytes).to_string();
         fs::write(data.join("chunks").join(&id[..2]).join(id), bytes).unwrap();
@@ -68,7 +78,7 @@ fn many_chunks(table: &mut Table, data: &Path) {
     rustix::fs::syncfs(File::open(data).unwrap()).unwrap();
     let cell = Cell::start(data, port);
     let http = Http::new(Timeouts::STORE, 1, 1);
-    wait_until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(MANY_CHUNKS));
+    wait_until("the chunks are counted", || http.status(&cell.url).unwrap().beacon.chunks == Some(chunks));
     // The cell counts first and writes the catalogue then. It is done when it uses no processor time.
     let mut before = -1.0;
     wait_until("the catalogue is rebuilt", || {
@@ -76,10 +86,43 @@ fn many_chunks(table: &mut Table, data: &Path) {
         let now = processor_seconds(cell.pid());
         now - std::mem::replace(&mut before, now) < 0.02
     });
-    let what = format!("cell memory, peak, finding {MANY_CHUNKS} chunks");
-    table.figure(&what, memory_of(cell.pid(), "VmHWM").unwrap(), Bar::AtMost(64.0 * MIB), mib);
-    let what = format!("cell memory, idle with {MANY_CHUNKS} chunks");
-    table.figure(&what, memory_of(cell.pid(), "VmRSS").unwrap(), Bar::AtMost(64.0 * MIB), mib);
+    let what = format!("cell memory, peak, finding {chunks} chunks");
+    table.figure(&what, memory_of(cell.pid(), "VmHWM").unwrap(), Bar::None, mib);
+    drop(cell);
+
+    write_holders(data, chunks);
+    let cell = Cell::start_with(data, port, &["--set", "unheard_ms=86400000"]);
+    let mut before = -1.0;
+    wait_until("the chunks are listed", || {
+        thread::sleep(Duration::from_millis(500));
+        let now = processor_seconds(cell.pid());
+        now - std::mem::replace(&mut before, now) < 0.02
+    });
+    let what = format!("cell memory, peak, {chunks} chunks with {KNOWN_HOLDERS} holders");
+    table.figure(&what, memory_of(cell.pid(), "VmHWM").unwrap(), Bar::AtMost(bar * MIB), mib);
+}
+
+/// Writes to the catalogue of a cell which other cells hold each chunk.
+fn write_holders(data: &Path, chunks: u64) {
+    let store = FileStore::open(data, &StoreOptions::default()).unwrap();
+    wait_until("the chunks are counted", || store.usage().counted);
+    let cells: Vec<CellId> = (0..COLONY).map(|n| CellId::from_random(u128::from(n + 1).to_be_bytes())).collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    for number in 0..chunks {
+        let mut holders = vec![store.cell_id()];
+        while holders.len() <= KNOWN_HOLDERS {
+            let cell = cells[random.usize(..cells.len())];
+            if !holders.contains(&cell) {
+                holders.push(cell);
+            }
+        }
+        store.set_holders(&ChunkId::of(&number.to_le_bytes()), &holders);
+        // Hints wait in memory until they are written.
+        if number % 1000 == 0 {
+            store.flush().unwrap();
+        }
+    }
+    store.flush().unwrap();
 }
 
 /// The cells of an unused colony. The figures are those of the busiest cell.

@@ -31,11 +31,17 @@ impl Drop for Cell {
 impl Cell {
     /// Starts a cell in `data` and waits until it listens.
     pub(crate) fn start(data: &Path, udp_port: u16) -> Self {
+        Self::start_with(data, udp_port, &[])
+    }
+
+    /// The same with further options. The cell's allocator has one arena, as in the service.
+    pub(crate) fn start_with(data: &Path, udp_port: u16, options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_cellsync-node"))
             .args(["--init", "--loopback", "--listen", "127.0.0.1:0", "--log", "warn", "--reserve", "64 MiB"])
             .args(["--udp-port", &udp_port.to_string()])
             .arg("--data")
             .arg(data)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

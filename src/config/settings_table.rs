@@ -64,7 +64,8 @@ pub const GROUPS: &[Group] = &[
             Setting {
                 name: "log",
                 kind: Kind::Level(|config| &mut config.log),
-                summary: "Least severe messages to log; trace is as debug",
+                summary: "Least severe messages to log",
+                details: "In released programs, trace is as debug.",
                 ..Setting::BASE
             },
         ],

@@ -42,6 +42,7 @@ impl Cell {
             .arg("--data")
             .arg(data)
             .args(options)
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

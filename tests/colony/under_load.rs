@@ -77,7 +77,7 @@ fn two_cells_that_cannot_read_for_two_minutes_lose_nothing() {
         for client in 0..2 {
             let (colony, stored, is_over, during) = (&colony, &stored, &is_over, &during);
             scope.spawn(move || {
-                for n in (100 + 1000 * client).. {
+                for n in (100 + 1_000_000 * client).. {
                     if is_over.load(Ordering::SeqCst) {
                         return;
                     }

@@ -176,7 +176,12 @@ impl LocalCopies {
     /// read, or can be read again. Blocks.
     pub(super) fn verify(&self, id: &ChunkId) -> Result<CopyState, StoreError> {
         self.count_read();
-        let state = self.store.verify(id)?;
+        let verified = self.store.verify(id);
+        // It was found bad and is in quarantine, but perhaps not durably.
+        if verified.is_err() && self.store.contains(id).is_ok_and(|present| !present) {
+            self.report_gone(id);
+        }
+        let state = verified?;
         let was_unreadable = self.set_readable(id, state != CopyState::Unreadable);
         match state {
             CopyState::Bad => self.report_bad(id),
@@ -283,6 +288,7 @@ impl LocalCopies {
         match self.store.restore(id) {
             Ok(true) => {
                 self.set_readable(id, true);
+                self.read_back.stored(id);
                 self.report_if_present(id);
             }
             Ok(false) => {}

@@ -110,7 +110,9 @@ fn read(copies: &LocalCopies, id: &ChunkId) -> u64 {
         Ok(CopyState::Bad) => {
             log::warn!("the disk did not keep the new copy of chunk {}; check the disk or card", id.short());
         }
-        Ok(CopyState::Unreadable) => log::warn!("the disk cannot read the new copy of chunk {}", id.short()),
+        Ok(CopyState::Unreadable) => {
+            log::warn!("the disk cannot read the new copy of chunk {}; check the disk or card", id.short());
+        }
         Err(error) => log::warn!("cannot read back the new copy of chunk {}: {error}", id.short()),
     }
     bytes

@@ -10,7 +10,7 @@ use crate::cell::{FetchOutcome, SendOutcome};
 use crate::id::{CellId, ChunkId, MAX_CHUNK_BYTES};
 use crate::net::client::{CallError, Http, PutHints, UnverifiedCopy};
 use crate::node::local_copies::LocalCopies;
-use crate::store::{CopyState, PutMetadata, StoreError, is_damage};
+use crate::store::{CopyState, PutMetadata, PutOutcome, StoreError, is_damage};
 use crate::unix_time;
 
 /// A chunk and the other cell. The whole chunk is in memory during the transfer.
@@ -93,7 +93,12 @@ impl Transfer {
         let metadata =
             PutMetadata { copies: self.copies, bare: self.bare, holders: self.holders, owner: None, stored_at_s };
         match self.local_copies.store.put(Some(&self.chunk), bytes.len() as u64, &mut &bytes[..], &metadata) {
-            Ok(_) => FetchOutcome::Stored,
+            Ok((id, outcome)) => {
+                if outcome == PutOutcome::Stored {
+                    self.local_copies.read_back().stored(&id);
+                }
+                FetchOutcome::Stored
+            }
             Err(StoreError::WrongHash { found, .. }) if length_declared => FetchOutcome::Bad { found },
             // The end of the response may be missing.
             Err(StoreError::WrongHash { .. }) => FetchOutcome::Failed,
@@ -202,7 +207,10 @@ mod tests {
     fn a_good_copy_is_fetched_from_one_cell_and_stored() {
         let peer = TestServer::always(response(200, CHUNK));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1 << 20));
-        assert_eq!(transfer(Arc::clone(&store), peer.address).fetch(), FetchOutcome::Stored);
+        let fetch = transfer(Arc::clone(&store), peer.address);
+        let read_back = fetch.local_copies.read_back();
+        assert_eq!(fetch.fetch(), FetchOutcome::Stored);
+        assert_eq!(read_back.left(), 1);
         let [request] = &peer.requests()[..] else { panic!("one request") };
         assert_eq!(request.line(), format!("GET /chunk/{}", ChunkId::of(CHUNK)));
         assert_eq!(request.field("X-Hops"), Some("0"));

@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
@@ -66,15 +67,17 @@ impl Quarantine {
     pub(super) fn admit(&self, id: &ChunkId, file: &Path) -> Result<(), NotAdmitted> {
         let mut bytes = lock(&self.bytes);
         let stays = |error| NotAdmitted { error, is_moved: false };
-        let len = fs::symlink_metadata(file).map_err(stays)?.len();
+        fs::symlink_metadata(file).map_err(stays)?;
         let names = self.names(id);
         let is_free = |path: &&PathBuf| fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-        let Some(name) = names.iter().find(is_free).or_else(|| names.last()) else { return Ok(()) };
-        let replaced = file_len(name).ok().flatten().unwrap_or_default();
-        let admitted =
-            if fs::hard_link(file, name).is_ok() { self.keep_link(file, name) } else { self.take(file, name) };
-        let is_moved = admitted.as_ref().err().is_none_or(|e| e.is_moved);
-        let now = (*bytes + if is_moved { len } else { 0 }).saturating_sub(replaced);
+        // A power cut between link and removal leaves both names. A rename of one to the other would do nothing.
+        let link = names.iter().find(|name| is_same_file(name, file));
+        let Some(name) = link.or_else(|| names.iter().find(is_free)).or_else(|| names.last()) else { return Ok(()) };
+        let len_of = |name| file_len(name).ok().flatten().unwrap_or_default();
+        let before = len_of(name);
+        let is_linked = link.is_some() || fs::hard_link(file, name).is_ok();
+        let admitted = if is_linked { self.keep_link(file, name) } else { self.take(file, name) };
+        let now = (*bytes + len_of(name)).saturating_sub(before);
         self.set_bytes(&mut bytes, now);
         admitted
     }
@@ -84,7 +87,8 @@ impl Quarantine {
         let removed = sync_folder(&self.path).and_then(|()| fs::remove_file(file));
         removed.map_err(|error| {
             if let Err(e) = fs::remove_file(name) {
-                log::warn!("{} stays, and so does the chunk: {e}", name.display());
+                let (file, name) = (file.display(), name.display());
+                log::warn!("cannot move {file} into quarantine, and its second name {name} stays: {e}; check the disk");
             }
             NotAdmitted { error, is_moved: false }
         })
@@ -206,6 +210,12 @@ impl Quarantine {
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
+}
+
+/// Are these two names of one file?
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let inode = |path: &Path| fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    matches!((inode(a), inode(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The length of a file that hashes to this id, read from the disk; `None` if it does not, cannot be read, or is missing.

@@ -96,10 +96,11 @@ impl CleanStop {
         Ok(())
     }
 
-    /// Writes the note once no change is in progress, and calls `usages` only then.
-    pub(super) fn write(&self, usages: impl FnOnce() -> Vec<ShardUsage>) -> io::Result<()> {
+    /// Writes the note once no change is in progress, and calls `usages` only then. Without usages it writes none.
+    pub(super) fn write(&self, usages: impl FnOnce() -> Option<Vec<ShardUsage>>) -> io::Result<()> {
         let mut on_disk = sync::write(&self.on_disk);
-        let shards = usages().into_iter().map(|usage| (usage.chunks, usage.bytes)).collect();
+        let Some(usages) = usages() else { return Ok(()) };
+        let shards = usages.into_iter().map(|usage| (usage.chunks, usage.bytes)).collect();
         let text = serde_json::to_vec(&Note { version: VERSION, shards })?;
         if *on_disk == OnDisk::Note && fs::read(self.root.join(NAME)).is_ok_and(|old| old == text) {
             return Ok(());

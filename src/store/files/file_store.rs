@@ -53,7 +53,7 @@ impl FileStore {
     pub fn init(dir: &Path, cell: CellId) -> Result<CellId, OpenError> {
         let (cell, is_new) = DataFolder::init(dir, cell)?;
         if is_new {
-            let usages = || vec![ShardUsage::default(); 256];
+            let usages = || Some(vec![ShardUsage::default(); 256]);
             CleanStop::read(dir).0.write(usages).map_err(OpenError::disk("write to", dir))?;
         }
         Ok(cell)
@@ -260,10 +260,11 @@ impl Store for FileStore {
         let root = inner.folder.root();
         let flushed = inner.queue.flush();
         // What a failed fsync leaves open is not a clean stop: a power cut can change the counts.
-        if inner.capacity.is_counted() && inner.shards.iter().all(Shard::is_proven) {
-            let usages = || inner.shards.iter().map(Shard::usage).collect();
-            inner.clean_stop.write(usages).map_err(StoreError::disk("write the clean-stop note in", root))?;
-        }
+        let usages = || {
+            let is_clean = inner.capacity.is_counted() && inner.shards.iter().all(Shard::is_proven);
+            is_clean.then(|| inner.shards.iter().map(Shard::usage).collect())
+        };
+        inner.clean_stop.write(usages).map_err(StoreError::disk("write the clean-stop note in", root))?;
         flushed.map_err(|e| StoreError::disk("flush", &root.join(catalogue::FOLDER))(io::Error::other(e)))
     }
 }

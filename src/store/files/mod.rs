@@ -119,7 +119,7 @@
 //! ## `clean`, the clean-stop note
 //!
 //! JSON with the number and bytes of chunks in each shard (`clean_stop`), written by `flush` and `init` under the
-//! temporary name `clean.new`. `flush` writes none while the last fsync of a shard folder failed. It is deleted,
+//! temporary name `clean.new`. `flush` writes none while a name in a shard folder may not be durable. It is deleted,
 //! durably, before the first change after it; if the fsync of the deletion fails, an empty note takes its place before
 //! any change. With a note the next start has its counts at once. Without one the process was killed or lost power: the
 //! start first makes all visible names durable (syncfs; on FUSE, where that does nothing, an fsync of each folder), and

@@ -11,7 +11,7 @@
 //! | Power fails during a first start, or after one | a new folder's name is durable before its marker | `a_first_start_survives_a_power_cut_at_each_step` |
 //! | Power fails while a copy moves to or from quarantine | its bytes are in one of the folders at each step | `quarantine_and_removal_survive_a_power_cut_at_each_step` |
 //! | A name that a killed process left vanishes at a power cut | the start makes all names durable before one counts | `a_put_after_a_kill_survives_a_power_cut` |
-//! | The disk fails at some call and works again | what failed is not acknowledged, and no later fsync is taken for proof | `an_error_at_any_call_of_the_work_loses_nothing`, `an_error_at_any_call_of_the_start_loses_nothing` |
+//! | The disk fails at some call and works again | what failed is not acknowledged, and the process takes no later fsync for proof | `an_error_at_any_call_of_the_work_loses_nothing`, `an_error_at_any_call_of_the_start_loses_nothing` |
 //! | The process is killed while it stores | the same; half-written files are deleted at the start | `acknowledged_chunks_survive_kills` |
 //! | The disk fills up during a put | the put fails and leaves nothing; what is stored can be read | `a_disk_that_fills_up_during_puts_keeps_nothing_half_written` |
 //! | A board or its card dies | five copies on different cells; missing ones are made again | `twelve_cells_heal_the_copies_that_three_lost` |
@@ -55,7 +55,7 @@
 //! | All cells are away for a while | a get waits, and continues | `a_get_continues_after_all_cells_have_restarted`, `a_get_continues_after_all_cells_hung` |
 //! | A cell sends a byte now and then | it is left behind, and another one is asked | `a_cell_that_trickles_is_left_behind` |
 //! | A cell hangs | the service manager restarts it | `systemd_is_notified_until_a_cell_hangs_or_stops` |
-//! | A disk fails to write and does not say so | it is tried after an error, and the cell accepts nothing meanwhile | `a_disk_that_fails_to_write_is_read_only_until_it_writes` |
+//! | A disk fails to write and does not say so | it is tried after an error, and the cell accepts nothing while the trial fails | `a_disk_that_fails_to_write_is_read_only_until_it_writes` |
 //! | A disk lacks sockets, links or modes | a cell needs none of them in its data folder | `a_data_folder_needs_no_sockets` |
 //! | A stranger takes all connections | each network has a share of the slots | `half_open_connections_do_not_lock_out_others`, `one_address_takes_slots_only_from_itself` |
 //! | A board reboots, and its copies are made again until all disks are full | one silent holder is awaited | `a_reboot_moves_no_bytes`, `a_reboot_of_two_minutes_moves_no_byte_at_any_number_of_copies` |

@@ -64,6 +64,8 @@ struct CatalogueWriter<'a> {
     /// Those that the disk could not read, and when they are read again.
     unread: BTreeSet<u8>,
     unread_due: Option<Instant>,
+    /// Those of which the log says so. They are read again every few seconds.
+    reported: BTreeSet<u8>,
     /// When written changes must be durable, if there are any.
     durable_due: Option<Instant>,
     closed_until: Option<Instant>,
@@ -120,6 +122,7 @@ impl<'a> CatalogueWriter<'a> {
             unreconciled: all_shards(),
             unread: BTreeSet::new(),
             unread_due: None,
+            reported: BTreeSet::new(),
             durable_due: None,
             closed_until,
             restarted_at: None,
@@ -208,11 +211,16 @@ impl<'a> CatalogueWriter<'a> {
     /// Counts one shard, and makes its records agree with its files. Where they agree already, it only reads.
     fn reconcile(&mut self, number: u8) -> Result<(), CatalogueError> {
         if let Some(shard) = self.inner.shards.get(usize::from(number)) {
-            match shard.recount() {
+            let ids = shard.recount();
+            if ids.is_ok() {
+                self.reported.remove(&number);
+            }
+            match ids {
                 Ok(ids) if self.closed_until.is_none() => self.repair_records(number, &ids)?,
                 Ok(_) => {}
                 Err(e) => {
-                    log::warn!("cannot read {}: {e}", self.inner.folder.shard(number).display());
+                    let level = if self.reported.insert(number) { Level::Warn } else { Level::Debug };
+                    log::log!(level, "cannot read {}: {e}", self.inner.folder.shard(number).display());
                     self.unread.insert(number);
                 }
             }
@@ -257,12 +265,16 @@ impl<'a> CatalogueWriter<'a> {
     /// again.
     fn try_disk(&mut self) {
         let (folder, capacity) = (&self.inner.folder, &self.inner.capacity);
+        let was_read_only = capacity.is_read_only();
         capacity.end_doubt();
         match folder.try_writing() {
             Ok(()) => {
                 capacity.set_writable();
                 capacity.create_ballast();
-                self.closed_until = self.closed_until.map(|_| Instant::now());
+                // After a doubt alone nothing has changed for a catalogue that cannot be read.
+                if was_read_only {
+                    self.closed_until = self.closed_until.map(|_| Instant::now());
+                }
             }
             Err(e) if e.blames_disk() => capacity.set_read_only(&e),
             Err(e) => log::debug!("{e}"),

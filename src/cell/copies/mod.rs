@@ -237,7 +237,7 @@ impl CopyManager {
             };
             let holders = copy.holders.iter().copied().filter(may_exist).collect();
             if self.replicas.add(context.id, &LocalCopy { holders, ..copy.clone() }) {
-                self.bare_records.added(context.now, &copy.id);
+                self.bare_records.added(context.now, &copy.id, &self.replicas);
             }
             self.suspects.clear(&copy.id);
             self.refetches.cancel(&copy.id);

@@ -136,13 +136,15 @@ impl Default for BareRecords {
 
 impl BareRecords {
     /// The record of this local chunk is bare, and was not before.
-    pub(in crate::cell) fn added(&mut self, now: Time, id: &ChunkId) {
+    pub(in crate::cell) fn added(&mut self, now: Time, id: &ChunkId, replicas: &ReplicaMap) {
         let Some(wait) = self.waits.get_mut(usize::from(id.shard())) else { return };
         if wait.is_none_or(|wait| wait.asked) {
             // Those who were asked before were not asked about this chunk.
             self.asked.clear();
         }
-        wait.get_or_insert(Wait { since: now, asked: false }).asked = false;
+        let is_only_one = replicas.bare_in(id.shard()) == 1;
+        let since = wait.filter(|_| !is_only_one).map_or(now, |wait| wait.since);
+        *wait = Some(Wait { since, asked: false });
     }
 
     /// Are co-holders still asked about some local chunk?

@@ -24,7 +24,10 @@ const MAX_KNOWN_HOLDERS: usize = 40;
 #[allow(clippy::cast_possible_truncation)] // It is 32.
 const MAX_COPIES: u8 = MAX_HOLDERS as u8;
 /// Maximum number of cells in the table of numbers.
-const MAX_NUMBERED_CELLS: usize = 60_000;
+const MAX_NUMBERED_CELLS: usize = 8192;
+/// Numbers that are new since unused ones were last dropped, before they are dropped again: to find them takes a search of
+/// all chunks.
+const MIN_NEW_NUMBERS: usize = 1024;
 const _: () = assert!(MAX_NUMBERED_CELLS <= MAX_NUMBERS);
 
 /// A chunk is healed to this number of copies while nobody has told how many it needs. One copy is too few for any
@@ -123,6 +126,8 @@ pub(in crate::cell) struct ReplicaMap {
     lists: HolderLists,
     buckets: HolderBuckets,
     numbers: CellNumbers,
+    /// Numbers that were in use when the others were last dropped.
+    kept_numbers: usize,
     bare: BareCounts,
 }
 
@@ -277,7 +282,8 @@ impl ReplicaMap {
     /// that is known stays known. `own` is this cell, which is not stored. True if its record is bare, and was not
     /// before.
     pub(in crate::cell) fn add(&mut self, own: CellId, copy: &LocalCopy) -> bool {
-        if self.numbers.cells.len() + copy.holders.len() > MAX_NUMBERED_CELLS {
+        let numbers = self.numbers.cells.len();
+        if numbers + copy.holders.len() > MAX_NUMBERED_CELLS && numbers >= self.kept_numbers + MIN_NEW_NUMBERS {
             self.drop_unused_numbers();
         }
         let mut holders: Vec<u16> = Vec::with_capacity(copy.holders.len());
@@ -422,6 +428,7 @@ impl ReplicaMap {
             let numbers: Vec<u16> = cells.filter_map(|cell| self.numbers.number_of(cell)).collect();
             chunk.holders = self.lists.replace(chunk.holders, &numbers);
         }
+        self.kept_numbers = self.numbers.cells.len();
         self.count_buckets();
     }
 }

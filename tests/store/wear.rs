@@ -21,16 +21,15 @@ fn an_idle_store_writes_nothing() {
         let io = fs::read_to_string(format!("/proc/{}/io", idle.0.id())).unwrap();
         io.lines().filter(|line| line.contains("write_bytes") || line.contains("syscw")).collect::<Vec<_>>().join("\n")
     };
-    // The last hints are still on their way to the catalogue, which takes far less time than the writer waits with the
-    // disk.
+    // The last hints are still on their way to the catalogue, and made durable some seconds later.
     let mut before = written();
     let mut since = Instant::now();
-    wait_until("a second without writes", || {
+    wait_until("six seconds without writes", || {
         let now = written();
         if now != before {
             (before, since) = (now, Instant::now());
         }
-        since.elapsed() > Duration::from_secs(1)
+        since.elapsed() > Duration::from_secs(6)
     });
     // Longer than the writer waits before it makes records durable.
     let end = Instant::now() + Duration::from_secs(7);

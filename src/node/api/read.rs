@@ -80,7 +80,10 @@ impl Api {
     /// `GET /chunks/shared`: lists the chunks of this cell that another one holds too.
     pub(super) fn shared(&self, query: SharedQuery) -> Result<Response, ErrorResponse> {
         let shared = self.mailbox.shared(query).ok_or_else(|| {
-            ErrorResponse::new(503, "this cell does not know all of its chunks yet, or its driver does not respond")
+            ErrorResponse::new(
+                503,
+                "this cell does not know all of its chunks yet, or its driver does not respond; try again in a minute",
+            )
         })?;
         Ok(Response::JsonLines(write_shared_chunks(&shared)))
     }

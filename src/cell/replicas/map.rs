@@ -313,7 +313,7 @@ impl ReplicaMap {
         match (was_bare, is_bare) {
             (false, true) => self.bare.add(&copy.id),
             (true, false) => self.bare.subtract(&copy.id),
-            _ => {}
+            (false, false) | (true, true) => {}
         }
         let is_divided = self.chunks.insert(copy.id, chunk);
         self.set_holders(&copy.id, &holders);

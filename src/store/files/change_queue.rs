@@ -91,6 +91,8 @@ impl ChangeQueue {
 
     /// Lets the writer examine the disk.
     pub(super) fn wake_writer(&self) {
+        // A writer that is about to wait has the lock, and would miss the call.
+        let _state = lock(&self.state);
         self.work.notify_one();
     }
 
